@@ -1,0 +1,521 @@
+//! The whole traffic between the core and the world, on one page.
+//!
+//! A node runs two loops. The *election* loop calls `core::election::Elector` and performs [`ElectionEffect`]s.
+//! The *task* loop feeds [`Event`]s to `core::scheduling::Leader` (while this node leads) and `core::worker::Worker`
+//! (always) and performs [`Effect`]s. They are two because a heartbeat must never wait behind a batch of tasks.
+//!
+//! **Order contract.** Effects are performed top to bottom. A proposal is only a wish until the log has committed it:
+//! whatever depends on it waits for the [`Change`] that `ClusterState::apply` returns.
+
+use super::cluster::command::{Command, Function, Member, Outcome, Report, TaskSpec};
+use super::ids::{LogIndex, NodeId, SessionId, TaskId, Term, Token};
+use super::load::Load;
+use super::record::Record;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What the task loop is told.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// This node leads `term` and has applied the log up to its own first entry.
+    LeadershipGained {
+        /// The term it leads.
+        term: Term,
+    },
+    /// This node no longer leads.
+    LeadershipLost,
+    /// Entries were committed and applied; the consequences, in log order.
+    Applied {
+        /// The last applied entry.
+        index: LogIndex,
+        /// What changed.
+        changes: Vec<Change>,
+    },
+    /// A proposal of this node did not enter the log, or nobody knows: the submitters must ask again.
+    ProposalFailed {
+        /// What was proposed.
+        commands: Vec<Command>,
+    },
+    /// A client's batch.
+    Submitted {
+        /// Who.
+        session: SessionId,
+        /// Functions it brings along.
+        functions: Vec<Arc<Function>>,
+        /// Its tasks, already checked against this node's limits.
+        tasks: Vec<Arc<TaskSpec>>,
+    },
+    /// A client follows tasks again (after a reconnect, or another client's task).
+    Followed {
+        /// Who.
+        session: SessionId,
+        /// Which.
+        tasks: Vec<TaskId>,
+    },
+    /// A client holds outcomes.
+    Acknowledged {
+        /// Who.
+        session: SessionId,
+        /// Which.
+        tasks: Vec<TaskId>,
+    },
+    /// A client went away; its tasks go on.
+    SessionClosed {
+        /// Who.
+        session: SessionId,
+    },
+    /// A client no longer wants tasks.
+    CancelAsked {
+        /// Which.
+        tasks: Vec<TaskId>,
+        /// Also those that run.
+        kill: bool,
+    },
+    /// A node asks to be a member; its functions come with it.
+    JoinAsked {
+        /// Who.
+        member: Member,
+        /// What it can run by name.
+        functions: Vec<Arc<Function>>,
+    },
+    /// The leader's session with `node` is open and this is all it holds.
+    InventoryArrived {
+        /// Whose.
+        node: NodeId,
+        /// Every assignment it holds: queued, running, or finished and not settled.
+        held: Vec<(TaskId, Token)>,
+    },
+    /// `node` answered: how it is, what runs there.
+    StatusArrived {
+        /// Whose.
+        node: NodeId,
+        /// Its report.
+        status: NodeStatus,
+    },
+    /// Attempts ended on `node`.
+    Reported {
+        /// Where.
+        node: NodeId,
+        /// Which, and how.
+        reports: Vec<(TaskId, Token, Report)>,
+    },
+    /// `node` gave these up, not started.
+    Released {
+        /// Where.
+        node: NodeId,
+        /// Which.
+        tasks: Vec<TaskId>,
+    },
+    /// `node` could not give these up: started, finished or unknown.
+    Kept {
+        /// Where.
+        node: NodeId,
+        /// Which.
+        tasks: Vec<TaskId>,
+    },
+    /// The session with `node` broke; `refused`: its port answers no more, so its process is gone.
+    SessionBroken {
+        /// Where.
+        node: NodeId,
+        /// Evidence that the process is gone, not merely slow.
+        refused: bool,
+    },
+    /// An idle node asks for work.
+    WorkAsked {
+        /// Who.
+        thief: NodeId,
+        /// How many places it has.
+        free_slots: u32,
+        /// Its CPU, its own tasks not counted.
+        cpu_available: f64,
+    },
+    /// A deadline of the core passed.
+    TimerFired,
+
+    /// (this node as a worker) the leader of `term` opened a session.
+    LeaderConnected {
+        /// Its term.
+        term: Term,
+        /// Who.
+        leader: NodeId,
+    },
+    /// (worker) assignments from the leader of `term`.
+    TasksAssigned {
+        /// Its term; lower ones are refused.
+        term: Term,
+        /// The attempts.
+        assignments: Vec<Assignment>,
+    },
+    /// (worker) the leader of `term` wants unstarted tasks back.
+    TasksRevoked {
+        /// Its term.
+        term: Term,
+        /// Which.
+        tasks: Vec<TaskId>,
+    },
+    /// (worker) cancelled while running: kill.
+    TasksKilled {
+        /// Its term.
+        term: Term,
+        /// Which.
+        tasks: Vec<TaskId>,
+    },
+    /// (worker) these reports are committed; forget them.
+    ReportsSettled {
+        /// Its term.
+        term: Term,
+        /// Which.
+        tasks: Vec<TaskId>,
+    },
+    /// (worker) an attempt ended in a runner of this node.
+    AttemptEnded {
+        /// Which task.
+        task: TaskId,
+        /// Which attempt.
+        token: Token,
+        /// How.
+        report: Report,
+    },
+    /// (worker) this node shall take no more work and hand back what it has not started.
+    DrainStarted,
+}
+
+/// What the task loop shall do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Put commands into the log. Commands of one step share an entry.
+    Propose(Vec<Command>),
+    /// Tell a client that tasks are accepted: a majority holds them.
+    Accept {
+        /// Who.
+        session: SessionId,
+        /// Which.
+        tasks: Vec<TaskId>,
+    },
+    /// Tell a client that a task is refused; nothing was stored.
+    Reject {
+        /// Who.
+        session: SessionId,
+        /// Which.
+        task: TaskId,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// Tell a client outcomes.
+    Deliver {
+        /// Who.
+        session: SessionId,
+        /// Which.
+        outcomes: Vec<Arc<Finished>>,
+    },
+    /// Tell a client that followed ids are not held.
+    DenyKnowledge {
+        /// Who.
+        session: SessionId,
+        /// Which.
+        tasks: Vec<TaskId>,
+    },
+    /// Open (or replace) the leader's session with a member.
+    OpenSession {
+        /// Whom.
+        member: Member,
+    },
+    /// Close the leader's session with a node.
+    CloseSession {
+        /// Whom.
+        node: NodeId,
+    },
+    /// Send attempts to a node.
+    Assign {
+        /// Whom.
+        node: NodeId,
+        /// What.
+        assignments: Vec<Assignment>,
+    },
+    /// Ask unstarted tasks back.
+    Revoke {
+        /// From whom.
+        node: NodeId,
+        /// Which.
+        tasks: Vec<TaskId>,
+    },
+    /// Have running tasks killed.
+    Kill {
+        /// Where.
+        node: NodeId,
+        /// Which.
+        tasks: Vec<TaskId>,
+    },
+    /// Tell a node that its reports are committed.
+    Settle {
+        /// Whom.
+        node: NodeId,
+        /// Which.
+        tasks: Vec<TaskId>,
+    },
+    /// Write a row of history.
+    Record(Record),
+
+    /// (worker) start an attempt in a runner; a free slot is guaranteed.
+    Run(Assignment),
+    /// (worker) kill the runner of a task.
+    KillRunner {
+        /// Which task.
+        task: TaskId,
+        /// Which attempt.
+        token: Token,
+    },
+    /// (worker) answer the leader: what this node holds.
+    SendInventory {
+        /// The session's term.
+        term: Term,
+        /// Everything held; `true`: running.
+        held: Vec<(TaskId, Token, bool)>,
+    },
+    /// (worker) report ended attempts to the leader.
+    SendReports {
+        /// Which, and how.
+        reports: Vec<(TaskId, Token, Report)>,
+    },
+    /// (worker) confirm or refuse a revocation.
+    SendRelease {
+        /// Given up.
+        released: Vec<TaskId>,
+        /// Not given up.
+        kept: Vec<TaskId>,
+    },
+    /// (worker) ask the leader for work.
+    AskForWork {
+        /// How many places are free.
+        free_slots: u32,
+    },
+    /// (worker) a message of an older term was refused.
+    RefuseStaleLeader {
+        /// The term it came with.
+        term: Term,
+    },
+}
+
+/// What `ClusterState::apply` did.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// A task is in the log for the first time.
+    Submitted {
+        /// The task.
+        spec: Arc<TaskSpec>,
+    },
+    /// A task that is already there was submitted again, with the same content: it joins.
+    Joined {
+        /// Who asked.
+        session: SessionId,
+        /// Which task.
+        task: TaskId,
+    },
+    /// The same id with other content: refused.
+    Conflicted {
+        /// Who asked.
+        session: SessionId,
+        /// Which task.
+        task: TaskId,
+    },
+    /// A new attempt is live.
+    Assigned {
+        /// The task.
+        spec: Arc<TaskSpec>,
+        /// Who runs it.
+        to: NodeId,
+        /// Who had it before, if anybody.
+        from: Option<NodeId>,
+        /// Its fencing token.
+        token: Token,
+        /// Counted from 1.
+        attempt: u32,
+        /// Why.
+        cause: super::cluster::command::AssignCause,
+    },
+    /// The attempt failed and another one is owed.
+    Requeued {
+        /// The task.
+        spec: Arc<TaskSpec>,
+        /// Who ran it.
+        from: NodeId,
+        /// The attempt that ended.
+        token: Token,
+        /// The attempt that ended, counted from 1.
+        attempt: u32,
+        /// How long to wait before the next one.
+        delay: Duration,
+        /// Why, in a few words.
+        reason: String,
+    },
+    /// The task has its one outcome.
+    Finished {
+        /// The task and its outcome.
+        finished: Arc<Finished>,
+        /// Who submitted it.
+        session: SessionId,
+        /// Who held its live attempt, if anybody.
+        from: Option<NodeId>,
+        /// The live attempt, `Token(0)` if it waited.
+        token: Token,
+    },
+    /// A report for an attempt that is no longer live: counted, otherwise ignored.
+    LateCompletion {
+        /// Which task.
+        task: TaskId,
+        /// Whose report.
+        node: NodeId,
+        /// The stale attempt.
+        token: Token,
+    },
+    /// An assignment that came too late (the task ended or moved in between): ignored.
+    AssignmentVoid {
+        /// Which task.
+        task: TaskId,
+        /// Whom it was meant for.
+        to: NodeId,
+    },
+    /// A function is known everywhere.
+    Registered {
+        /// The function.
+        function: Arc<Function>,
+    },
+    /// A node is a member (again).
+    Admitted {
+        /// Who.
+        member: Member,
+    },
+    /// A node is no member any more.
+    Removed {
+        /// Who it was.
+        member: Member,
+    },
+}
+
+/// A task with its outcome.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Finished {
+    /// Which task.
+    pub task: TaskId,
+    /// The one final word.
+    pub outcome: Outcome,
+    /// Attempts it took.
+    pub attempts: u32,
+    /// Who ran the last one.
+    pub node: NodeId,
+}
+
+/// One attempt as it is sent to a node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Assignment {
+    /// The task.
+    pub spec: Arc<TaskSpec>,
+    /// Its fencing token.
+    pub token: Token,
+    /// Counted from 1.
+    pub attempt: u32,
+}
+
+/// How a node is, several times a second.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NodeStatus {
+    /// Its smoothed score.
+    pub score: f64,
+    /// Its last sample.
+    pub load: Load,
+    /// Assignments waiting there.
+    pub queued: u32,
+    /// Tasks running there.
+    pub running: Vec<TaskId>,
+    /// It takes no more work.
+    pub draining: bool,
+}
+
+/// Why a submission is refused before anything is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Refusal {
+    /// Another node leads; ask there.
+    NotLeader,
+    /// A bound is met.
+    QueueFull {
+        /// Which.
+        detail: String,
+        /// When to ask again.
+        retry_after: Duration,
+    },
+    /// Same id, other content.
+    Conflict,
+    /// Nobody registered that name.
+    UnknownFunction {
+        /// Close names.
+        hint: String,
+    },
+    /// The proposal did not enter the log, or nobody knows: the same id may be sent again.
+    Unknown,
+}
+
+/// What the election loop shall do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ElectionEffect {
+    /// Ask every other voter (not the suspect) whether it suspects too.
+    Poll(PollQuestion),
+    /// A quorum suspects: campaign now.
+    Campaign,
+    /// Hand leadership to a live, caught-up voter.
+    TransferLeader {
+        /// Whom.
+        to: NodeId,
+    },
+    /// No election of ours has worked for long: let the library hold its own.
+    EnableLibraryElections(bool),
+    /// Write a row of history.
+    Record(Record),
+}
+
+/// A candidate's question to the voters (our pre-vote).
+#[derive(Clone, Debug, PartialEq)]
+pub struct PollQuestion {
+    /// Who asks.
+    pub candidate: NodeId,
+    /// The leader it suspects.
+    pub suspect: NodeId,
+    /// The candidate's term.
+    pub term: Term,
+    /// The last entry of its log: (term, index).
+    pub last_log: (Term, LogIndex),
+    /// Its score in the agreed table.
+    pub score: f64,
+    /// Its rank, 0 = best.
+    pub rank: u32,
+    /// Preference must no longer be heard.
+    pub insistent: bool,
+}
+
+/// A voter's answer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum PollAnswer {
+    /// I suspect too and could vote for you.
+    Agree,
+    /// Not now.
+    Refuse {
+        /// Why.
+        reason: PollRefusal,
+        /// When to ask again.
+        retry_after: Duration,
+    },
+}
+
+/// Why a voter does not agree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PollRefusal {
+    /// I hear the leader.
+    LeaderAlive,
+    /// Your log is older than mine.
+    StaleLog,
+    /// I know a clearly better live candidate; bounded patience.
+    BetterCandidate,
+    /// I lead.
+    ILead,
+    /// I have just granted a real vote.
+    JustVoted,
+}

@@ -1,0 +1,303 @@
+//! What the log can say. Many commands travel in one entry; `state.rs` is the only place that applies them.
+
+use crate::core::ids::{FunctionHash, NodeId, SessionId, TaskId, Token};
+use crate::core::load::Position;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::sync::Arc;
+
+/// One log entry: the commands that were queued when it was proposed, in order.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Batch {
+    /// The proposing leader's wall clock in milliseconds since 1970: what retention is counted in.
+    pub at_ms: u64,
+    /// At most [`Token::MAX_PER_ENTRY`].
+    pub commands: Vec<Command>,
+}
+
+impl Batch {
+    /// Rough size in memory and on the wire.
+    pub fn size(&self) -> usize {
+        self.commands.iter().map(Command::size).sum::<usize>() + 16
+    }
+}
+
+impl fmt::Display for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "batch of {}", self.commands.len())
+    }
+}
+
+/// One command.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Command {
+    /// A client's task, already placed where a slot was free.
+    Submit {
+        /// The task.
+        spec: Arc<TaskSpec>,
+        /// Who runs it; `None`: it waits.
+        to: Option<NodeId>,
+    },
+    /// A new attempt of a task that waits, was stolen, or lost its node.
+    Assign {
+        /// Which task.
+        task: TaskId,
+        /// Who runs it now.
+        to: NodeId,
+        /// Why.
+        cause: AssignCause,
+        /// The attempt this replaces: ignored unless it is still the live one (`Token(0)`: the task was waiting).
+        replaces: Token,
+    },
+    /// An attempt ended.
+    Complete {
+        /// Which task.
+        task: TaskId,
+        /// Which attempt; any other than the live one is refused and counted.
+        token: Token,
+        /// Who ran it.
+        node: NodeId,
+        /// How it ended.
+        report: Report,
+    },
+    /// A task must not run any more.
+    Cancel {
+        /// Which task.
+        task: TaskId,
+    },
+    /// The submitter holds the outcomes; they may be forgotten.
+    Acknowledge {
+        /// Who.
+        session: SessionId,
+        /// Which tasks.
+        tasks: Vec<TaskId>,
+    },
+    /// A function every node shall know.
+    Register(Arc<Function>),
+    /// A node belongs to the cluster.
+    Admit(Member),
+    /// A node is gone; its attempts are reassigned by `Assign`.
+    Remove {
+        /// Which node.
+        node: NodeId,
+    },
+}
+
+impl Command {
+    /// Rough size in memory and on the wire.
+    pub fn size(&self) -> usize {
+        match self {
+            Command::Submit { spec, .. } => spec.payload.len() + spec.function.name.len() + 96,
+            Command::Complete { report, .. } => report.size() + 48,
+            Command::Acknowledge { tasks, .. } => tasks.len() * 16 + 24,
+            Command::Register(function) => function.name.len() + function.source.size() + 32,
+            Command::Admit(member) => member.name.len() + member.address.len() + 64,
+            Command::Assign { .. } | Command::Cancel { .. } | Command::Remove { .. } => 48,
+        }
+    }
+}
+
+/// Why a task is assigned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AssignCause {
+    /// It waited for a slot.
+    Placed,
+    /// A thief takes it from a victim that confirmed it had not started; costs no budget.
+    Stolen,
+    /// Its node handed it back unstarted (drain); costs no budget.
+    HandedBack,
+    /// Its node died. `started`: it was running there, so the crash budget pays.
+    NodeLost {
+        /// Whether it had been reported as running.
+        started: bool,
+    },
+}
+
+/// A task as its client gave it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TaskSpec {
+    /// Its id.
+    pub id: TaskId,
+    /// Who is told the outcome.
+    pub session: SessionId,
+    /// What to run.
+    pub function: FunctionRef,
+    /// The encoding of `payload`.
+    pub codec: Codec,
+    /// Arguments; the leader never decodes them.
+    pub payload: Bytes,
+    /// Further attempts after a failure of user code.
+    pub retries: u32,
+    /// Wall time one attempt may take, in milliseconds; 0: none.
+    pub timeout_ms: u64,
+    /// 0 (last) to 9 (first).
+    pub priority: u8,
+    /// Wait before the first retry in milliseconds, doubling, at most 30 s.
+    pub backoff_ms: u64,
+}
+
+/// A function by name and content.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FunctionRef {
+    /// The registered name.
+    pub name: String,
+    /// Bound at submit.
+    pub hash: FunctionHash,
+}
+
+/// A function every node can load.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Function {
+    /// The registered name.
+    pub name: String,
+    /// The hash of kind, name and body.
+    pub hash: FunctionHash,
+    /// Where it comes from.
+    pub source: FunctionSource,
+}
+
+/// Where a function comes from (design D5b).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FunctionSource {
+    /// `module:qualname`.
+    Reference(String),
+    /// A cloudpickled callable.
+    Pickled(Bytes),
+}
+
+impl FunctionSource {
+    /// Bytes it holds.
+    pub fn size(&self) -> usize {
+        match self {
+            FunctionSource::Reference(text) => text.len(),
+            FunctionSource::Pickled(blob) => blob.len(),
+        }
+    }
+}
+
+impl Function {
+    /// A function whose hash is computed from its content.
+    pub fn new(name: String, source: FunctionSource) -> Self {
+        let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+        let (kind, body): (u8, &[u8]) = match &source {
+            FunctionSource::Reference(text) => (1, text.as_bytes()),
+            FunctionSource::Pickled(blob) => (2, blob),
+        };
+        hasher.update(&[kind]);
+        hasher.update(&(name.len() as u64).to_le_bytes());
+        hasher.update(name.as_bytes());
+        hasher.update(body);
+        let hash = FunctionHash(hasher.digest128());
+        Function { name, hash, source }
+    }
+}
+
+/// How a payload is encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Codec {
+    /// `{"args": [...], "kwargs": {...}}`; data only.
+    Json,
+    /// pickle protocol 5; code, so it must be allowed on both sides.
+    Pickle,
+}
+
+/// Encoded bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Payload {
+    /// The encoding.
+    pub codec: Codec,
+    /// The bytes.
+    pub body: Bytes,
+}
+
+/// An exception as it travels.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// `module.QualName` of its class.
+    pub type_name: String,
+    /// `str(exception)`, cut.
+    pub message: String,
+    /// The remote traceback, cut.
+    pub traceback: String,
+    /// The pickled exception; empty where it could not be rebuilt.
+    pub pickled: Bytes,
+}
+
+/// How one attempt ended, as its node reports it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Report {
+    /// The callback returned.
+    Value(Payload),
+    /// The callback raised.
+    Failure(Failure),
+    /// Its runner died.
+    Crashed(String),
+    /// It ran longer than its timeout, in milliseconds, and was killed.
+    TimedOut(u64),
+}
+
+impl Report {
+    /// Rough size.
+    pub fn size(&self) -> usize {
+        match self {
+            Report::Value(payload) => payload.body.len(),
+            Report::Failure(failure) => {
+                failure.type_name.len()
+                    + failure.message.len()
+                    + failure.traceback.len()
+                    + failure.pickled.len()
+            }
+            Report::Crashed(text) => text.len(),
+            Report::TimedOut(_) => 8,
+        }
+    }
+}
+
+/// The one final word on a task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// It returned.
+    Value(Payload),
+    /// It raised, with no retry left.
+    Failure(Failure),
+    /// It was cancelled before it finished.
+    Cancelled,
+    /// Its runners or nodes died more often than the crash budget allows.
+    Lost(String),
+    /// It timed out (milliseconds), with no retry left.
+    TimedOut(u64),
+}
+
+impl Outcome {
+    /// Rough size.
+    pub fn size(&self) -> usize {
+        match self {
+            Outcome::Value(payload) => payload.body.len(),
+            Outcome::Failure(failure) => {
+                failure.traceback.len() + failure.pickled.len() + failure.message.len()
+            }
+            Outcome::Lost(text) => text.len(),
+            Outcome::Cancelled | Outcome::TimedOut(_) => 8,
+        }
+    }
+}
+
+/// A node as the cluster knows it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its id.
+    pub id: NodeId,
+    /// Its name, for people; unique.
+    pub name: String,
+    /// Where it listens.
+    pub address: String,
+    /// How many callbacks it runs at once.
+    pub slots: u32,
+    /// Where it stands.
+    pub position: Position,
+    /// A Raft member, or wants to be one.
+    pub voter: bool,
+    /// Its process, for people and local tools.
+    pub pid: u32,
+}

@@ -1,0 +1,3 @@
+//! The shared truth: what the log can say, and the one place that writes it down.
+
+pub mod command;

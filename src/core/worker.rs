@@ -1,0 +1,1 @@
+//! This node's hands: queue, start, yield to a thief, report. Pure.

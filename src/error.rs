@@ -1,0 +1,192 @@
+//! Everything that can go wrong, in one enum; `python/errors.rs` maps it, exhaustively, to the exception tree.
+
+use std::time::Duration;
+
+/// A refusal or failure a caller can act on. The text names the field, the value, the bound and the remedy.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// A knob or argument is out of bounds or unknown.
+    #[error("{field}: {problem}")]
+    Config {
+        /// The knob or argument.
+        field: String,
+        /// What is wrong with it, and what would be right.
+        problem: String,
+    },
+    /// An address that cannot be used.
+    #[error(
+        "address {value:?}: {problem}; write it as host:port, e.g. 127.0.0.1:7400 or [::1]:7400"
+    )]
+    InvalidAddress {
+        /// What was given.
+        value: String,
+        /// Why it is refused.
+        problem: String,
+    },
+    /// Listening beyond loopback without TLS.
+    #[error(
+        "listen={address}: refusing to listen beyond loopback without TLS and credentials, which this version does not \
+         have yet; use 127.0.0.1:PORT"
+    )]
+    InsecureBind {
+        /// The address asked for.
+        address: String,
+    },
+    /// The port is taken or the address is not ours.
+    #[error("cannot listen on {address}: {reason}")]
+    Bind {
+        /// The address asked for.
+        address: String,
+        /// The operating system's word.
+        reason: String,
+    },
+    /// No leader could be reached in time.
+    #[error("no quorum: {detail}")]
+    NoQuorum {
+        /// Who was asked and what they said.
+        detail: String,
+    },
+    /// The queue is full; nothing was accepted.
+    #[error("queue full: {detail}; retry in {retry_after:?}")]
+    QueueFull {
+        /// Which bound was met.
+        detail: String,
+        /// A hint from the leader.
+        retry_after: Duration,
+    },
+    /// The answer did not come in time; the request may still succeed.
+    #[error("timed out after {waited:?} waiting for {what}")]
+    WaitTimeout {
+        /// What was awaited.
+        what: String,
+        /// How long.
+        waited: Duration,
+    },
+    /// The same id with another payload.
+    #[error("task {task} already exists with another function or payload; choose another id")]
+    TaskIdConflict {
+        /// The id.
+        task: String,
+    },
+    /// A malformed task id.
+    #[error("task_id: {problem}")]
+    InvalidTaskId {
+        /// What is wrong.
+        problem: String,
+    },
+    /// No function by that name.
+    #[error("no function {name:?} is registered{hint}")]
+    TaskNotRegistered {
+        /// The name asked for.
+        name: String,
+        /// Close names and how to register.
+        hint: String,
+    },
+    /// No task by that id.
+    #[error("no task {task}: never accepted, or older than the retention window")]
+    TaskNotFound {
+        /// The id.
+        task: String,
+    },
+    /// A payload or result over its limit.
+    #[error("{what} is {size} bytes, the limit is {limit} ({knob})")]
+    PayloadTooLarge {
+        /// Which payload.
+        what: String,
+        /// Its size.
+        size: usize,
+        /// The limit.
+        limit: usize,
+        /// The knob that sets the limit.
+        knob: &'static str,
+    },
+    /// A codec one side does not allow.
+    #[error("codec {codec} is refused: {remedy}")]
+    CodecRefused {
+        /// The codec's name.
+        codec: String,
+        /// How to allow it.
+        remedy: String,
+    },
+    /// Another protocol version.
+    #[error("protocol version {theirs} of {peer}, this is {ours}; run the same version everywhere")]
+    VersionMismatch {
+        /// Who.
+        peer: String,
+        /// Theirs.
+        theirs: u32,
+        /// Ours.
+        ours: u32,
+    },
+    /// A node of another cluster.
+    #[error("{address} belongs to cluster {got}, this is {want}; check the addresses in --join")]
+    WrongCluster {
+        /// Who was called.
+        address: String,
+        /// Its cluster.
+        got: String,
+        /// Ours.
+        want: String,
+    },
+    /// Another node than expected.
+    #[error("{address} is node {got}, not {want}: the address was taken over by another node")]
+    WrongNode {
+        /// Who was called.
+        address: String,
+        /// Who answered.
+        got: String,
+        /// Who was meant.
+        want: String,
+    },
+    /// A name or id that is in use.
+    #[error("node name {name:?} is in use by the node at {address}; choose another --name")]
+    NodeNameInUse {
+        /// The name.
+        name: String,
+        /// Its holder.
+        address: String,
+    },
+    /// Founders disagree, or a peer list is malformed.
+    #[error("join: {problem}")]
+    InvalidPeers {
+        /// What is wrong.
+        problem: String,
+    },
+    /// Used after stop.
+    #[error("{what} is stopped; start a new one")]
+    Stopped {
+        /// What was used.
+        what: String,
+    },
+    /// Used in a child made by fork().
+    #[error(
+        "this {what} was started before fork(); the child has none of its threads. Use the 'spawn' or 'forkserver' \
+         start method, or start a new one in the child"
+    )]
+    Forked {
+        /// What was used.
+        what: String,
+    },
+    /// A runner could not be started or broke its protocol.
+    #[error("runner: {problem}")]
+    Runner {
+        /// What happened.
+        problem: String,
+    },
+    /// The consensus library stopped.
+    #[error("consensus stopped: {problem}")]
+    Consensus {
+        /// Its word.
+        problem: String,
+    },
+}
+
+impl Error {
+    /// A configuration error for `field`.
+    pub fn config(field: impl Into<String>, problem: impl Into<String>) -> Self {
+        Error::Config { field: field.into(), problem: problem.into() }
+    }
+}
+
+/// `Result` with our [`enum@Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,0 +1,4 @@
+//! **Acts.** Sockets, clocks, processes and openraft; performs what the core decides.
+
+pub mod clock;
+pub mod proto;

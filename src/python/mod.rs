@@ -1,0 +1,1 @@
+//! **Speaks.** pyo3: converts and forwards, nothing else.
