@@ -1,0 +1,179 @@
+"""The native classes of hustings: the node, the client and its futures run in Rust; this file is their reference."""
+
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from concurrent.futures import Future as StdFuture
+from typing import Any, Generic, TypeVar, final
+
+R = TypeVar("R")
+
+__version__: str
+
+def knobs() -> list[dict[str, Any]]:
+    """Every numeric knob: ``name``, ``doc``, ``min``, ``max``, ``default``. Does not block."""
+
+def resolve_config(profile: str, overrides: Mapping[str, float | bool | str]) -> dict[str, float | str]:
+    """All knobs of ``profile`` with ``overrides`` applied and checked.
+
+    Raises:
+        ConfigError: an unknown knob or profile (with the nearest name), a value out of bounds, or a contradiction.
+    """
+
+def set_codec_hooks(
+    decode: Callable[[str, bytes], Any],
+    rebuild: Callable[[dict[str, Any]], BaseException],
+) -> None:
+    """Sets how results and failures become Python objects; called once by ``hustings`` itself.
+
+    ``decode(codec, body)`` returns the value. ``rebuild(failure)`` returns the exception to raise; ``failure`` has
+    ``kind`` ("failure", "lost", "timeout", "cancelled", "rejected"), ``type_name``, ``message``, ``traceback``,
+    ``pickled``, ``attempts``, ``node``, ``task_id``, and for "rejected" ``refusal`` and ``retry_after_s``.
+    """
+
+def run_runner(
+    load_function: Callable[[str, str | None, bytes | None], Callable[..., Any]],
+    call: Callable[[Callable[..., Any], str, bytes, dict[str, Any]], tuple[bool, str, bytes, str, str, str]],
+) -> None:
+    """The frame loop of a runner process, on file descriptor 0. Returns when the node closes it."""
+
+def on_fork_child() -> None:
+    """Marks every live object as unusable in a forked child. Registered with ``os.register_at_fork``."""
+
+def shutdown() -> None:
+    """Stops all nodes, clients and threads of this process. Registered with ``atexit``; safe to call twice."""
+
+@final
+class Node:
+    """A node: election, scheduling and runners, all native. See ``hustings.Node`` for the documented face."""
+
+    def __new__(
+        cls,
+        *,
+        name: str,
+        listen: str = "127.0.0.1:0",
+        position: tuple[float, float] = (0.0, 0.0),
+        slots: int = 1,
+        allow_pickle: bool = False,
+        load: Mapping[str, Any] | None = None,
+        config: Mapping[str, float | str] | None = None,
+        runner_argv: Sequence[str] = (),
+        runner_env: Mapping[str, str] | None = None,
+    ) -> Node: ...
+    def register(self, name: str, reference: str | None = None, pickled: bytes | None = None) -> None:
+        """Makes a function known to this node; told to the cluster when it joins."""
+    def bind(self) -> str:
+        """Starts to listen and returns the address. Blocks for milliseconds. Raises ``InsecureBindError``, ``BindError``."""
+    def enter(self, *, founders: Sequence[str] = (), join: Sequence[str] = (), voter: bool = False) -> None:
+        """Founds a cluster with ``founders`` (all given the same list), or joins one through ``join``; returns at once."""
+    def wait_ready(self, timeout: float) -> None:
+        """Blocks until this node is a member and knows a leader. Raises ``WaitTimeoutError``."""
+    def stop(self, grace: float = 30.0) -> bool:
+        """Hands over, hands back, finishes up to ``grace`` seconds. True if nothing was cut off. Blocks."""
+    def abort(self) -> None:
+        """Ends at once without a goodbye, as a crash would, and kills its runners."""
+    def drain(self, timeout: float) -> bool:
+        """Hands leadership and unstarted work over and finishes running work; the node stays up, idle. Blocks."""
+    def status(self) -> dict[str, Any]:
+        """This node's own view; same shape as ``Client.status``. Does not block."""
+    def records(self, after_seq: int = 0) -> list[dict[str, Any]]:
+        """This node's records after ``after_seq``. Does not block."""
+    @property
+    def address(self) -> str | None: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def id(self) -> str: ...
+
+@final
+class Client:
+    """A connection to a cluster: follows the leader, reconnects, resubmits and resubscribes by itself."""
+
+    def __new__(
+        cls,
+        addresses: Sequence[str],
+        *,
+        allow_pickle: bool = False,
+        timeout: float = 10.0,
+        pinned: bool = False,
+        watch: bool = True,
+    ) -> Client:
+        """Connects. ``pinned``: stay with the first reachable address instead of moving to the leader."""
+    def function(self, name: str, reference: str | None = None, pickled: bytes | None = None) -> bytes:
+        """The hash under which tasks may name this function; its body travels with the first task that needs it."""
+    def submit(
+        self,
+        name: str,
+        hash: bytes | None,
+        codec: str,
+        payload: bytes,
+        *,
+        retries: int = 0,
+        timeout_ms: int = 0,
+        backoff_ms: int = 0,
+        priority: int = 5,
+        task_id: bytes | None = None,
+    ) -> Future[Any]:
+        """Queues a task and returns at once; a refusal arrives as the future's exception.
+
+        Blocks (interruptibly) only while the client's own bounded queue is full.
+        """
+    def future(self, task_id: bytes) -> Future[Any]:
+        """A handle on a task submitted earlier, by anybody."""
+    def cancel(self, task_ids: Sequence[bytes], kill: bool = False, timeout: float = 10.0) -> list[bytes]: ...
+    def status(self, address: str | None = None, timeout: float = 5.0) -> dict[str, Any]:
+        """The view of the node at ``address``, or of the leader (or any node, if none leads).
+
+        Keys: ``me`` (member), ``cluster_id``, ``role``, ``term``, ``leader_node``, ``leader_address``, ``leader_ready``,
+        ``score``, ``load``, ``members`` (list of ``{id, name, address, slots, x, y, voter, pid, alive, score, queued,
+        running, load}``), ``voters``, ``voters_reachable``, ``counters``, ``version``, ``draining``, ``uptime_s``,
+        ``allow_pickle``, ``last_log_index``, ``applied_index``. Ids are 16-digit hex strings.
+        """
+    def tasks(self, state: str | None = None, limit: int = 1000, timeout: float = 5.0) -> list[dict[str, Any]]: ...
+    def drain_node(self, address: str, grace: float = 30.0) -> int: ...
+    def handover(self, to: str | None = None, timeout: float = 5.0) -> str: ...
+    def records(self, after: int = 0, limit: int = 100_000) -> tuple[int, list[dict[str, Any]]]:
+        """Records of all nodes as received so far, from position ``after``; returns the next position and the rows.
+
+        A row: ``seq, at_us, node, node_name, kind, term, subject, score, rank, task_id, attempt, value, detail``.
+        """
+    def wait_leader(self, timeout: float) -> dict[str, Any]:
+        """Blocks until a node leads with its quorum's lease; returns that node's status. Obeys Ctrl-C."""
+    def pending(self) -> int:
+        """Futures of this client that have no outcome yet."""
+    def close(self) -> None: ...
+    @property
+    def connected_to(self) -> str | None: ...
+    @property
+    def addresses(self) -> list[str]: ...
+
+@final
+class Future(Generic[R]):
+    """A task's outcome to come. Thread-safe; the result stays bytes until it is asked for."""
+
+    @property
+    def task_id(self) -> str: ...
+    @property
+    def state(self) -> str:
+        """``"submitted"``, ``"accepted"``, ``"succeeded"``, ``"failed"``, ``"cancelled"``, ``"lost"`` or ``"rejected"``."""
+    @property
+    def node(self) -> str | None: ...
+    @property
+    def attempt(self) -> int: ...
+    def result(self, timeout: float | None = None) -> R: ...
+    def exception(self, timeout: float | None = None) -> BaseException | None: ...
+    def done(self) -> bool: ...
+    def running(self) -> bool: ...
+    def cancelled(self) -> bool: ...
+    def cancel(self, kill: bool = False) -> bool: ...
+    def add_done_callback(self, fn: Callable[[Future[R]], object], /) -> None: ...
+    def as_future(self) -> StdFuture[R]: ...
+    def __await__(self) -> Generator[Any, None, R]: ...
+    def __class_getitem__(cls, item: Any, /) -> Any: ...
+
+@final
+class CompletionQueue:
+    """Yields futures as they finish; one wake-up serves many."""
+
+    def __new__(cls, futures: Iterable[Future[Any]]) -> CompletionQueue: ...
+    def next(self, timeout: float | None = None) -> Future[Any] | None:
+        """The next finished future; ``None`` when all were given out. Raises ``WaitTimeoutError``. Obeys Ctrl-C."""
+    def remaining(self) -> int: ...
