@@ -1,3 +1,5 @@
 //! The shared truth: what the log can say, and the one place that writes it down.
 
 pub mod command;
+pub mod retention;
+pub mod state;
