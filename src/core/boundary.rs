@@ -312,6 +312,8 @@ pub enum Change {
         session: SessionId,
         /// Which task.
         task: TaskId,
+        /// What the submission was charged for.
+        bytes: u64,
     },
     /// The same id with other content: refused.
     Conflicted {
@@ -319,6 +321,8 @@ pub enum Change {
         session: SessionId,
         /// Which task.
         task: TaskId,
+        /// What the submission was charged for.
+        bytes: u64,
     },
     /// A new attempt is live.
     Assigned {

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod boundary;
+pub mod chance;
 pub mod cluster;
 pub mod election;
 pub mod ids;

@@ -205,10 +205,11 @@ impl ClusterState {
             .or_else(|| self.retention.fingerprint(task));
         if let Some(known) = known {
             self.counters.duplicates += 1;
+            let bytes = spec_bytes(spec);
             out.push(if known == fingerprint {
-                Change::Joined { session, task }
+                Change::Joined { session, task, bytes }
             } else {
-                Change::Conflicted { session, task }
+                Change::Conflicted { session, task, bytes }
             });
             return;
         }
