@@ -4,7 +4,7 @@ use super::Moment;
 use super::boundary::{Assignment, Effect, Event};
 use super::cluster::command::Report;
 use super::ids::{TaskId, Term, Token};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// First wait after an unlucky request for work; doubles up to [`MAX_ASK_WAIT`].
@@ -21,7 +21,7 @@ pub struct Worker {
     term: Term,
     connected: bool,
     draining: bool,
-    queue: VecDeque<Assignment>,
+    queue: Queue,
     running: BTreeMap<(TaskId, Token), Running>,
     ended: BTreeMap<(TaskId, Token), Report>,
     mean_task: Option<f64>,
@@ -36,6 +36,50 @@ enum Running {
     Killed,
 }
 
+/// Assignments that have not started: first in, first out, at most one per task.
+#[derive(Default)]
+struct Queue {
+    order: BTreeMap<u64, Assignment>,
+    index: BTreeMap<TaskId, u64>,
+    next: u64,
+}
+
+impl Queue {
+    fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Assignment> {
+        self.order.values()
+    }
+
+    fn token(&self, task: TaskId) -> Option<Token> {
+        self.index.get(&task).and_then(|at| self.order.get(at)).map(|a| a.token)
+    }
+
+    fn push(&mut self, assignment: Assignment) {
+        self.remove(assignment.spec.id);
+        self.index.insert(assignment.spec.id, self.next);
+        self.order.insert(self.next, assignment);
+        self.next += 1;
+    }
+
+    fn remove(&mut self, task: TaskId) -> bool {
+        self.index.remove(&task).is_some_and(|at| self.order.remove(&at).is_some())
+    }
+
+    fn pop(&mut self) -> Option<Assignment> {
+        let (_, assignment) = self.order.pop_first()?;
+        self.index.remove(&assignment.spec.id);
+        Some(assignment)
+    }
+
+    fn drain(&mut self) -> Vec<TaskId> {
+        self.index.clear();
+        std::mem::take(&mut self.order).into_values().map(|a| a.spec.id).collect()
+    }
+}
+
 impl Worker {
     /// A worker with `slots` places and at least `cooldown` between two requests for work.
     pub fn new(slots: u32, cooldown: Duration) -> Self {
@@ -45,7 +89,7 @@ impl Worker {
             term: 0,
             connected: false,
             draining: false,
-            queue: VecDeque::new(),
+            queue: Queue::default(),
             running: BTreeMap::new(),
             ended: BTreeMap::new(),
             mean_task: None,
@@ -71,7 +115,7 @@ impl Worker {
 
     /// Nothing runs, waits, or is unreported here.
     pub fn is_idle(&self) -> bool {
-        self.queue.is_empty() && self.running.is_empty() && self.ended.is_empty()
+        self.queue.len() == 0 && self.running.is_empty() && self.ended.is_empty()
     }
 
     /// Whether it takes no more work.
@@ -116,16 +160,17 @@ impl Worker {
             }
             Event::ReportsSettled { term, tasks } => {
                 if self.obeys(term, out) {
-                    self.ended.retain(|(task, _), _| !tasks.contains(task));
+                    self.on_settled(&tasks);
                 }
             }
             Event::AttemptEnded { task, token, report, duration } => {
                 self.on_ended(task, token, report, duration, out);
             }
-            Event::DrainStarted => self.on_drain(out),
+            Event::DrainStarted => self.draining = true,
             // The leader's events, and timers: only the common tail below.
             _ => {}
         }
+        self.hand_back(out);
         self.start_next(out);
         self.ask_for_work(now, out);
     }
@@ -162,8 +207,7 @@ impl Worker {
             if newest.is_some_and(|newest| newest >= token) {
                 continue; // A re-send, or older than what is held: the fencing token decides.
             }
-            self.queue.retain(|held| held.spec.id != task);
-            self.queue.push_back(assignment);
+            self.queue.push(assignment);
         }
         self.ask_wait = MIN_ASK_WAIT;
         self.ask_at = None;
@@ -171,18 +215,26 @@ impl Worker {
 
     fn newest_token(&self, task: TaskId) -> Option<Token> {
         let all = (task, Token(0))..=(task, Token(u64::MAX));
-        let queued = self.queue.iter().filter(|a| a.spec.id == task).map(|a| a.token);
+        let queued = self.queue.token(task);
         let running = self.running.range(all.clone()).map(|((_, token), _)| *token);
         let ended = self.ended.range(all).map(|((_, token), _)| *token);
-        queued.chain(running).chain(ended).max()
+        queued.into_iter().chain(running).chain(ended).max()
+    }
+
+    fn on_settled(&mut self, tasks: &[TaskId]) {
+        for task in tasks {
+            let all = (*task, Token(0))..=(*task, Token(u64::MAX));
+            while let Some((key, _)) = self.ended.range(all.clone()).next() {
+                let key = *key;
+                self.ended.remove(&key);
+            }
+        }
     }
 
     fn on_revoked(&mut self, tasks: &[TaskId], out: &mut Vec<Effect>) {
         let (mut released, mut kept) = (Vec::new(), Vec::new());
         for task in tasks {
-            let before = self.queue.len();
-            self.queue.retain(|a| a.spec.id != *task);
-            if self.queue.len() < before { released.push(*task) } else { kept.push(*task) }
+            if self.queue.remove(*task) { released.push(*task) } else { kept.push(*task) }
         }
         out.push(Effect::SendRelease { released, kept });
     }
@@ -217,18 +269,17 @@ impl Worker {
         }
     }
 
-    fn on_drain(&mut self, out: &mut Vec<Effect>) {
-        self.draining = true;
-        self.ask_at = None;
-        let released: Vec<TaskId> = self.queue.drain(..).map(|a| a.spec.id).collect();
-        if !released.is_empty() {
+    /// While draining, whatever waits here (or still arrives) goes back to the leader.
+    fn hand_back(&mut self, out: &mut Vec<Effect>) {
+        if self.draining && self.connected && self.queue.len() > 0 {
+            let released = self.queue.drain();
             out.push(Effect::SendRelease { released, kept: Vec::new() });
         }
     }
 
     fn start_next(&mut self, out: &mut Vec<Effect>) {
         while self.running.len() < self.slots && !self.draining {
-            let Some(assignment) = self.queue.pop_front() else { return };
+            let Some(assignment) = self.queue.pop() else { return };
             self.running.insert((assignment.spec.id, assignment.token), Running::Wanted);
             out.push(Effect::Run(assignment));
         }
@@ -236,7 +287,7 @@ impl Worker {
 
     fn ask_for_work(&mut self, now: Moment, out: &mut Vec<Effect>) {
         let free = self.slots - self.running.len().min(self.slots);
-        if !self.connected || self.draining || free == 0 || !self.queue.is_empty() {
+        if !self.connected || self.draining || free == 0 || self.queue.len() > 0 {
             self.ask_at = None;
             return;
         }

@@ -58,7 +58,10 @@ impl Retention {
 
     /// The fingerprint of a finished task whose id is still remembered.
     pub fn fingerprint(&self, task: TaskId) -> Option<u64> {
-        self.done.get(&task).map(|done| done.fingerprint).or_else(|| self.remembered.get(&task).copied())
+        self.done
+            .get(&task)
+            .map(|done| done.fingerprint)
+            .or_else(|| self.remembered.get(&task).copied())
     }
 
     /// Keeps an outcome.
@@ -106,7 +109,8 @@ impl Retention {
         while let Some(&(at_ms, task)) = self.by_age.front() {
             let held = self.done.contains_key(&task);
             let expired = at_ms.saturating_add(rules.outcome_ttl_ms) < now_ms;
-            let crowded = self.done.len() as u64 > rules.outcomes || self.bytes > rules.outcome_bytes;
+            let crowded =
+                self.done.len() as u64 > rules.outcomes || self.bytes > rules.outcome_bytes;
             if budget == 0 || (held && !expired && !crowded) {
                 break;
             }

@@ -1,6 +1,8 @@
 //! What every voter agrees on. [`ClusterState::apply`] is the only writer: a pure function of the log.
 
-use super::command::{AssignCause, Batch, Command, Function, Member, Outcome, ReleaseCause, Report, Rules, TaskSpec};
+use super::command::{
+    AssignCause, Batch, Command, Function, Member, Outcome, ReleaseCause, Report, Rules, TaskSpec,
+};
 use super::retention::Retention;
 use crate::core::boundary::{Change, Finished, RequeueReason};
 use crate::core::ids::{FunctionHash, LogIndex, NodeId, TaskId, Token};
@@ -195,7 +197,13 @@ impl ClusterState {
         }
     }
 
-    fn submit(&mut self, token: Token, spec: &Arc<TaskSpec>, to: Option<NodeId>, out: &mut Vec<Change>) {
+    fn submit(
+        &mut self,
+        token: Token,
+        spec: &Arc<TaskSpec>,
+        to: Option<NodeId>,
+        out: &mut Vec<Change>,
+    ) {
         let (task, session) = (spec.id, spec.session);
         let fingerprint = fingerprint(spec);
         let known = self
@@ -350,7 +358,9 @@ impl ClusterState {
         let budget = self.rules.map_or(u32::MAX, |rules| rules.crash_budget);
         let crashes = self.live.get(&task).map_or(0, |live| live.crashes);
         if crashes >= budget {
-            let text = format!("its runner or node died {crashes} times, the crash budget; last: {detail}");
+            let text = format!(
+                "its runner or node died {crashes} times, the crash budget; last: {detail}"
+            );
             self.finish(task, Outcome::Lost(text), at_ms, out);
         } else {
             self.requeue(task, reason, out);
@@ -373,7 +383,14 @@ impl ClusterState {
             RequeueReason::HandedBack | RequeueReason::NodeLost => Duration::ZERO,
         };
         let (spec, attempt) = (live.spec.clone(), live.attempt);
-        out.push(Change::Requeued { spec, from: holder.node, token: holder.token, attempt, delay, reason });
+        out.push(Change::Requeued {
+            spec,
+            from: holder.node,
+            token: holder.token,
+            attempt,
+            delay,
+            reason,
+        });
     }
 
     fn finish(&mut self, task: TaskId, outcome: Outcome, at_ms: u64, out: &mut Vec<Change>) {

@@ -55,7 +55,8 @@ impl Leader {
         for function in functions {
             let known = state.functions().contains_key(&function.hash)
                 && state.newest(&function.name) == Some(function.hash);
-            let room = (state.functions().len() + self.registering.len()) as u64 <= self.config.limits.functions;
+            let room = (state.functions().len() + self.registering.len()) as u64
+                <= self.config.limits.functions;
             if !known && room && !self.registering.contains_key(&function.hash) {
                 self.registering.insert(function.hash, function.name.clone());
                 commands.push(Command::Register(function.clone()));
@@ -78,8 +79,13 @@ impl Leader {
         }
         let hash = spec.function.hash;
         if hash != FunctionHash(0) {
-            let known = state.functions().contains_key(&hash) || self.registering.contains_key(&hash);
-            return if known { Ok(spec) } else { Err(self.unknown_function(state, &spec.function.name)) };
+            let known =
+                state.functions().contains_key(&hash) || self.registering.contains_key(&hash);
+            return if known {
+                Ok(spec)
+            } else {
+                Err(self.unknown_function(state, &spec.function.name))
+            };
         }
         let name = &spec.function.name;
         let newest = state
@@ -230,7 +236,12 @@ impl Leader {
 }
 
 /// Those of `tasks` that have no outcome and, unless `kill`, are not known to run.
-pub fn cancellable(leader: &Leader, state: &ClusterState, tasks: &[TaskId], kill: bool) -> Vec<TaskId> {
+pub fn cancellable(
+    leader: &Leader,
+    state: &ClusterState,
+    tasks: &[TaskId],
+    kill: bool,
+) -> Vec<TaskId> {
     let runs = |task: &TaskId| {
         let holder = state.live().get(task).and_then(|live| live.holder);
         holder

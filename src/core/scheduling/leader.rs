@@ -96,7 +96,13 @@ impl Leader {
     }
 
     /// Takes one event. Afterwards call [`Leader::flush`] once for all events of a step.
-    pub fn on_event(&mut self, now: Moment, state: &ClusterState, event: Event, out: &mut Vec<Effect>) {
+    pub fn on_event(
+        &mut self,
+        now: Moment,
+        state: &ClusterState,
+        event: Event,
+        out: &mut Vec<Effect>,
+    ) {
         if let Event::LeadershipGained { term } = event {
             return self.on_gained(now, term, state, out);
         }
@@ -112,7 +118,9 @@ impl Leader {
                     }
                 }
             }
-            Event::ProposalFailed { commands } => self.on_proposal_failed(now, state, commands, out),
+            Event::ProposalFailed { commands } => {
+                self.on_proposal_failed(now, state, commands, out)
+            }
             Event::Submitted { session, functions, tasks } => {
                 self.on_submitted(state, session, &functions, tasks, out);
             }
@@ -123,7 +131,9 @@ impl Leader {
             Event::SessionClosed { session } => self.on_session_closed(session),
             Event::CancelAsked { tasks, kill } => self.on_cancel(state, &tasks, kill, out),
             Event::JoinAsked { member, functions } => self.on_join(state, member, functions, out),
-            Event::InventoryArrived { node, held } => self.on_inventory(now, state, node, &held, out),
+            Event::InventoryArrived { node, held } => {
+                self.on_inventory(now, state, node, &held, out)
+            }
             Event::StatusArrived { node, status } => self.on_status(now, node, status),
             Event::Reported { node, reports } => self.on_reported(now, state, node, reports, out),
             Event::Released { node, tasks } => self.on_released(now, state, node, tasks, out),
@@ -208,10 +218,17 @@ impl Leader {
         for node in self.roster.keys() {
             out.push(Effect::CloseSession { node: *node });
         }
-        *self = Leader { chance: self.chance.clone(), ..Leader::new(self.me, self.config.clone(), 0) };
+        *self =
+            Leader { chance: self.chance.clone(), ..Leader::new(self.me, self.config.clone(), 0) };
     }
 
-    fn on_change(&mut self, now: Moment, state: &ClusterState, change: Change, out: &mut Vec<Effect>) {
+    fn on_change(
+        &mut self,
+        now: Moment,
+        state: &ClusterState,
+        change: Change,
+        out: &mut Vec<Effect>,
+    ) {
         match change {
             Change::Submitted { spec } => {
                 self.land(spec_bytes(&spec));
@@ -299,7 +316,8 @@ impl Leader {
         }
         if let (AssignCause::Stolen, Some(victim)) = (cause, from) {
             let victim = self.name_of(victim);
-            let record = Record::new(RecordKind::Stolen).subject(to).task(task, attempt).detail(victim);
+            let record =
+                Record::new(RecordKind::Stolen).subject(to).task(task, attempt).detail(victim);
             out.push(Effect::Record(record));
         }
         let Some(post) = self.roster.get_mut(&to) else { return };

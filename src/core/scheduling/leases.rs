@@ -54,7 +54,8 @@ impl Leader {
         post.heard = now;
         post.open = true;
         post.revoking.clear();
-        let missing = post.assigned.iter().filter(|(task, token)| !held.contains(&(**task, **token)));
+        let missing =
+            post.assigned.iter().filter(|(task, token)| !held.contains(&(**task, **token)));
         let assignments: Vec<Assignment> = missing
             .filter_map(|(task, token)| {
                 let live = state.live().get(task)?;
@@ -119,7 +120,8 @@ impl Leader {
             post.heard = now;
         }
         let policy = &self.config.steal;
-        let Some(steal) = plan_steal(&self.roster, state, thief, free_slots, cpu_available, policy) else {
+        let Some(steal) = plan_steal(&self.roster, state, thief, free_slots, cpu_available, policy)
+        else {
             return;
         };
         let Some(victim) = self.roster.get_mut(&steal.victim) else { return };
@@ -147,7 +149,8 @@ impl Leader {
         }
         let mut commands = Vec::with_capacity(returned.len());
         for (task, replaces, thief) in returned {
-            let ready = thief.filter(|thief| self.roster.get(thief).is_some_and(|post| post.eligible()));
+            let ready =
+                thief.filter(|thief| self.roster.get(thief).is_some_and(|post| post.eligible()));
             commands.push(match ready.filter(|_| state.live().contains_key(&task)) {
                 Some(to) => {
                     if let Some(post) = self.roster.get_mut(&to) {
@@ -172,7 +175,13 @@ impl Leader {
         }
     }
 
-    pub(super) fn on_broken(&mut self, now: Moment, node: NodeId, refused: bool, out: &mut Vec<Effect>) {
+    pub(super) fn on_broken(
+        &mut self,
+        now: Moment,
+        node: NodeId,
+        refused: bool,
+        out: &mut Vec<Effect>,
+    ) {
         let Some(post) = self.roster.get_mut(&node) else { return };
         post.open = false;
         post.revoking.clear();
@@ -192,7 +201,9 @@ impl Leader {
         let expired: Vec<NodeId> = self
             .roster
             .values()
-            .filter(|post| !post.lost && post.member.id != self.me && post.heard.after(lease) <= now)
+            .filter(|post| {
+                !post.lost && post.member.id != self.me && post.heard.after(lease) <= now
+            })
             .map(|post| post.member.id)
             .collect();
         for node in expired {

@@ -22,7 +22,9 @@ pub fn plan_placement(
             .map(|post| (post.burden(), post.window(config.limits.node_queue), post))
             .filter(|(burden, window, _)| burden < window)
             // The emptiest window relative to its size; a / b < c / d without division.
-            .min_by(|(a, b, x), (c, d, y)| (a * d).cmp(&(c * b)).then(x.member.id.cmp(&y.member.id)))
+            .min_by(|(a, b, x), (c, d, y)| {
+                (a * d).cmp(&(c * b)).then(x.member.id.cmp(&y.member.id))
+            })
             .map(|(_, _, post)| post.member.id),
         Placement::Random => {
             let room = |post: &&Post| (post.burden() as u64) < config.limits.node_queue;

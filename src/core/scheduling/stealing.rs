@@ -39,7 +39,9 @@ pub fn plan_steal(
     let mut newest: Vec<(Token, TaskId)> = victim
         .assigned
         .iter()
-        .filter(|(task, _)| !victim.revoking.contains_key(task) && !victim.status.running.contains(task))
+        .filter(|(task, _)| {
+            !victim.revoking.contains_key(task) && !victim.status.running.contains(task)
+        })
         .filter(|(task, _)| state.live().get(task).is_some_and(|l| l.steals < policy.per_task))
         .map(|(task, token)| (*token, *task))
         .collect();
