@@ -365,6 +365,17 @@ impl TaskLoop {
         }
     }
 
+    /// Cancels what can be; says which tasks that is. The outcome follows as any other.
+    pub fn cancel(&mut self, tasks: &[TaskId], kill: bool) -> Vec<TaskId> {
+        let cancelled = {
+            let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            crate::core::scheduling::cancellable(&self.leader, &state, tasks, kill)
+        };
+        let asked = Event::CancelAsked { tasks: cancelled.clone(), kill };
+        let _ = self.inputs.send(Input::Core(asked));
+        cancelled
+    }
+
     /// How this node is.
     pub fn status(&self) -> NodeStatus {
         NodeStatus {
