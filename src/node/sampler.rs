@@ -188,7 +188,7 @@ fn free_memory(host: &Host, group_free: Option<u64>, group_limit: Option<u64>) -
 
 /// Half the memory free is no better than a quarter; the last few percent are as good as none.
 fn saturate(free: f64) -> f64 {
-    (free - MEMORY_EMPTY) / (MEMORY_PLENTY - MEMORY_EMPTY)
+    unit((free - MEMORY_EMPTY) / (MEMORY_PLENTY - MEMORY_EMPTY), UNKNOWN_RATIO)
 }
 
 /// `value` clamped to [0, 1]; `otherwise` if it is not a number.

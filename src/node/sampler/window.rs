@@ -35,7 +35,9 @@ impl Window {
             self.points.push_back((now, total));
         }
         let start = now.saturating_sub(self.span);
-        while self.points.len() > MAX_POINTS || self.points.get(1).is_some_and(|p| p.0 <= start) {
+        // Two readings always stay, however far apart.
+        while self.points.len() > 2 && (self.points.len() > MAX_POINTS || self.points[1].0 <= start)
+        {
             self.points.pop_front();
         }
         let (first, last) = (self.points.front()?, self.points.back()?);
