@@ -1,0 +1,72 @@
+# Everything a person types. `make` alone lists it. Needs Python >= 3.10, a Rust toolchain and a C compiler; each
+# target does the rest of the set-up itself, in $(VENV), and skips what is done.
+
+PYTHON ?= python3
+VENV ?= .venv
+CARGO ?= cargo
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+BIN := $(VENV)/bin
+CHECKED := python $(wildcard tests/python) $(wildcard examples)
+SOURCES := Cargo.toml Cargo.lock build.rs pyproject.toml $(shell find src proto -type f)
+# maturin and pip must see our environment, whichever one is active.
+IN_VENV := env -u CONDA_PREFIX -u PYTHONHOME -u PYTHONPATH VIRTUAL_ENV=$(abspath $(VENV)) PATH="$(abspath $(BIN)):$$PATH"
+
+.PHONY: help demo test verify fix soak clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@echo "  PYTHON=python3.12 chooses the interpreter; VENV=dir another environment"
+
+demo: $(VENV)/.installed  ## five nodes elect, work on real files, lose their leader, finish
+	$(BIN)/hustings demo
+
+test: $(VENV)/.installed  ## all tests: the Rust core, the order of the house, the Python face
+	$(CARGO) test --locked
+	$(IN_VENV) $(BIN)/python -m pytest
+
+verify: $(VENV)/.installed  ## format, lints, types, stubs, licences; writes nothing
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	PYO3_PYTHON=$(abspath $(BIN)/python) $(CARGO) clippy --locked --all-targets --features python -- -D warnings
+	$(BIN)/ruff check --no-cache $(CHECKED)
+	$(BIN)/ruff format --no-cache --check $(CHECKED)
+	$(BIN)/mypy --cache-dir=/dev/null
+	MYPYPATH=python $(BIN)/python -m mypy.stubtest hustings._core
+	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --locked check; \
+	else echo "cargo-deny is not installed, so licences and advisories are unchecked; cargo install cargo-deny --locked"; fi
+
+fix: $(VENV)/.installed  ## format and apply what the linters can mend
+	$(CARGO) fmt --all
+	$(CARGO) clippy --locked --all-targets --fix --allow-dirty --allow-staged
+	$(BIN)/ruff check --fix $(CHECKED)
+	$(BIN)/ruff format $(CHECKED)
+
+soak: $(VENV)/.installed  ## the tests ten times over; rare failures show here
+	for run in {1..10}; do echo "soak $$run of 10"; $(CARGO) test --locked; \
+	$(IN_VENV) $(BIN)/python -m pytest -q; done
+
+clean:  ## remove what was built, the environment included
+	$(CARGO) clean
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache dist
+	rm -f python/hustings/_core*.so
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	{ echo "$(PYTHON) is missing or older than 3.10; choose another: make PYTHON=python3.12 ..."; exit 1; }
+	@$(CARGO) --version >/dev/null || { echo "cargo is missing; install Rust from https://rustup.rs"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.maturin: $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet \
+	"$$(sed -n 's/^requires = \["\(maturin[^"]*\)"\]$$/\1/p' pyproject.toml)"
+	touch $@
+
+# One release build serves demo and tests. The extras are the tools and everything optional.
+$(VENV)/.installed: $(VENV)/.maturin $(SOURCES)
+	$(IN_VENV) $(BIN)/maturin develop --release --locked --extras dev,all
+	touch $@
