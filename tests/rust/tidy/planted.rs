@@ -94,9 +94,14 @@ fn watch_of_tokio_is_refused_however_it_is_imported() {
 #[test]
 fn files_have_a_bound_that_tests_do_not_count_against() {
     let lines = |n: usize| "const A: u8 = 1;\n".repeat(n);
-    accepted("src/a.rs", &lines(399));
-    refused("src/a.rs", &lines(400), "401 lines");
-    refused("python/hustings/a.py", &"a = 1\n".repeat(400), "401 lines");
+    accepted("src/a.rs", &lines(400));
+    refused("src/a.rs", &lines(401), "401 lines");
+    accepted("src/a.rs", &format!("{}{}", "/// Why.\n".repeat(300), lines(400)));
+    refused("python/hustings/a.py", &"a = 1\n".repeat(401), "401 lines");
+    let documented = format!("def f():\n    \"\"\"Says\n{}    \"\"\"\n", "    x\n".repeat(400));
+    accepted("python/hustings/a.py", &documented);
+    let text = format!("A = \"\"\"\n{}\"\"\"\n", "x\n".repeat(400));
+    refused("python/hustings/a.py", &text, "402 lines");
     let tests = format!("{}#[cfg(test)]\nmod tests {{\n{}}}\n", lines(300), lines(300));
     accepted("src/a.rs", &tests);
     accepted("src/a/tests.rs", &lines(600));
