@@ -92,12 +92,21 @@ impl<'py> RunnerLoop<'py, '_> {
     }
 
     fn run(&mut self, py: Python<'py>, run: &Run<'_>) -> PyResult<()> {
-        let seq = run.seq;
+        let (seq, codec) = (run.seq, codec_name(run.codec));
         match self.call(py, run) {
             Ok(answer) => self.answer(py, seq, &answer),
             Err(error) => {
                 let (type_name, message) = describe(py, &error);
-                self.fail(py, seq, &type_name, &message)
+                // The callback's function could not be loaded: its traceback helps.
+                let value = error.into_value(py);
+                let answer = py
+                    .import("hustings._runner")
+                    .and_then(|m| m.call_method1("describe_failure", (value, codec)))
+                    .and_then(|answer| Ok(answer.cast_into::<PyTuple>()?));
+                match answer {
+                    Ok(answer) => self.answer(py, seq, &answer),
+                    Err(_) => self.fail(py, seq, &type_name, &message),
+                }
             }
         }
     }
