@@ -7,6 +7,7 @@ The loop around it is native (``run_runner``): it reads frames from the node and
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib
 import json
 import math
@@ -52,13 +53,20 @@ def _public(cls: type[Exception]) -> type[Exception]:
     return public if isinstance(public, type) and issubclass(public, Exception) else cls
 
 
+@functools.cache
 def payload_limit() -> int:
     """Most bytes of a result, as the node set it."""
     return int(os.environ.get("HUSTINGS_PAYLOAD_LIMIT", DEFAULT_PAYLOAD_LIMIT))
 
 
+@functools.cache
+def pickle_allowed() -> bool:
+    """Whether this node unpickles, as the node set it."""
+    return os.environ.get("HUSTINGS_ALLOW_PICKLE") == "1"
+
+
 def _require_pickle(what: str) -> None:
-    if os.environ.get("HUSTINGS_ALLOW_PICKLE") != "1":
+    if not pickle_allowed():
         raise _public(CodecRefusedError)(
             f"{what}: pickle is refused on this node; start it with allow_pickle=True, or register "
             "an importable function (module:qualname) and pass plain JSON values"
@@ -163,7 +171,7 @@ def decode_arguments(
         return args, kwargs
     if codec != "json":
         raise ValueError(f"codec {codec!r} is not known; use 'json' or 'pickle'")
-    decoded = json.loads(payload, parse_constant=_refuse_constant)
+    decoded = _DECODER.decode(payload.decode())
     if (
         not isinstance(decoded, dict)
         or decoded.keys() - {"args", "kwargs"}
@@ -176,6 +184,9 @@ def decode_arguments(
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not valid JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 # --- results --------------------------------------------------------------------------------------
@@ -212,14 +223,14 @@ def _pickle(value: Any) -> bytes:
 
 
 _PLAIN = (type(None), bool, int, str)
+_ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"))
 
 
 def _encode_json(value: Any, limit: int) -> bytes:
     if type(value) not in _PLAIN:
         _check_json(value, limit)
-    text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     try:
-        return text.encode()
+        return _ENCODER.encode(value).encode()
     except UnicodeEncodeError:  # a lone surrogate survives as an escape
         return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
 
@@ -321,7 +332,7 @@ def _users_part(tb: TracebackType | None) -> TracebackType | None:
 def _pickle_exception(exc: BaseException) -> bytes:
     """The exception, if it can be rebuilt elsewhere and pickle is allowed; else empty."""
     # A SystemExit or KeyboardInterrupt, raised again by the submitter, would end the submitter.
-    if os.environ.get("HUSTINGS_ALLOW_PICKLE") != "1" or not isinstance(exc, Exception):
+    if not pickle_allowed() or not isinstance(exc, Exception):
         return b""
     try:
         body = _pickle(exc)

@@ -9,8 +9,9 @@ use crate::config::Config;
 use crate::core::cluster::command::Codec;
 use crate::core::ids::FunctionHash;
 use crate::node::execution::frame::{
-    self, CACHED_FUNCTIONS, Frame, FrameError, FrameReader, Load, PROTOCOL, Run, RunResult, Source,
+    self, CACHED_FUNCTIONS, Frame, FrameError, Load, PROTOCOL, Run, RunResult, Source,
 };
+use crate::node::execution::stream::FrameReader;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
@@ -225,7 +226,11 @@ fn describe(py: Python<'_>, error: &PyErr) -> (String, String) {
 
 /// At most `limit` bytes of `text`, whole characters.
 fn cut(text: &str, limit: usize) -> &str {
-    &text[..text.floor_char_boundary(limit)]
+    let mut end = limit.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }
 
 fn payload_limit() -> usize {
@@ -238,8 +243,8 @@ fn take_stdin() -> PyResult<UnixStream> {
     // SAFETY: plain system calls; the new descriptor is owned by the returned stream alone.
     unsafe {
         let mut stat: libc::stat = std::mem::zeroed();
-        let is_socket = libc::fstat(0, &raw mut stat) == 0
-            && stat.st_mode & libc::S_IFMT == libc::S_IFSOCK;
+        let is_socket =
+            libc::fstat(0, &raw mut stat) == 0 && stat.st_mode & libc::S_IFMT == libc::S_IFSOCK;
         if !is_socket {
             return Err(PyRuntimeError::new_err(
                 "file descriptor 0 is no socket: runners are started by a node, not by hand",

@@ -1,6 +1,8 @@
 use super::*;
+use crate::node::execution::stream::FrameReader;
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
+use std::io::Read;
 
 const LIMIT: usize = 4096;
 

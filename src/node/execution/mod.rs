@@ -12,9 +12,12 @@
 //! The reader hands the next waiting attempt to its runner before it reports the last one: no thread is woken in
 //! between.
 
+mod backoff;
 pub mod frame;
 mod roster;
 mod runner;
+mod slot;
+pub mod stream;
 
 use crate::core::Moment;
 use crate::core::boundary::Assignment;
@@ -22,13 +25,14 @@ use crate::core::cluster::command::{Failure, Function, Payload, Report};
 use crate::core::ids::{TaskId, Token};
 use crate::node::clock::Clock;
 use bytes::Bytes;
-use frame::{Frame, FrameReader, RunResult};
+use frame::{Frame, RunResult};
 use roster::{Act, Roster, RunnerId};
 use runner::{Runner, STACK};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
+use stream::FrameReader;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 

@@ -3,15 +3,16 @@
 //! Touches no process: every method says by [`Act`]s what the pool shall do after it has let go of the lock. A slot
 //! that is to be killed is *doomed* first, so that a late kill never hits the next attempt of the same runner.
 
-use super::frame::{self, CACHED_FUNCTIONS, Frame, Load, PROTOCOL, Run};
+use super::backoff::Backoff;
+use super::frame::{self, PROTOCOL};
 use super::runner::Runner;
+use super::slot::{Busy, Doom, Job, Slot};
 use super::{AttemptEnded, PoolOptions};
 use crate::core::Moment;
 use crate::core::boundary::Assignment;
-use crate::core::cluster::command::{Failure, Function, Report};
-use crate::core::ids::{FunctionHash, TaskId, Token};
-use bytes::Bytes;
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use crate::core::cluster::command::{Function, Report};
+use crate::core::ids::{TaskId, Token};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,13 +21,8 @@ pub(super) type RunnerId = u64;
 
 /// Attempts that may wait for a runner beyond the slots; the worker never gives so many.
 const MAX_WAITING: usize = 4096;
-/// Failed starts in a row after which waiting attempts are given up, if no runner lives.
-const START_TRIES: u32 = 3;
 /// How long a runner may take until it is ready; a cold disk can be slow.
 const START_LIMIT: Duration = Duration::from_secs(30);
-/// Wait after the first failed start; doubles up to [`MAX_BACKOFF`].
-const FIRST_BACKOFF: Duration = Duration::from_millis(50);
-const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
 /// What the pool shall do.
 pub(super) enum Act {
@@ -44,37 +40,6 @@ pub(super) enum Act {
     Rearm,
     /// Somebody may wait for this: no attempt is left, or no runner, or the pool is closed.
     Announce,
-}
-
-struct Job {
-    assignment: Assignment,
-    function: Arc<Function>,
-}
-
-struct Busy {
-    seq: u64,
-    job: Job,
-    started: Moment,
-    timer: Option<(Moment, u64)>,
-}
-
-enum Doom {
-    Cancelled,
-    TimedOut(u64),
-    Broken(String),
-    /// The pool closes; nothing is reported.
-    Closed,
-}
-
-struct Slot {
-    /// `None` until its process exists.
-    runner: Option<Arc<Runner>>,
-    ready: bool,
-    busy: Option<Busy>,
-    doom: Option<Doom>,
-    /// It has ended an attempt, so it did start properly.
-    served: bool,
-    loaded: HashSet<FunctionHash>,
 }
 
 enum Timer {
@@ -104,9 +69,7 @@ pub(super) struct Roster {
     waiting: VecDeque<Job>,
     timers: BTreeMap<(Moment, u64), Timer>,
     last_number: u64,
-    failed_starts: u32,
-    /// A start failed a moment ago; the next waits for its timer.
-    cooling: bool,
+    backoff: Backoff,
     /// A runner died at work: from now on one spare is kept warm.
     spare: bool,
 }
@@ -123,8 +86,7 @@ impl Roster {
             waiting: VecDeque::new(),
             timers: BTreeMap::new(),
             last_number: 0,
-            failed_starts: 0,
-            cooling: false,
+            backoff: Backoff::default(),
             spare: false,
         }
     }
@@ -164,10 +126,10 @@ impl Roster {
     ) {
         let job = Job { assignment, function };
         if self.phase != Phase::Open {
-            acts.push(end(&job, Report::Crashed("the node is stopping".into()), Duration::ZERO));
+            acts.push(job.end(Report::Crashed("the node is stopping".into()), Duration::ZERO));
         } else if self.waiting.len() >= MAX_WAITING {
             let words = format!("{MAX_WAITING} attempts wait for a runner already");
-            acts.push(end(&job, Report::Crashed(words), Duration::ZERO));
+            acts.push(job.end(Report::Crashed(words), Duration::ZERO));
         } else {
             self.waiting.push_back(job);
             self.dispatch(now, acts);
@@ -224,10 +186,10 @@ impl Roster {
         if slot.doom.is_none() {
             self.idle.push(id);
         }
-        self.failed_starts = 0;
+        self.backoff.reset();
         self.release(&busy);
         self.dispatch(now, acts);
-        acts.push(end(&busy.job, report, now.since(busy.started)));
+        acts.push(busy.job.end(report, now.since(busy.started)));
         self.announce_idle(acts);
     }
 
@@ -256,10 +218,10 @@ impl Roster {
         match slot.busy {
             Some(busy) => {
                 self.release(&busy);
-                self.failed_starts = 0;
+                self.backoff.reset();
                 self.spare = true;
                 if let Some(report) = report {
-                    acts.push(end(&busy.job, report, now.since(busy.started)));
+                    acts.push(busy.job.end(report, now.since(busy.started)));
                 }
             }
             None if !slot.served => self.start_failed(now, report, acts),
@@ -271,10 +233,10 @@ impl Roster {
 
     /// Kills an attempt, wherever it is.
     pub(super) fn kill(&mut self, task: TaskId, token: Token, acts: &mut Vec<Act>) {
-        let is_meant = |job: &Job| job.assignment.spec.id == task && job.assignment.token == token;
+        let is_meant = |job: &Job| job.is(task, token);
         if let Some(at) = self.waiting.iter().position(is_meant) {
             if let Some(job) = self.waiting.remove(at) {
-                acts.push(end(&job, Report::Crashed("cancelled".into()), Duration::ZERO));
+                acts.push(job.end(Report::Crashed("cancelled".into()), Duration::ZERO));
             }
             return self.announce_idle(acts);
         }
@@ -306,7 +268,7 @@ impl Roster {
                     }
                 }
                 Timer::Restart => {
-                    self.cooling = false;
+                    self.backoff.cool();
                     self.dispatch(now, acts);
                 }
             }
@@ -350,10 +312,10 @@ impl Roster {
         if self.phase == Phase::Closed {
             return;
         }
-        let spare = usize::from(self.spare && self.failed_starts == 0);
+        let spare = usize::from(self.spare && self.backoff.is_clear());
         let wanted = (self.busy + self.waiting.len()).min(self.slots) + spare;
         let mut live = self.runners.values().filter(|slot| slot.doom.is_none()).count();
-        while live < wanted && self.runners.len() <= self.slots && !self.cooling {
+        while live < wanted && self.runners.len() <= self.slots && self.backoff.allows() {
             self.start(now, acts);
             live += 1;
         }
@@ -367,11 +329,11 @@ impl Roster {
             return self.waiting.push_front(job);
         };
         let limit = frame::to_runner_limit(self.payload_limit);
-        let frames = match encode(&job, seq, &mut slot.loaded, limit) {
+        let frames = match slot.encode(&job, seq, limit) {
             Ok(frames) => frames,
             Err(error) => {
                 self.idle.push(id);
-                return acts.push(end(&job, too_large(&error, &job), Duration::ZERO));
+                return acts.push(job.end(job.too_large(&error), Duration::ZERO));
             }
         };
         let timeout = job.assignment.spec.timeout_ms;
@@ -386,17 +348,7 @@ impl Roster {
 
     fn start(&mut self, now: Moment, acts: &mut Vec<Act>) {
         let id = self.number();
-        self.runners.insert(
-            id,
-            Slot {
-                runner: None,
-                ready: false,
-                busy: None,
-                doom: None,
-                served: false,
-                loaded: HashSet::new(),
-            },
-        );
+        self.runners.insert(id, Slot::default());
         self.arm(now.after(START_LIMIT), id, Timer::Start(id), acts);
         acts.push(Act::Start(id));
     }
@@ -404,25 +356,19 @@ impl Roster {
     /// Waits before the next start; gives up what waits if there is no hope.
     fn start_failed(&mut self, now: Moment, report: Option<Report>, acts: &mut Vec<Act>) {
         let Some(report) = report else { return };
-        // Starts that fail together count once.
-        if !self.cooling {
-            self.failed_starts = self.failed_starts.saturating_add(1);
-            let doublings = (self.failed_starts - 1).min(16);
-            let backoff = (FIRST_BACKOFF * (1 << doublings)).min(MAX_BACKOFF);
-            self.cooling = true;
+        if let Some(wait) = self.backoff.fail() {
             let number = self.number();
-            self.arm(now.after(backoff), number, Timer::Restart, acts);
+            self.arm(now.after(wait), number, Timer::Restart, acts);
         }
         let hopeless = self.runners.values().all(|slot| slot.doom.is_some());
-        if self.failed_starts >= START_TRIES && hopeless {
+        if let Some(rounds) = self.backoff.exhausted().filter(|_| hopeless) {
             let why = match &report {
                 Report::Crashed(words) => words.as_str(),
                 _ => "unknown",
             };
-            let words =
-                format!("no runner could be started in {} tries: {why}", self.failed_starts);
+            let words = format!("no runner could be started in {rounds} tries: {why}");
             for job in self.waiting.drain(..) {
-                acts.push(end(&job, Report::Crashed(words.clone()), Duration::ZERO));
+                acts.push(job.end(Report::Crashed(words.clone()), Duration::ZERO));
             }
         }
     }
@@ -463,56 +409,4 @@ impl Roster {
         self.last_number += 1;
         self.last_number
     }
-}
-
-/// The frames of one attempt: its function, if the runner does not hold it, and the run.
-fn encode(
-    job: &Job,
-    seq: u64,
-    loaded: &mut HashSet<FunctionHash>,
-    limit: usize,
-) -> Result<Vec<u8>, frame::FrameError> {
-    let Assignment { spec, token, attempt } = &job.assignment;
-    let hash = job.function.hash;
-    let mut out = Vec::with_capacity(spec.payload.len() + 128);
-    let is_known = loaded.contains(&hash);
-    if !is_known {
-        let load = Load { hash, name: &job.function.name, source: (&job.function.source).into() };
-        frame::encode(&Frame::Load(load), limit, &mut out)?;
-    }
-    let run = Run {
-        seq,
-        hash,
-        codec: spec.codec,
-        task: spec.id,
-        attempt: *attempt,
-        token: *token,
-        timeout_ms: spec.timeout_ms,
-        payload: &spec.payload,
-    };
-    frame::encode(&Frame::Run(run), limit, &mut out)?;
-    if !is_known {
-        if loaded.len() >= CACHED_FUNCTIONS {
-            loaded.clear();
-        }
-        loaded.insert(hash);
-    }
-    Ok(out)
-}
-
-fn end(job: &Job, report: Report, duration: Duration) -> Act {
-    let Assignment { spec, token, .. } = &job.assignment;
-    Act::End(AttemptEnded { task: spec.id, token: *token, report, duration })
-}
-
-fn too_large(error: &frame::FrameError, job: &Job) -> Report {
-    let name = &job.function.name;
-    Report::Failure(Failure {
-        type_name: "hustings.PayloadTooLargeError".into(),
-        message: format!(
-            "the arguments or the body of {name:?} do not fit to its runner: {error}; raise limits.payload_bytes"
-        ),
-        traceback: String::new(),
-        pickled: Bytes::new(),
-    })
 }
