@@ -119,6 +119,11 @@ impl Elector {
         self.own_score
     }
 
+    /// The leader this node listens to.
+    pub fn watched(&self) -> Option<NodeId> {
+        self.detector.leader()
+    }
+
     /// The table as it stands.
     pub fn ranking(&self) -> &Ranking {
         &self.ranking
@@ -159,7 +164,8 @@ impl Elector {
             let record = Record::new(RecordKind::BecameLeader).term(view.term).subject(self.me);
             self.record(record.score(self.own_score));
             self.stabiliser.on_leading(now);
-            self.peers.clear();
+            // What the last leader knew, but for itself, until the voters answer this one.
+            self.peers.inherit(now, &self.ranking, self.detector.leader());
             self.scored_at = None;
         }
         if let Some(leader) = view.leader.filter(|l| *l != self.me)

@@ -46,9 +46,12 @@ impl PeerScores {
         self.heard.insert(node, Heard { at: now, score, caught_up });
     }
 
-    /// Forgets everything; a new reign begins.
-    pub fn clear(&mut self) {
-        self.heard.clear();
+    /// A new reign begins with the last table, without the leader that was lost. Nobody in it counts as live yet.
+    pub fn inherit(&mut self, now: Moment, table: &Ranking, lost: Option<NodeId>) {
+        let at = Moment(now.0.saturating_sub(FRESH_FOR.as_micros() as u64 + 1));
+        let rows = table.rows().iter().filter(|row| Some(row.node) != lost);
+        let heard = |row: &RankEntry| Heard { at, score: row.score, caught_up: row.caught_up };
+        self.heard = rows.map(|row| (row.node, heard(row))).collect();
     }
 
     /// `node` answered within the last second.
@@ -111,6 +114,18 @@ mod tests {
     fn old_scores_fade_and_then_rank_last() {
         check((2, 1000), 3, (0.8 * (-0.4f64).exp(), true));
         check((2, 1000), 6, (0.8 * (-1.0f64).exp(), false));
+    }
+
+    #[test]
+    fn a_reign_begins_with_what_the_last_leader_knew() {
+        let row = |n, score| RankEntry { node: NodeId(n), score, caught_up: true };
+        let old = Ranking::adopt(2, vec![row(1, 0.9), row(2, 0.8), row(3, 0.7)]);
+        let mut scores = PeerScores::default();
+        scores.inherit(Moment(9_000_000), &old, Some(NodeId(1)));
+        assert!(!scores.is_live(Moment(9_000_000), NodeId(3)));
+        let table = scores.table(Moment(9_000_000), 3, &VOTERS, (NodeId(2), 0.8), 0.01);
+        let order: Vec<u64> = table.rows().iter().map(|row| row.node.0).collect();
+        assert_eq!(order, [2, 3, 1]);
     }
 
     #[test]
