@@ -1,3 +1,7 @@
 //! One test binary.
 
+<<<<<<< HEAD
 mod tidy;
+=======
+mod client;
+>>>>>>> client
