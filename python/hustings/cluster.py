@@ -212,7 +212,9 @@ class Cluster:
         """A future on a task that was submitted before, by anybody."""
         return self._client.future(task_id_bytes(task_id))
 
-    def cancel(self, task: _core.Future[Any] | uuid.UUID | str | bytes, *, kill: bool = False) -> bool:
+    def cancel(
+        self, task: _core.Future[Any] | uuid.UUID | str | bytes, *, kill: bool = False
+    ) -> bool:
         """Cancels a task; ``kill``: also one that runs. False if it had finished (or runs) already."""
         identity = task.task_id if isinstance(task, _core.Future) else task
         return bool(self._client.cancel([task_id_bytes(identity)], kill=kill))
@@ -227,7 +229,9 @@ class Cluster:
         _, send, codec = bound
         return cast("_core.Future[Any]", send(encode_call(codec, args, kwargs)))
 
-    def _bind(self, call: Task[..., Any] | NamedCall) -> tuple[Cluster, Callable[[bytes], Any], str]:
+    def _bind(
+        self, call: Task[..., Any] | NamedCall
+    ) -> tuple[Cluster, Callable[[bytes], Any], str]:
         """What is the same for all calls of one task on this cluster."""
         self._check_open()
         options = call._options
@@ -387,12 +391,16 @@ class Cluster:
         for member in members:
             if wanted in (member.name, member.id, member.address):
                 return member
-        raise ConfigError(f"node={wanted!r}: no such member{did_you_mean(wanted, [m.name for m in members])}")
+        raise ConfigError(
+            f"node={wanted!r}: no such member{did_you_mean(wanted, [m.name for m in members])}"
+        )
 
     def _local_node(self, node: AnyNode | None) -> LocalNode:
         self._check_open()
         if self._local is None:
-            raise ConfigError("only the script that started a cluster (Cluster.local) can break its nodes")
+            raise ConfigError(
+                "only the script that started a cluster (Cluster.local) can break its nodes"
+            )
         if node is None:
             raise ConfigError("node is None: nobody leads at the moment; wait_leader() first")
         wanted = node if isinstance(node, str) else node.name
@@ -400,7 +408,9 @@ class Cluster:
             if wanted in (found.name, found.id, found.address):
                 return found
         names = [n.name for n in self._local.nodes]
-        raise ConfigError(f"node={wanted!r}: no such node{did_you_mean(wanted, names)}; they are {', '.join(names)}")
+        raise ConfigError(
+            f"node={wanted!r}: no such node{did_you_mean(wanted, names)}; they are {', '.join(names)}"
+        )
 
     def _note(self, node: LocalNode, what: str) -> None:
         row: Row = {
@@ -443,7 +453,10 @@ class Cluster:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         entered = list(_entered.get())
         if self in entered:
@@ -455,7 +468,10 @@ class Cluster:
         return self.__enter__()
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         _entered.set(tuple(c for c in _entered.get() if c is not self))
         await asyncio.to_thread(self.close)
@@ -522,7 +538,9 @@ def _task_of(fn: Callable[..., Any] | str) -> Task[..., Any] | NamedCall:
     if isinstance(fn, str):
         return _named(fn)
     if not callable(fn):
-        raise TypeError(f"fn={fn!r} ({type(fn).__name__}): give a function, a task or a registered name")
+        raise TypeError(
+            f"fn={fn!r} ({type(fn).__name__}): give a function, a task or a registered name"
+        )
     try:
         return _plain(fn)
     except TypeError:

@@ -29,9 +29,7 @@ CODECS = ("json", "pickle")
 _MAX_DEPTH = 64
 """Nesting that JSON payloads may have; the same bound as on the wire."""
 
-_PICKLE_REMEDY = (
-    "pass data instead (a path instead of an open file, an address instead of a connection), or open it inside the task"
-)
+_PICKLE_REMEDY = "pass data instead (a path instead of an open file, an address instead of a connection), or open it inside the task"
 _JSON_REMEDY = (
     "JSON carries None, bool, int, finite float, str, list and dict with str keys; "
     "convert it, or allow pickle on both sides (allow_pickle=True, hustings node --allow-pickle)"
@@ -125,7 +123,9 @@ def _encode_json(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         text = json.dumps(call, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         return text.encode()
     except UnicodeEncodeError as error:
-        raise NotSerializableError(f"arguments: a string holds a lone surrogate: {error}") from error
+        raise NotSerializableError(
+            f"arguments: a string holds a lone surrogate: {error}"
+        ) from error
 
 
 def _check_json(value: Any, path: str, depth: int) -> None:
@@ -134,7 +134,9 @@ def _check_json(value: Any, path: str, depth: int) -> None:
         return
     if kind is float:
         if not math.isfinite(value):
-            raise NotSerializableError(f"{path} is {value}: JSON has no such number; {_JSON_REMEDY}")
+            raise NotSerializableError(
+                f"{path} is {value}: JSON has no such number; {_JSON_REMEDY}"
+            )
         return
     if depth >= _MAX_DEPTH:
         raise NotSerializableError(f"{path}: nested deeper than {_MAX_DEPTH}; flatten it")

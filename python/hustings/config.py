@@ -32,7 +32,9 @@ class _Section:
         known = [f.name for f in fields(cls)]  # type: ignore[arg-type]
         for name in knobs:
             if name not in known:
-                raise ConfigError(f"{cls.__name__}: unknown knob {name!r}{did_you_mean(name, known)}")
+                raise ConfigError(
+                    f"{cls.__name__}: unknown knob {name!r}{did_you_mean(name, known)}"
+                )
         return super().__new__(cls)
 
 
@@ -252,7 +254,9 @@ def _overrides_from_file() -> dict[str, float | bool | str]:
 def read_toml(path: Path) -> dict[str, float | bool | str]:
     """The knobs in a TOML file by full name; raises ``ConfigError``."""
     if sys.version_info < (3, 11):
-        raise ConfigError(f"{path}: reading TOML needs Python 3.11; use HUSTINGS_* variables instead")
+        raise ConfigError(
+            f"{path}: reading TOML needs Python 3.11; use HUSTINGS_* variables instead"
+        )
     import tomllib
 
     try:

@@ -110,7 +110,9 @@ class Steal:
 class EventLog(Sequence[Row]):
     """Rows of history in order of time; frozen."""
 
-    def __init__(self, rows: Iterable[Mapping[str, Any]], names: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, rows: Iterable[Mapping[str, Any]], names: Mapping[str, str] | None = None
+    ) -> None:
         self._rows = sorted(
             (dict(row) for row in rows),
             key=lambda r: (r.get("at_us", 0), r.get("node", ""), r.get("seq", 0)),
@@ -180,7 +182,9 @@ class EventLog(Sequence[Row]):
             (
                 r
                 for r in reversed(self._rows)
-                if r["kind"] == "campaigned" and r["node"] == win["node"] and r["at_us"] <= win["at_us"]
+                if r["kind"] == "campaigned"
+                and r["node"] == win["node"]
+                and r["at_us"] <= win["at_us"]
             ),
             win,
         )
@@ -248,11 +252,19 @@ class EventLog(Sequence[Row]):
 
     def _repr_html_(self) -> str:
         rows = [
-            (e.term, e.leader, e.cause, "–" if e.duration_s is None else _milliseconds(e.duration_s), e.votes)
+            (
+                e.term,
+                e.leader,
+                e.cause,
+                "–" if e.duration_s is None else _milliseconds(e.duration_s),
+                e.votes,
+            )
             for e in self.elections()
         ]
         return html_table(
-            f"{len(self)} events", ("term", "leader", "by", "without a leader for", "votes seen"), rows
+            f"{len(self)} events",
+            ("term", "leader", "by", "without a leader for", "votes seen"),
+            rows,
         )
 
 
@@ -262,7 +274,9 @@ def _leaderless(between: Sequence[Row], previous: Row, win: Row) -> float | None
     faults = [
         r["at_us"]
         for r in between
-        if r["kind"] == "fault" and r["detail"] in ("killed", "frozen", "stopped") and r["subject"] == old
+        if r["kind"] == "fault"
+        and r["detail"] in ("killed", "frozen", "stopped")
+        and r["subject"] == old
     ]
     if faults:
         return float(win["at_us"] - faults[-1]) / 1e6

@@ -31,7 +31,9 @@ class Deadline:
     """A point in time that several waits share; ``None`` never comes."""
 
     def __init__(self, timeout: float | None, what: str = "timeout") -> None:
-        if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float))):
+        if timeout is not None and (
+            isinstance(timeout, bool) or not isinstance(timeout, (int, float))
+        ):
             raise TypeError(f"{what}={timeout!r}: give seconds, or None for no limit")
         if timeout is not None and (timeout != timeout or timeout < 0):
             raise ValueError(f"{what}={timeout!r}: give seconds, at least 0, or None for no limit")
@@ -61,7 +63,9 @@ def as_completed(
     return _as_completed(pending, deadline, progress)
 
 
-def _as_completed(pending: list[Future[R]], deadline: Deadline, progress: bool) -> Iterator[Future[R]]:
+def _as_completed(
+    pending: list[Future[R]], deadline: Deadline, progress: bool
+) -> Iterator[Future[R]]:
     completions = CompletionQueue(pending)
     bar = start_bar(len(pending), progress)
     try:
@@ -93,7 +97,11 @@ def wait(
             break
         if future is None or return_when == FIRST_COMPLETED:
             break
-        if return_when == FIRST_EXCEPTION and not future.cancelled() and future.exception() is not None:
+        if (
+            return_when == FIRST_EXCEPTION
+            and not future.cancelled()
+            and future.exception() is not None
+        ):
             break
     done = {f for f in pending if f.done()}
     return DoneAndNotDone(done, set(pending) - done)

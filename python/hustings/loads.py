@@ -36,7 +36,9 @@ class LoadSource:
         return f"loads.{self.describe}"
 
 
-LoadsArgument = Union[LoadSource, Sequence[Union["LoadSource", float]], Mapping[str, Union["LoadSource", float]]]
+LoadsArgument = Union[
+    LoadSource, Sequence[Union["LoadSource", float]], Mapping[str, Union["LoadSource", float]]
+]
 
 
 def constant(
@@ -61,13 +63,16 @@ def trace(
 ) -> LoadSource:
     """A recorded CPU availability: ``values[i]`` holds from ``times[i]`` seconds on; repeats after the last."""
     t, v = _checked_trace(times, values)
-    extra = {"memory": _ratio("memory", memory), "uptime_s": _positive("uptime_s", uptime_s, zero=True)}
-    return LoadSource(f"trace({len(t)} points)", lambda _: {"kind": "trace", "times": t, "values": v, **extra})
+    extra = {
+        "memory": _ratio("memory", memory),
+        "uptime_s": _positive("uptime_s", uptime_s, zero=True),
+    }
+    return LoadSource(
+        f"trace({len(t)} points)", lambda _: {"kind": "trace", "times": t, "values": v, **extra}
+    )
 
 
-def steps(
-    *levels: tuple[float, float], memory: float = 0.9, uptime_s: float = 600.0
-) -> LoadSource:
+def steps(*levels: tuple[float, float], memory: float = 0.9, uptime_s: float = 600.0) -> LoadSource:
     """``steps((0, 0.9), (30, 0.2))``: 0.9 from the start, 0.2 from second 30 on, then again from the start."""
     if not levels:
         raise ConfigError("steps: give at least one (second, availability)")
@@ -116,11 +121,15 @@ def resolve(loads: LoadsArgument | None, names: Sequence[str]) -> list[dict[str,
     if isinstance(loads, Mapping):
         unknown = sorted(set(loads) - set(names))
         if unknown:
-            raise ConfigError(f"loads: no node is called {unknown[0]!r}; the nodes are {', '.join(names)}")
+            raise ConfigError(
+                f"loads: no node is called {unknown[0]!r}; the nodes are {', '.join(names)}"
+            )
         picked = [loads.get(name) for name in names]
     elif isinstance(loads, Sequence) and not isinstance(loads, (str, bytes)):
         if len(loads) != len(names):
-            raise ConfigError(f"loads: {len(loads)} entries for {len(names)} nodes; give one per node")
+            raise ConfigError(
+                f"loads: {len(loads)} entries for {len(names)} nodes; give one per node"
+            )
         picked = list(loads)
     else:
         raise ConfigError(f"loads={loads!r}: give a source from hustings.loads, or one per node")
@@ -145,9 +154,13 @@ def _generated(draw: Callable[[], float], memory: float) -> dict[str, Any]:
     }
 
 
-def _checked_trace(times: Sequence[float], values: Sequence[float]) -> tuple[list[float], list[float]]:
+def _checked_trace(
+    times: Sequence[float], values: Sequence[float]
+) -> tuple[list[float], list[float]]:
     if len(times) != len(values):
-        raise ConfigError(f"times has {len(times)} entries and values {len(values)}; they must match")
+        raise ConfigError(
+            f"times has {len(times)} entries and values {len(values)}; they must match"
+        )
     if not 1 <= len(times) <= MAX_POINTS:
         raise ConfigError(f"times has {len(times)} entries; give 1 to {MAX_POINTS}")
     t = [_positive(f"times[{i}]", x, zero=True) for i, x in enumerate(times)]
@@ -165,5 +178,7 @@ def _ratio(name: str, value: object) -> float:
 def _positive(name: str, value: object, *, zero: bool = False) -> float:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or value < 0 or (value == 0 and not zero):  # type: ignore[arg-type,operator]
-        raise ConfigError(f"{name}={value!r}: give a {'non-negative' if zero else 'positive'}, finite number")
+        raise ConfigError(
+            f"{name}={value!r}: give a {'non-negative' if zero else 'positive'}, finite number"
+        )
     return float(value)  # type: ignore[arg-type]

@@ -14,7 +14,15 @@ from typing import Any
 
 from . import _core, errors
 from .errors import BindError, ConfigError, HustingsError, StoppedError
-from .node import MAX_VOTERS, check_voters, node_argv, package_env, python_path, runner_argv, runner_env
+from .node import (
+    MAX_VOTERS,
+    check_voters,
+    node_argv,
+    package_env,
+    python_path,
+    runner_argv,
+    runner_env,
+)
 
 MAX_NODES = 64
 """Nodes of one local cluster."""
@@ -75,11 +83,15 @@ class LocalNode:
 
     def freeze(self) -> None:
         """Stops its clock; only a process can be frozen."""
-        raise ConfigError(f"freeze({self.name!r}): only a node with a process of its own; use isolated=True")
+        raise ConfigError(
+            f"freeze({self.name!r}): only a node with a process of its own; use isolated=True"
+        )
 
     def resume(self) -> None:
         """Lets it go on."""
-        raise ConfigError(f"resume({self.name!r}): only a node with a process of its own; use isolated=True")
+        raise ConfigError(
+            f"resume({self.name!r}): only a node with a process of its own; use isolated=True"
+        )
 
     def again(self) -> LocalNode:
         """A fresh node with the same name at the same place."""
@@ -206,14 +218,14 @@ class ProcessNode(LocalNode):
             ready = select.select([self._answers], [], [], max(0.0, left))[0]
             piece = os.read(self._answers, 65_536) if ready else b""
             if not piece:
-                why = f"said nothing for {timeout:.0f} s" if not ready else "ended before it listened"
+                why = (
+                    f"said nothing for {timeout:.0f} s" if not ready else "ended before it listened"
+                )
                 self.kill()
                 raise HustingsError(f"the process of node {self.name} {why}; see its output above")
             text += piece
         answer: dict[str, Any] = json.loads(text)
         return answer
-
-
 
 
 class LocalNodes:

@@ -35,7 +35,9 @@ class Leader:
         return None
 
     @classmethod
-    def _from_member(cls, member: Mapping[str, Any], status: Mapping[str, Any], score: float) -> Leader:
+    def _from_member(
+        cls, member: Mapping[str, Any], status: Mapping[str, Any], score: float
+    ) -> Leader:
         return cls(
             name=str(member.get("name") or ""),
             address=str(member.get("address") or ""),
@@ -67,7 +69,9 @@ class Member:
         role = "voter" if self.voter else "worker"
         state = "alive" if self.alive else "gone"
         busy = f"queued={self.queued}, running={self.running}"
-        return f"Member({self.name}, {role}, {state}, score={self.score:.2f}, {busy}, {self.address})"
+        return (
+            f"Member({self.name}, {role}, {state}, score={self.score:.2f}, {busy}, {self.address})"
+        )
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Member:

@@ -66,7 +66,8 @@ def check_position(value: object) -> tuple[float, float]:
     if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) and len(value) == 2:
         x, y = value
         if all(
-            isinstance(c, (int, float)) and not isinstance(c, bool) and abs(c) < 1e12 for c in (x, y)
+            isinstance(c, (int, float)) and not isinstance(c, bool) and abs(c) < 1e12
+            for c in (x, y)
         ):
             return float(x), float(y)
     raise ConfigError(f"position={value!r}: give two finite numbers, e.g. (0.0, 1.5)")
@@ -189,7 +190,9 @@ class Node:
                 "in the list, the same list on every founder"
             )
         self._node.enter(
-            founders=founders, join=[] if founders else self._join, voter=bool(founders) or self._voter
+            founders=founders,
+            join=[] if founders else self._join,
+            voter=bool(founders) or self._voter,
         )
         self._state = "running"
 
@@ -290,7 +293,10 @@ class Node:
         return self if self._state == "running" else self.start()
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.stop()
 
@@ -326,7 +332,9 @@ MAX_VOTERS = 7
 def check_voters(voters: object, most: int) -> int:
     """Refuses impossible voter counts and warns about even ones."""
     if isinstance(voters, bool) or not isinstance(voters, int) or not 1 <= voters <= most:
-        raise ConfigError(f"voters={voters!r}: give a whole number from 1 to {most}; 3 or 5 is usual")
+        raise ConfigError(
+            f"voters={voters!r}: give a whole number from 1 to {most}; 3 or 5 is usual"
+        )
     if voters % 2 == 0:
         warnings.warn(
             f"voters={voters} is even: it survives no more failures than {voters - 1} and needs more votes",

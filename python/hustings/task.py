@@ -73,7 +73,9 @@ def task_id_bytes(value: uuid.UUID | str | bytes) -> bytes:
             return uuid.UUID(value).bytes
         except ValueError:
             shown = ascii(value[:60])
-            raise InvalidTaskIdError(f"task_id={shown}: not a UUID; uuid.uuid4() makes one") from None
+            raise InvalidTaskIdError(
+                f"task_id={shown}: not a UUID; uuid.uuid4() makes one"
+            ) from None
     raise InvalidTaskIdError(f"task_id={value!r}: give a uuid.UUID, its text or its 16 bytes")
 
 
@@ -210,7 +212,9 @@ def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     name = options.pop("name", None)
     _refuse_unknown(options)
     if "task_id" in options:
-        raise TypeError("task: a task_id belongs to one call; use .options(task_id=...).submit(...)")
+        raise TypeError(
+            "task: a task_id belongs to one call; use .options(task_id=...).submit(...)"
+        )
     checked = TaskOptions(**options)
     if fn is not None:
         return Task(fn, name, checked)

@@ -124,7 +124,9 @@ def _tell(obj: Any) -> _Story:
         raise ValueError("there are no events yet: nothing to draw")
     names = sorted({log.name_of(r["node"]) for r in rows if log.name_of(r["node"])}, key=_natural)
     if len(names) > MAX_LANES:
-        raise ValueError(f"{len(names)} nodes: at most {MAX_LANES} can be drawn; filter the events by node")
+        raise ValueError(
+            f"{len(names)} nodes: at most {MAX_LANES} can be drawn; filter the events by node"
+        )
     lanes = {
         name: _Lane(name, _COLOURS[i % len(_COLOURS)], len(names) - 1 - i)
         for i, name in enumerate(names)
@@ -196,24 +198,61 @@ def _draw_timeline(story: _Story, ax: Axes) -> None:
             ax.barh(lane.y, until - since, left=since, height=0.5, color=lane.colour, zorder=3)
             # A short reign has no room for words inside its bar.
             if until - since > 0.09 * story.end:
-                ax.text((since + until) / 2, lane.y, f"leads, term {term}", ha="center", va="center",
-                        color="white", fontsize=9, fontweight="bold", zorder=6, clip_on=True)
+                ax.text(
+                    (since + until) / 2,
+                    lane.y,
+                    f"leads, term {term}",
+                    ha="center",
+                    va="center",
+                    color="white",
+                    fontsize=9,
+                    fontweight="bold",
+                    zorder=6,
+                    clip_on=True,
+                )
             else:
-                ax.text(since, lane.y + 0.3, f"term {term}", ha="left", va="bottom", color=lane.colour,
-                        fontsize=8, zorder=6, clip_on=True)
+                ax.text(
+                    since,
+                    lane.y + 0.3,
+                    f"term {term}",
+                    ha="left",
+                    va="bottom",
+                    color=lane.colour,
+                    fontsize=8,
+                    zorder=6,
+                    clip_on=True,
+                )
         for since, _ in lane.down:
-            ax.plot(since, lane.y, marker="X", markersize=12, color=_RED, markeredgecolor="white", zorder=7)
+            ax.plot(
+                since,
+                lane.y,
+                marker="X",
+                markersize=12,
+                color=_RED,
+                markeredgecolor="white",
+                zorder=7,
+            )
     marks = [
         (story.at(r["at_us"]), story.lanes[story.log.name_of(r["node"])].y)
         for r in story.log
         if r["kind"] == "suspected"
     ]
     if marks:
-        ax.scatter(*zip(*marks), marker="v", s=26, color="#F28E2B", zorder=5, edgecolors="white", linewidths=0.5)
+        ax.scatter(
+            *zip(*marks),
+            marker="v",
+            s=26,
+            color="#F28E2B",
+            zorder=5,
+            edgecolors="white",
+            linewidths=0.5,
+        )
     _dress(story, ax)
     ax.set_xlim(-0.01 * story.end, 1.01 * story.end)
     ax.set_xlabel("seconds since the start")
-    ax.set_title("Who led when: the thick bar is the leader, there is one at a time", loc="left", fontsize=11)
+    ax.set_title(
+        "Who led when: the thick bar is the leader, there is one at a time", loc="left", fontsize=11
+    )
     _legend(story, ax, bool(marks))
 
 
@@ -226,13 +265,29 @@ def _draw_life(lane: _Lane, end: float, ax: Axes) -> None:
     if alive_from < end:
         ax.plot((alive_from, end), (lane.y, lane.y), color=_FAINT, linewidth=1.5, zorder=1)
     for since, until in lane.frozen:
-        ax.barh(lane.y, until - since, left=since, height=0.5, color=_ICE, edgecolor="#5AA9D6", hatch="////",
-                linewidth=0.8, zorder=2)
+        ax.barh(
+            lane.y,
+            until - since,
+            left=since,
+            height=0.5,
+            color=_ICE,
+            edgecolor="#5AA9D6",
+            hatch="////",
+            linewidth=0.8,
+            zorder=2,
+        )
     if len(lane.scores) > 1:
         times, values = zip(*lane.scores)
         base = lane.y - 0.42
-        ax.fill_between(times, base, [base + 0.3 * v for v in values], color=lane.colour, alpha=0.16,
-                        linewidth=0, zorder=0)
+        ax.fill_between(
+            times,
+            base,
+            [base + 0.3 * v for v in values],
+            color=lane.colour,
+            alpha=0.16,
+            linewidth=0,
+            zorder=0,
+        )
 
 
 def _draw_failover(story: _Story, election: Election, ax: Axes) -> None:
@@ -252,14 +307,29 @@ def _draw_failover(story: _Story, election: Election, ax: Axes) -> None:
                 ax.barh(lane.y, right - left, left=left, height=0.5, color=lane.colour, zorder=2)
         for since, until in lane.down:
             if x(since) < high and x(until) > low:
-                ax.plot((max(x(since), low), min(x(until), high)), (lane.y, lane.y), color=_RED, linestyle=":")
+                ax.plot(
+                    (max(x(since), low), min(x(until), high)),
+                    (lane.y, lane.y),
+                    color=_RED,
+                    linestyle=":",
+                )
             if low <= x(since) <= high:
-                ax.plot(x(since), lane.y, marker="X", markersize=12, color=_RED, markeredgecolor="white", zorder=7)
+                ax.plot(
+                    x(since),
+                    lane.y,
+                    marker="X",
+                    markersize=12,
+                    color=_RED,
+                    markeredgecolor="white",
+                    zorder=7,
+                )
     _draw_steps(story, ax, x, low, high)
     _dress(story, ax)
     ax.set_xlim(low, high)
     ax.set_xlabel("milliseconds since the old leader was last there")
-    words = f"{election.previous} → {election.leader} in {length * 1e3:.0f} ms (term {election.term})"
+    words = (
+        f"{election.previous} → {election.leader} in {length * 1e3:.0f} ms (term {election.term})"
+    )
     ax.set_title(f"The last failover, enlarged: {words}", loc="left", fontsize=11)
 
 
@@ -279,14 +349,34 @@ def _draw_steps(story: _Story, ax: Axes, x: Any, low: float, high: float) -> Non
             points.append((at, lane.y))
             target = story.lanes.get(row["subject_name"])
             if kind == "voted" and target is not None and target is not lane:
-                ax.annotate("", (at, target.y), (at, lane.y), zorder=4,
-                            arrowprops={"arrowstyle": "->", "color": "#666666", "linewidth": 0.9})
+                ax.annotate(
+                    "",
+                    (at, target.y),
+                    (at, lane.y),
+                    zorder=4,
+                    arrowprops={"arrowstyle": "->", "color": "#666666", "linewidth": 0.9},
+                )
         if points:
-            ax.scatter(*zip(*points), marker=marker, s=44, color=colour, edgecolors=_INK, linewidths=0.8,
-                       zorder=5, label=label)
+            ax.scatter(
+                *zip(*points),
+                marker=marker,
+                s=44,
+                color=colour,
+                edgecolors=_INK,
+                linewidths=0.8,
+                zorder=5,
+                label=label,
+            )
     if ax.get_legend_handles_labels()[0]:
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=4, frameon=False, fontsize=8.5,
-                  handletextpad=0.2, columnspacing=1.0)
+        ax.legend(
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.17),
+            ncols=4,
+            frameon=False,
+            fontsize=8.5,
+            handletextpad=0.2,
+            columnspacing=1.0,
+        )
 
 
 def _dress(story: _Story, ax: Axes) -> None:
@@ -313,7 +403,9 @@ def _legend(story: _Story, ax: Axes, suspicions: bool) -> None:
     lanes = story.lanes.values()
     handles: list[Any] = [Patch(color="#555555", label="leads")]
     if any(lane.down for lane in lanes):
-        handles.append(Line2D([], [], marker="X", color=_RED, linestyle=":", markersize=9, label="killed"))
+        handles.append(
+            Line2D([], [], marker="X", color=_RED, linestyle=":", markersize=9, label="killed")
+        )
     if any(lane.frozen for lane in lanes):
         handles.append(Patch(facecolor=_ICE, edgecolor="#5AA9D6", hatch="////", label="frozen"))
     if suspicions:
@@ -322,8 +414,16 @@ def _legend(story: _Story, ax: Axes, suspicions: bool) -> None:
         )
     if any(len(lane.scores) > 1 for lane in lanes):
         handles.append(Patch(color="#555555", alpha=0.2, label="score (higher is better)"))
-    ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=5, frameon=False,
-              fontsize=8.5, handletextpad=0.4, columnspacing=1.2)
+    ax.legend(
+        handles=handles,
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.17),
+        ncols=5,
+        frameon=False,
+        fontsize=8.5,
+        handletextpad=0.4,
+        columnspacing=1.2,
+    )
 
 
 def _lines(obj: Any, ax: Axes | None, kind: str, column: str, label: str, title: str) -> Axes:
@@ -333,7 +433,9 @@ def _lines(obj: Any, ax: Axes | None, kind: str, column: str, label: str, title:
     assert ax is not None
     series: dict[str, list[tuple[float, float]]] = {}
     for row in story.log.filter(kind):
-        series.setdefault(row["subject_name"], []).append((story.at(row["at_us"]), float(row[column])))
+        series.setdefault(row["subject_name"], []).append(
+            (story.at(row["at_us"]), float(row[column]))
+        )
     for name, lane in story.lanes.items():
         if name in series:
             times, values = zip(*series[name])
@@ -350,7 +452,9 @@ def _lines(obj: Any, ax: Axes | None, kind: str, column: str, label: str, title:
 
 
 def _natural(name: str) -> list[Any]:
-    return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in re.split(r"(\d+)", name)]
+    return [
+        (1, int(part), "") if part.isdigit() else (0, 0, part) for part in re.split(r"(\d+)", name)
+    ]
 
 
 def _pyplot() -> Any:
