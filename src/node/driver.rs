@@ -116,8 +116,17 @@ pub struct TaskLoop {
 impl TaskLoop {
     /// A loop that is fed through `inputs`.
     pub fn new(options: TaskLoopOptions, inputs: mpsc::UnboundedSender<Input>) -> Self {
-        let TaskLoopOptions { me, config, clock, history, state, commit, hands, allow_pickle, seed } =
-            options;
+        let TaskLoopOptions {
+            me,
+            config,
+            clock,
+            history,
+            state,
+            commit,
+            hands,
+            allow_pickle,
+            seed,
+        } = options;
         TaskLoop {
             leader: Leader::new(me.id, config.clone(), seed),
             worker: Worker::new(me.slots, config.steal.cooldown),
@@ -183,7 +192,7 @@ impl TaskLoop {
         self.perform(&mut effects);
         self.tell_members();
         self.tell_status(now);
-        self.proposals.flush();
+        self.proposals.flush(self.leader.term());
         self.sessions.flush();
         if let Some(upstream) = &mut self.upstream {
             upstream.flush();
@@ -242,7 +251,8 @@ impl TaskLoop {
             }
             Event::Applied { changes, .. } => {
                 use crate::core::boundary::Change;
-                let moved = |c: &Change| matches!(c, Change::Admitted { .. } | Change::Removed { .. });
+                let moved =
+                    |c: &Change| matches!(c, Change::Admitted { .. } | Change::Removed { .. });
                 self.members_changed |= changes.iter().any(moved);
                 self.feed_leader(now, event, effects);
             }
@@ -273,7 +283,9 @@ impl TaskLoop {
                 Effect::Revoke { node, tasks } => self.say(node, Word::Revoke(tasks)),
                 Effect::Kill { node, tasks } => self.say(node, Word::Kill(tasks)),
                 Effect::Settle { node, tasks } => self.say(node, Word::Settle(tasks)),
-                Effect::Record(record) => self.history.push(record),
+                Effect::Record(record) => {
+                    self.history.push(record);
+                }
                 Effect::Run(assignment) => self.run_attempt(assignment),
                 Effect::KillRunner { task, token } => self.hands.kill(task, token),
                 Effect::SendInventory { term, held } => {
@@ -399,7 +411,12 @@ impl TaskLoop {
         self.next_status = self.clock.now();
     }
 
-    fn on_request(&mut self, stream: u64, request: pb::AssignTaskRequest, effects: &mut Vec<Effect>) {
+    fn on_request(
+        &mut self,
+        stream: u64,
+        request: pb::AssignTaskRequest,
+        effects: &mut Vec<Effect>,
+    ) {
         if self.upstream.as_ref().is_none_or(|u| u.stream != stream) {
             return;
         }
@@ -454,7 +471,9 @@ impl TaskLoop {
                 traceback: String::new(),
                 pickled: Bytes::new(),
             }),
-            None => Report::Crashed(format!("function {:?} never arrived here", spec.function.name)),
+            None => {
+                Report::Crashed(format!("function {:?} never arrived here", spec.function.name))
+            }
         };
         let (task, token) = (spec.id, assignment.token);
         let ended = Event::AttemptEnded { task, token, report, duration: Duration::ZERO };

@@ -58,7 +58,12 @@ pub struct Speaker {
 pub type Report = Box<dyn Fn(Event) + Send + Sync>;
 
 /// Serves one member until its words end. Every break is reported; a node whose process is gone ends the link.
-pub async fn run(speaker: Speaker, member: Member, mut words: mpsc::UnboundedReceiver<Word>, report: Report) {
+pub async fn run(
+    speaker: Speaker,
+    member: Member,
+    mut words: mpsc::UnboundedReceiver<Word>,
+    report: Report,
+) {
     let mut refusals = 0;
     loop {
         match serve(&speaker, &member, &mut words, &report).await {
@@ -160,7 +165,9 @@ fn end_of(status: &Status) -> End {
 
 /// A connection, or whether it was refused: then no process listens at that address.
 async fn dial(address: &str) -> (Option<Channel>, bool) {
-    let Ok(endpoint) = Endpoint::from_shared(format!("http://{address}")) else { return (None, true) };
+    let Ok(endpoint) = Endpoint::from_shared(format!("http://{address}")) else {
+        return (None, true);
+    };
     let endpoint = endpoint
         .connect_timeout(CONNECT)
         .tcp_nodelay(true)
@@ -175,8 +182,8 @@ async fn dial(address: &str) -> (Option<Channel>, bool) {
     }
 }
 
-fn was_refused(error: &dyn std::error::Error) -> bool {
-    let mut cause: Option<&dyn std::error::Error> = Some(error);
+fn was_refused(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
     while let Some(error) = cause {
         if let Some(io) = error.downcast_ref::<std::io::Error>() {
             return io.kind() == std::io::ErrorKind::ConnectionRefused;
@@ -186,12 +193,22 @@ fn was_refused(error: &dyn std::error::Error) -> bool {
     false
 }
 
-fn encode(word: Word, speaker: &Speaker, sent: &mut BTreeSet<FunctionHash>) -> Vec<pb::AssignTaskRequest> {
+fn encode(
+    word: Word,
+    speaker: &Speaker,
+    sent: &mut BTreeSet<FunctionHash>,
+) -> Vec<pb::AssignTaskRequest> {
     let blank = || pb::AssignTaskRequest { term: speaker.term, ..Default::default() };
     match word {
-        Word::Revoke(tasks) => vec![pb::AssignTaskRequest { revoked: wire::task_ids_out(&tasks), ..blank() }],
-        Word::Kill(tasks) => vec![pb::AssignTaskRequest { killed: wire::task_ids_out(&tasks), ..blank() }],
-        Word::Settle(tasks) => vec![pb::AssignTaskRequest { settled: wire::task_ids_out(&tasks), ..blank() }],
+        Word::Revoke(tasks) => {
+            vec![pb::AssignTaskRequest { revoked: wire::task_ids_out(&tasks), ..blank() }]
+        }
+        Word::Kill(tasks) => {
+            vec![pb::AssignTaskRequest { killed: wire::task_ids_out(&tasks), ..blank() }]
+        }
+        Word::Settle(tasks) => {
+            vec![pb::AssignTaskRequest { settled: wire::task_ids_out(&tasks), ..blank() }]
+        }
         Word::Members(members) => {
             let members = members.iter().map(wire::member_out).collect();
             vec![pb::AssignTaskRequest { members, ..blank() }]
@@ -242,7 +259,8 @@ fn hear(node: NodeId, answer: pb::AssignTaskResponse, report: &Report) -> Result
         report(Event::StatusArrived { node, status: wire::status_in(status)? });
     }
     if !answer.reports.is_empty() {
-        let reports = answer.reports.into_iter().map(wire::report_in).collect::<Result<Vec<_>, _>>()?;
+        let reports =
+            answer.reports.into_iter().map(wire::report_in).collect::<Result<Vec<_>, _>>()?;
         report(Event::Reported { node, reports });
     }
     if !answer.released.is_empty() {

@@ -94,7 +94,9 @@ enum Meeting {
 }
 
 fn welcome(shared: &Shared, founders: &[String], answer: pb::MeetResponse) -> Meeting {
-    let Ok(them) = wire::member_in(answer.me.unwrap_or_default()) else { return Meeting::Incomplete };
+    let Ok(them) = wire::member_in(answer.me.unwrap_or_default()) else {
+        return Meeting::Incomplete;
+    };
     let mut standing = shared.standing();
     standing.met.insert(them.address.clone(), them);
     let met: BTreeSet<u64> = answer.met.iter().map(|member| member.id).collect();
@@ -111,7 +113,11 @@ fn welcome(shared: &Shared, founders: &[String], answer: pb::MeetResponse) -> Me
         return Meeting::AlreadyFounded;
     }
     let knows_all = standing.met.values().all(|m| met.contains(&m.id.0));
-    if knows_all && standing.met.len() == founders.len() { Meeting::Complete } else { Meeting::Incomplete }
+    if knows_all && standing.met.len() == founders.len() {
+        Meeting::Complete
+    } else {
+        Meeting::Incomplete
+    }
 }
 
 /// The same on every founder: nobody has to be told.
@@ -235,7 +241,8 @@ pub fn seat_voter(shared: Arc<Shared>, member: Member) {
     }
     tokio::spawn(async move {
         // Two processes cannot share an address: the voter that had it is gone.
-        let old = seated.iter().find(|(_, address)| **address == member.address).map(|(id, _)| *id);
+        let old =
+            seated.iter().find(|(_, voter)| voter.address == member.address).map(|(id, _)| *id);
         // A failed change is asked for again by the node's next Join.
         let _ = consensus.replace_voter(old, member).await;
         shared.replacing.store(false, Ordering::Release);
@@ -250,19 +257,20 @@ pub async fn follow_leadership(shared: Arc<Shared>) {
     let mut leading = None;
     let mut changes = consensus.subscribe();
     loop {
-        let view = consensus.leadership();
-        if leading.is_some() && leading != view.ready_term {
+        let view = consensus.view();
+        let ready = view.ready.then_some(view.term);
+        if leading.is_some() && leading != ready {
             shared.leads.store(false, Ordering::Release);
             shared.tell(Input::Core(Event::LeadershipLost));
             leading = None;
         }
-        if let (None, Some(term)) = (leading, view.ready_term) {
+        if let (None, Some(term)) = (leading, ready) {
             leading = Some(term);
             shared.tell(Input::Core(Event::LeadershipGained { term }));
             shared.leads.store(true, Ordering::Release);
         }
-        if let Some((node, address)) = view.leader.clone() {
-            shared.saw_leader(Whereabouts { term: view.term, node, address });
+        if let Some(node) = view.leader.filter(|_| !view.leader_address.is_empty()) {
+            shared.saw_leader(Whereabouts { term: view.term, node, address: view.leader_address });
         }
         shared.moved.notify_waiters();
         if !changes.wait().await {

@@ -29,9 +29,9 @@ pub use membership::Entry;
 
 use crate::config::Config;
 use crate::core::boundary::Event;
-use crate::core::cluster::command::{Function, FunctionSource, Member};
-use crate::core::election::score::Smoothed;
-use crate::core::ids::NodeId;
+use crate::core::cluster::command::{Batch, Function, FunctionSource, Member};
+use crate::core::election::score::{Ewma, classic_score, score};
+use crate::core::ids::{NodeId, Term};
 use crate::core::load::Position;
 use crate::core::record::{Record, RecordKind};
 use crate::error::{Error, Result};
@@ -39,6 +39,7 @@ use clock::Clock;
 use consensus::{Consensus, ConsensusOptions};
 use driver::{Input, TaskLoop, TaskLoopOptions};
 use execution::{Pool, PoolOptions};
+use futures::future::BoxFuture;
 use history::History;
 use sampler::LoadSource;
 use shared::Shared;
@@ -47,7 +48,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+use transport::grpc_peers::GrpcPeers;
 
 /// Threads that serve one node.
 const THREADS: usize = 2;
@@ -123,13 +125,15 @@ impl Node {
         entry.founders.dedup();
         let me = &self.shared.me.address;
         if !entry.founders.is_empty() && !entry.founders.contains(me) {
-            let problem = format!("the founders' list [{}] lacks this node, {me}", entry.founders.join(", "));
+            let problem =
+                format!("the founders' list [{}] lacks this node, {me}", entry.founders.join(", "));
             return Err(Error::InvalidPeers { problem });
         }
         for address in entry.founders.iter().chain(&entry.join) {
-            client::address::check(address)?;
+            client::check_address(address)?;
         }
-        if self.shared.consensus.is_none() && (!entry.founders.is_empty() || entry.join.is_empty()) {
+        if self.shared.consensus.is_none() && (!entry.founders.is_empty() || entry.join.is_empty())
+        {
             let problem = "this node was made a worker; a founder must be able to vote".to_owned();
             return Err(Error::InvalidPeers { problem });
         }
@@ -276,11 +280,19 @@ async fn start(options: NodeOptions) -> Result<(Arc<Shared>, Arc<Pool>)> {
     let config = Arc::new(options.config);
     let history = Arc::new(History::new(me.id, &me.name, config.limits.events));
     let (inputs, heard) = mpsc::unbounded_channel();
+    let peers = Arc::new(GrpcPeers::new(me.id, config.limits.message_bytes as usize));
     let consensus = match options.may_vote {
-        true => Some(start_consensus(&me, &config, clock, &history, &inputs).await?),
+        true => Some(start_consensus(&me, &config, clock, &history, &inputs, &peers).await?),
         false => None,
     };
-    let pool = start_pool(&config, &inputs, options.slots, options.allow_pickle, options.runner_argv, options.runner_env);
+    let pool = start_pool(
+        &config,
+        &inputs,
+        options.slots,
+        options.allow_pickle,
+        options.runner_argv,
+        options.runner_env,
+    );
     let shared = Arc::new(Shared::new(
         me.clone(),
         config.clone(),
@@ -289,6 +301,7 @@ async fn start(options: NodeOptions) -> Result<(Arc<Shared>, Arc<Pool>)> {
         history.clone(),
         inputs.clone(),
         consensus.clone(),
+        peers,
     ));
     let task_loop = TaskLoop::new(
         TaskLoopOptions {
@@ -298,7 +311,7 @@ async fn start(options: NodeOptions) -> Result<(Arc<Shared>, Arc<Pool>)> {
             clock,
             history: history.clone(),
             state: consensus.as_ref().map_or_else(Arc::default, |c| c.state()),
-            commit: consensus.clone().map(|c| c as Arc<dyn proposals::Commit>),
+            commit: consensus.map(|c| Arc::new(Committer::start(c)) as Arc<dyn proposals::Commit>),
             hands: pool.clone(),
             allow_pickle: options.allow_pickle,
         },
@@ -336,6 +349,7 @@ async fn start_consensus(
     clock: Clock,
     history: &Arc<History>,
     inputs: &mpsc::UnboundedSender<Input>,
+    peers: &Arc<GrpcPeers>,
 ) -> Result<Arc<Consensus>> {
     let (applied, mut changes) = mpsc::unbounded_channel();
     let inputs = inputs.clone();
@@ -345,13 +359,12 @@ async fn start_consensus(
         }
     });
     let rows = history.clone();
-    let envelope = transport::peers::Identity::new(me.id);
     Consensus::start(ConsensusOptions {
         me: me.id,
         address: me.address.clone(),
         config: config.clone(),
         clock,
-        peers: Arc::new(transport::grpc_peers::GrpcPeers::new(envelope)),
+        peers: peers.clone(),
         records: Arc::new(move |record| {
             rows.push(record);
         }),
@@ -389,6 +402,34 @@ fn start_pool(
     )
 }
 
+/// Proposes batches one after the other, so that they enter the log in order, and answers when each is applied.
+struct Committer(mpsc::UnboundedSender<(Term, Batch, oneshot::Sender<bool>)>);
+
+impl Committer {
+    /// What waits here is bounded by the entries `Proposals` lets be on their way.
+    fn start(consensus: Arc<Consensus>) -> Self {
+        let (batches, mut waiting) =
+            mpsc::unbounded_channel::<(Term, Batch, oneshot::Sender<bool>)>();
+        tokio::spawn(async move {
+            while let Some((term, batch, answer)) = waiting.recv().await {
+                let proposal = consensus.propose(term, batch).await;
+                tokio::spawn(async move {
+                    let _ = answer.send(proposal.await.is_ok());
+                });
+            }
+        });
+        Committer(batches)
+    }
+}
+
+impl proposals::Commit for Committer {
+    fn commit(&self, term: Term, batch: Batch) -> BoxFuture<'static, bool> {
+        let (answer, answered) = oneshot::channel();
+        let _ = self.0.send((term, batch, answer));
+        Box::pin(async move { answered.await.unwrap_or(false) })
+    }
+}
+
 impl driver::Hands for Pool {
     fn run(&self, assignment: crate::core::boundary::Assignment, function: Arc<Function>) {
         Pool::run(self, assignment, function);
@@ -401,11 +442,19 @@ impl driver::Hands for Pool {
 
 /// Samples, scores, smooths and publishes, a few times a second, never on an RPC's path.
 async fn measure(shared: Arc<Shared>, mut source: LoadSource) {
-    let mut smoothed = Smoothed::new(&shared.config);
+    let mut smoothed = Ewma::new(shared.config.election.score_tau);
     loop {
         let now = shared.clock.now();
         let load = source.sample(now.since(crate::core::Moment(1_000_000)));
-        let score = smoothed.update(now, &load);
+        let weights = &shared.config.score;
+        let sampled = match weights.classic {
+            true => classic_score(
+                &load,
+                consensus::runtime::random_range(0..=2_000) as f64 / 1_000.0 - 1.0,
+            ),
+            false => score(&load, weights),
+        };
+        let score = smoothed.update(now, sampled);
         shared.tell(Input::Measured(load, score));
         if let Some(consensus) = &shared.consensus {
             consensus.set_score(score, load);

@@ -4,6 +4,7 @@ use super::clock::Clock;
 use super::driver::Input;
 use crate::core::boundary::Event;
 use crate::core::cluster::command::{Batch, Command};
+use crate::core::ids::Term;
 use futures::future::BoxFuture;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,10 +18,10 @@ const ENTRY_BYTES: usize = 1 << 20;
 /// Entries on their way at once: while they are, the queue grows and the next entry is larger.
 const ENTRIES_IN_FLIGHT: usize = 8;
 
-/// Puts a batch into the log. Calls made in order enter in order.
+/// Puts a batch into the log, if this node still leads `term`. Calls made in order enter in order.
 pub trait Commit: Send + Sync {
     /// The future resolves to true once the batch is committed and applied here, to false if it is not known to be.
-    fn commit(&self, batch: Batch) -> BoxFuture<'static, bool>;
+    fn commit(&self, term: Term, batch: Batch) -> BoxFuture<'static, bool>;
 }
 
 /// Commands that wait for their entry.
@@ -48,7 +49,7 @@ impl Proposals {
     }
 
     /// Sends what may leave.
-    pub fn flush(&mut self) {
+    pub fn flush(&mut self, term: Term) {
         while !self.queue.is_empty() && self.in_flight.load(Ordering::Acquire) < ENTRIES_IN_FLIGHT {
             let commands = self.next_entry();
             let Some(commit) = &self.commit else {
@@ -57,7 +58,7 @@ impl Proposals {
             };
             let batch = Batch { at_ms: Clock::wall_us() / 1_000, commands };
             let kept = batch.commands.clone();
-            let outcome = commit.commit(batch);
+            let outcome = commit.commit(term, batch);
             self.in_flight.fetch_add(1, Ordering::AcqRel);
             let (in_flight, inputs) = (self.in_flight.clone(), self.inputs.clone());
             tokio::spawn(async move {

@@ -47,7 +47,12 @@ impl Sessions {
     }
 
     /// A client opened its Outcomes stream.
-    pub fn open_outcomes(&mut self, id: SessionId, stream: u64, outbox: Outbox<pb::OutcomesResponse>) {
+    pub fn open_outcomes(
+        &mut self,
+        id: SessionId,
+        stream: u64,
+        outbox: Outbox<pb::OutcomesResponse>,
+    ) {
         self.open.entry(id).or_default().outcomes = Some((stream, outbox));
     }
 

@@ -5,6 +5,7 @@ use super::consensus::Consensus;
 use super::driver::{Input, TaskLoop};
 use super::history::History;
 use super::proto as pb;
+use super::transport::grpc_peers::GrpcPeers;
 use super::transport::wire;
 use crate::config::Config;
 use crate::core::cluster::command::{Function, Member};
@@ -67,6 +68,8 @@ pub struct Shared {
     pub inputs: mpsc::UnboundedSender<Input>,
     /// Raft, on nodes that vote or want to.
     pub consensus: Option<Arc<Consensus>>,
+    /// The way to other voters.
+    pub peers: Arc<GrpcPeers>,
     /// Functions this node brings along, by name.
     pub functions: Mutex<BTreeMap<String, Arc<Function>>>,
     /// Room for submissions on their way to the task loop.
@@ -89,6 +92,7 @@ pub struct Shared {
 
 impl Shared {
     /// A node that belongs to no cluster yet.
+    #[allow(clippy::too_many_arguments, reason = "a plain record of its parts")]
     pub fn new(
         me: Member,
         config: Arc<Config>,
@@ -97,6 +101,7 @@ impl Shared {
         history: Arc<History>,
         inputs: mpsc::UnboundedSender<Input>,
         consensus: Option<Arc<Consensus>>,
+        peers: Arc<GrpcPeers>,
     ) -> Self {
         Shared {
             me,
@@ -106,6 +111,7 @@ impl Shared {
             history,
             inputs,
             consensus,
+            peers,
             functions: Mutex::default(),
             intake: Arc::new(Semaphore::new(INTAKE_KIB)),
             leads: AtomicBool::new(false),
@@ -143,9 +149,7 @@ impl Shared {
     pub fn belong(&self, cluster: ClusterId) {
         self.standing().cluster = Some(cluster);
         let bytes = wire::id_bytes(cluster.to_bytes());
-        if let Some(consensus) = &self.consensus {
-            consensus.set_cluster(bytes.clone());
-        }
+        self.peers.set_cluster(cluster);
         self.look(move |task_loop| task_loop.cluster_id = bytes);
     }
 

@@ -1,7 +1,5 @@
 //! One test binary.
 
-<<<<<<< HEAD
-mod tidy;
-=======
 mod client;
->>>>>>> client
+mod cluster;
+mod tidy;

@@ -78,10 +78,15 @@ impl Log {
 fn a_task_runs_once_and_has_one_outcome() {
     let mut log = Log::new();
     let changes = log.submit(&spec(1, 0), Some(A));
-    assert!(matches!(changes[..], [Change::Submitted { .. }, Change::Assigned { to: A, attempt: 1, .. }]));
+    assert!(matches!(
+        changes[..],
+        [Change::Submitted { .. }, Change::Assigned { to: A, attempt: 1, .. }]
+    ));
     let token = log.token(1);
     let changes = log.complete(1, token, A, value("4"));
-    let [Change::Finished { finished, from: Some(A), .. }] = &changes[..] else { panic!("{changes:?}") };
+    let [Change::Finished { finished, from: Some(A), .. }] = &changes[..] else {
+        panic!("{changes:?}")
+    };
     assert!(matches!(finished.outcome, Outcome::Value(_)));
     assert!(log.state.live().is_empty());
     assert_eq!(log.state.counters().succeeded, 1);
@@ -107,11 +112,17 @@ fn a_replaced_attempt_is_refused_and_counted_and_a_repeated_one_is_not() {
     let changes = log.complete(1, new, B, value("fresh"));
     assert!(matches!(changes[..], [Change::Finished { .. }]));
     // The same word again is a re-send; the old one is still late.
-    assert!(matches!(log.complete(1, new, B, value("fresh"))[..], [Change::Repeated { node: B, .. }]));
+    assert!(matches!(
+        log.complete(1, new, B, value("fresh"))[..],
+        [Change::Repeated { node: B, .. }]
+    ));
     assert!(matches!(log.complete(1, old, A, value("stale"))[..], [Change::LateCompletion { .. }]));
     assert_eq!(log.state.counters().late_completions, 2);
     let outcome = &log.state.outcome(TaskId(1)).unwrap().outcome;
-    assert_eq!(outcome, &Outcome::Value(Payload { codec: Codec::Json, body: Bytes::from("fresh") }));
+    assert_eq!(
+        outcome,
+        &Outcome::Value(Payload { codec: Codec::Json, body: Bytes::from("fresh") })
+    );
 }
 
 #[test]
@@ -169,7 +180,9 @@ fn crashes_have_a_budget_of_their_own_and_steals_and_hand_backs_are_free() {
         match &changes[..] {
             [Change::Requeued { reason: RequeueReason::Crashed, .. }] if !last => {}
             [Change::Finished { finished, .. }] if last => {
-                assert!(matches!(&finished.outcome, Outcome::Lost(text) if text.contains("signal 11")));
+                assert!(
+                    matches!(&finished.outcome, Outcome::Lost(text) if text.contains("signal 11"))
+                );
                 return;
             }
             other => panic!("{other:?}"),
@@ -183,12 +196,8 @@ fn crashes_have_a_budget_of_their_own_and_steals_and_hand_backs_are_free() {
 fn an_assignment_is_void_for_strangers_and_for_replaced_attempts() {
     let mut log = Log::new();
     log.submit(&spec(1, 0), Some(A));
-    let stale = Command::Assign {
-        task: TaskId(1),
-        to: B,
-        cause: AssignCause::Stolen,
-        replaces: Token(1),
-    };
+    let stale =
+        Command::Assign { task: TaskId(1), to: B, cause: AssignCause::Stolen, replaces: Token(1) };
     assert!(matches!(log.say(stale)[..], [Change::AssignmentVoid { to: B, .. }]));
     let replaces = log.token(1);
     let stranger =

@@ -228,6 +228,15 @@ impl Elector {
         self.push(ElectionEffect::TransferLeader { to });
     }
 
+    /// (leader) How many voters answered within the last second, itself included; 0 where this node does not lead.
+    pub fn live_voters(&self, now: Moment) -> usize {
+        if self.view.role != RaftRole::Leader {
+            return 0;
+        }
+        let live = |node: &&NodeId| **node == self.me || self.peers.is_live(now, **node);
+        self.view.voters.iter().filter(live).count()
+    }
+
     /// This node would accuse the leader: the lease may be passed over for a candidate that does as well.
     pub fn suspects(&self, now: Moment) -> bool {
         self.view.role != RaftRole::Leader && self.detector.suspected(now).is_some()

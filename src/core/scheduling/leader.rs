@@ -90,6 +90,11 @@ impl Leader {
         self.leading
     }
 
+    /// The term it leads, 0 before it led.
+    pub fn term(&self) -> Term {
+        self.term
+    }
+
     /// The members as the leader sees them.
     pub fn roster(&self) -> &Roster {
         &self.roster

@@ -124,7 +124,9 @@ impl World {
             }
             Effect::Revoke { node, tasks } => self.post(node, Event::TasksRevoked { term, tasks }),
             Effect::Kill { node, tasks } => self.post(node, Event::TasksKilled { term, tasks }),
-            Effect::Settle { node, tasks } => self.post(node, Event::ReportsSettled { term, tasks }),
+            Effect::Settle { node, tasks } => {
+                self.post(node, Event::ReportsSettled { term, tasks })
+            }
             Effect::Deliver { outcomes, .. } => {
                 for finished in outcomes {
                     if let Some(earlier) = self.delivered.insert(finished.task, finished.clone()) {
@@ -197,7 +199,11 @@ impl World {
                 }
                 Effect::AskForWork { free_slots } => {
                     let cpu_available = 1.0;
-                    hand.outbox.push_back(Event::WorkAsked { thief: node, free_slots, cpu_available });
+                    hand.outbox.push_back(Event::WorkAsked {
+                        thief: node,
+                        free_slots,
+                        cpu_available,
+                    });
                 }
                 _ => {}
             }
@@ -209,12 +215,14 @@ impl World {
 
     fn finish_one(&mut self, node: NodeId) {
         let pick = self.chance.next() as usize;
-        let Some(hand) = self.hands.get_mut(&node).filter(|h| h.alive && !h.running.is_empty()) else {
+        let Some(hand) = self.hands.get_mut(&node).filter(|h| h.alive && !h.running.is_empty())
+        else {
             return;
         };
         let index = pick % hand.running.len();
         let (task, token) = hand.running.swap_remove(index);
-        let report = Report::Value(Payload { codec: Codec::Json, body: Bytes::from(token.0.to_string()) });
+        let report =
+            Report::Value(Payload { codec: Codec::Json, body: Bytes::from(token.0.to_string()) });
         let duration = Duration::from_millis(3);
         self.work(node, Event::AttemptEnded { task, token, report, duration });
     }
@@ -249,7 +257,9 @@ impl World {
 
     fn kill(&mut self, node: NodeId) {
         let alive = self.hands.values().filter(|hand| hand.alive).count();
-        let Some(hand) = self.hands.get_mut(&node).filter(|hand| hand.alive && alive > 1) else { return };
+        let Some(hand) = self.hands.get_mut(&node).filter(|hand| hand.alive && alive > 1) else {
+            return;
+        };
         hand.alive = false;
         hand.inbox.clear();
         hand.outbox.clear();
@@ -296,7 +306,12 @@ impl World {
                 break;
             }
         }
-        assert_eq!(self.outcomes.len() as u128, tasks, "every task has an outcome: {:?}", self.stuck());
+        assert_eq!(
+            self.outcomes.len() as u128,
+            tasks,
+            "every task has an outcome: {:?}",
+            self.stuck()
+        );
         assert!(self.outcomes.values().all(|count| *count == 1), "and only one");
     }
 
@@ -360,7 +375,9 @@ fn a_node_whose_lease_ran_out_comes_back_and_its_completion_is_refused() {
     while world.outcomes.len() < 8 {
         world.step(CALM);
     }
-    world.hands.insert(NodeId(2), Hand { inbox: VecDeque::new(), outbox: VecDeque::new(), ..frozen });
+    world
+        .hands
+        .insert(NodeId(2), Hand { inbox: VecDeque::new(), outbox: VecDeque::new(), ..frozen });
     let member = Member { id: NodeId(2), slots: 2, address: "2".into(), ..Member::default() };
     world.tell(Event::JoinAsked { member, functions: vec![] });
     let report = Report::Value(Payload { codec: Codec::Json, body: Bytes::from_static(b"late") });

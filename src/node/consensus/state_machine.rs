@@ -3,6 +3,7 @@
 use super::types::{Applied, Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::core::boundary::Change;
 use crate::core::cluster::command::Batch;
+use crate::core::cluster::state::ClusterState;
 use crate::core::ids::{LogIndex, Term};
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt};
@@ -24,27 +25,19 @@ pub trait ReplicatedState: Default + Send + 'static {
 }
 
 /// The state this product replicates.
-pub type State = Journal;
+pub type State = ClusterState;
 
-/// Keeps the last batches it was given.
-#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Journal {
-    /// `(log index, batch)`, oldest first.
-    pub entries: Vec<(LogIndex, Batch)>,
-}
-
-impl ReplicatedState for Journal {
+impl ReplicatedState for ClusterState {
     fn apply(&mut self, index: LogIndex, batch: &Batch) -> Vec<Change> {
-        self.entries.push((index, batch.clone()));
-        Vec::new()
+        ClusterState::apply(self, index, batch)
     }
 
     fn encode(&self) -> Vec<u8> {
-        postcard::to_stdvec(self).unwrap_or_default()
+        ClusterState::encode(self)
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, String> {
-        postcard::from_bytes(bytes).map_err(|e| e.to_string())
+        ClusterState::decode(bytes)
     }
 }
 

@@ -81,6 +81,12 @@ impl Consensus {
         membership.voter_ids().filter_map(voter).collect()
     }
 
+    /// How many voters answered the leader within the last second; 0 where this node does not lead.
+    pub fn reachable_voters(&self) -> usize {
+        let now = self.clock.now();
+        self.elector().live_voters(now)
+    }
+
     /// What the election needs to know of Raft.
     pub(super) fn raft_view(&self) -> RaftView {
         let metrics = self.raft.server_metrics();

@@ -49,7 +49,8 @@ impl Client {
         let max = 2 * self.shared.config.limits.sessions as usize;
         if self.shared.streams.fetch_add(1, Ordering::AcqRel) >= max {
             self.shared.streams.fetch_sub(1, Ordering::AcqRel);
-            let text = format!("this node serves {} sessions, its limit (limits.sessions)", max / 2);
+            let text =
+                format!("this node serves {} sessions, its limit (limits.sessions)", max / 2);
             return Err(Status::resource_exhausted(text));
         }
         Ok(Seat(self.shared.clone()))
@@ -57,7 +58,10 @@ impl Client {
 
     fn refuse_when_stopping(&self) -> Result<(), Status> {
         if self.shared.stopping.load(Ordering::Acquire) {
-            return Err(Status::unavailable(format!("node {} is stopping; use another", self.shared.me.name)));
+            return Err(Status::unavailable(format!(
+                "node {} is stopping; use another",
+                self.shared.me.name
+            )));
         }
         Ok(())
     }
@@ -109,7 +113,9 @@ impl ClientService for Client {
         request: Request<pb::CancelRequest>,
     ) -> Result<Response<pb::CancelResponse>, Status> {
         if let Route::Leader(channel) = forward::route(&self.shared, request.metadata()).await? {
-            return forward::client(&self.shared, channel).cancel(forward::mark(request.into_inner())).await;
+            return forward::client(&self.shared, channel)
+                .cancel(forward::mark(request.into_inner()))
+                .await;
         }
         let request = request.into_inner();
         let tasks = wire::task_ids(&request.task_ids)?;
@@ -117,7 +123,10 @@ impl ClientService for Client {
         Ok(Response::new(pb::CancelResponse { cancelled: wire::task_ids_out(&cancelled) }))
     }
 
-    async fn status(&self, _: Request<pb::StatusRequest>) -> Result<Response<pb::StatusResponse>, Status> {
+    async fn status(
+        &self,
+        _: Request<pb::StatusRequest>,
+    ) -> Result<Response<pb::StatusResponse>, Status> {
         Ok(Response::new(status::of(&self.shared).await?))
     }
 
@@ -168,7 +177,10 @@ impl ClientService for Client {
         Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
     }
 
-    async fn drain(&self, request: Request<pb::DrainRequest>) -> Result<Response<pb::DrainResponse>, Status> {
+    async fn drain(
+        &self,
+        request: Request<pb::DrainRequest>,
+    ) -> Result<Response<pb::DrainResponse>, Status> {
         let grace = Duration::from_millis(request.into_inner().grace_ms.min(3_600_000));
         let handed_back = ask(&self.shared, |l| l.worker.queued() as u32).await?;
         if !crate::node::shutdown::drain(&self.shared, grace).await {
@@ -231,7 +243,8 @@ async fn read_submissions(
             open = Some(session);
             shared.tell(Input::SubmitOpened(session, stream, outbox.clone()));
         }
-        let kib = (request.tasks.iter().map(|t| t.payload.len() + 256).sum::<usize>() >> 10) as u32 + 1;
+        let kib =
+            (request.tasks.iter().map(|t| t.payload.len() + 256).sum::<usize>() >> 10) as u32 + 1;
         let room = kib.min(crate::node::shared::INTAKE_KIB as u32);
         let Ok(permit) = shared.intake.clone().acquire_many_owned(room).await else { break };
         let (event, rejected) = check(shared, session, request);

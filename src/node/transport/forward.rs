@@ -36,7 +36,8 @@ pub async fn route(shared: &Arc<Shared>, metadata: &MetadataMap) -> Result<Route
         return Err(Status::unavailable(format!("{} does not lead (any more)", shared.me.name)));
     }
     let Some(leader) = shared.wait_leader(PATIENCE).await else {
-        let text = format!("{} knows no leader; a majority of the voters may be down", shared.me.name);
+        let text =
+            format!("{} knows no leader; a majority of the voters may be down", shared.me.name);
         return Err(Status::unavailable(text));
     };
     if leader.node == shared.me.id {
@@ -50,7 +51,9 @@ pub async fn route(shared: &Arc<Shared>, metadata: &MetadataMap) -> Result<Route
 /// A client of the leader with this node's message bounds.
 pub fn client(shared: &Shared, channel: Channel) -> ClientServiceClient<Channel> {
     let bytes = shared.config.limits.message_bytes as usize;
-    ClientServiceClient::new(channel).max_decoding_message_size(bytes).max_encoding_message_size(bytes)
+    ClientServiceClient::new(channel)
+        .max_decoding_message_size(bytes)
+        .max_encoding_message_size(bytes)
 }
 
 /// A request that says it was passed on.
@@ -69,7 +72,8 @@ pub async fn submit(
     requests: Streaming<pb::SubmitRequest>,
     seat: Seat,
 ) -> Result<Response<Answers<pb::SubmitResponse>>, Status> {
-    let requests = requests.take_while(|r| std::future::ready(r.is_ok())).filter_map(|r| async { r.ok() });
+    let requests =
+        requests.take_while(|r| std::future::ready(r.is_ok())).filter_map(|r| async { r.ok() });
     let answers = client(shared, channel).submit(mark(requests)).await?.into_inner();
     Ok(Response::new(hold(answers, seat)))
 }
@@ -81,7 +85,8 @@ pub async fn outcomes(
     requests: Streaming<pb::OutcomesRequest>,
     seat: Seat,
 ) -> Result<Response<Answers<pb::OutcomesResponse>>, Status> {
-    let requests = requests.take_while(|r| std::future::ready(r.is_ok())).filter_map(|r| async { r.ok() });
+    let requests =
+        requests.take_while(|r| std::future::ready(r.is_ok())).filter_map(|r| async { r.ok() });
     let answers = client(shared, channel).outcomes(mark(requests)).await?.into_inner();
     Ok(Response::new(hold(answers, seat)))
 }
@@ -97,6 +102,7 @@ fn hold<T: Send + 'static>(answers: Streaming<T>, seat: Seat) -> Answers<T> {
         answer.map_err(moved)
     });
     // A clean end of the leader's stream is a break as well: the client must look for the next leader.
-    let end = futures::stream::once(async { Err(Status::unavailable("leadership moved; reconnect")) });
+    let end =
+        futures::stream::once(async { Err(Status::unavailable("leadership moved; reconnect")) });
     Box::pin(answers.chain(end))
 }

@@ -4,6 +4,7 @@ use super::wire;
 use super::wire_raft;
 use crate::core::boundary::Event;
 use crate::core::ids::{ClusterId, NodeId};
+use crate::error::Error;
 use crate::node::consensus::Consensus;
 use crate::node::driver::Input;
 use crate::node::proto as pb;
@@ -52,16 +53,19 @@ impl PeerService for Peer {
     ) -> Result<Response<pb::RequestVoteResponse>, Status> {
         let request = request.into_inner();
         self.check(request.envelope.as_ref())?;
-        let raft = self.consensus()?.on_request_vote(request.raft).await?;
+        let raft = self.consensus()?.on_request_vote(request.raft).await.map_err(internal)?;
         Ok(Response::new(pb::RequestVoteResponse { raft }))
     }
 
-    async fn poll(&self, request: Request<pb::PollRequest>) -> Result<Response<pb::PollResponse>, Status> {
+    async fn poll(
+        &self,
+        request: Request<pb::PollRequest>,
+    ) -> Result<Response<pb::PollResponse>, Status> {
         let request = request.into_inner();
         self.check(request.envelope.as_ref())?;
-        let question = wire_raft::question_in(&request)?;
+        let question = wire_raft::poll_question(&request);
         let (term, answer) = self.consensus()?.on_poll(&question);
-        Ok(Response::new(wire_raft::answer_out(term, &answer)))
+        Ok(Response::new(wire_raft::poll_response(term, answer)))
     }
 
     type AppendStream = Answers<pb::AppendResponse>;
@@ -71,12 +75,14 @@ impl PeerService for Peer {
         request: Request<Streaming<pb::AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
         let mut requests = request.into_inner();
-        let first = requests.message().await?.ok_or_else(|| Status::invalid_argument("empty stream"))?;
+        let first =
+            requests.message().await?.ok_or_else(|| Status::invalid_argument("empty stream"))?;
         self.check(first.envelope.as_ref())?;
-        let rest = requests.map(|request| request.map(|request| request.raft).map_err(|_| ()));
+        let rest = requests.map(|request| request.map(|request| request.raft).map_err(broken));
         let first = futures::stream::once(async move { Ok(first.raft) });
         let answers = self.consensus()?.on_append(Box::pin(first.chain(rest)));
-        Ok(Response::new(Box::pin(answers.map(|a| a.map(|raft| pb::AppendResponse { raft })))))
+        let answers = answers.map(|a| a.map(|raft| pb::AppendResponse { raft }).map_err(internal));
+        Ok(Response::new(Box::pin(answers)))
     }
 
     async fn install_snapshot(
@@ -84,10 +90,12 @@ impl PeerService for Peer {
         request: Request<Streaming<pb::InstallSnapshotRequest>>,
     ) -> Result<Response<pb::InstallSnapshotResponse>, Status> {
         let mut requests = request.into_inner();
-        let first = requests.message().await?.ok_or_else(|| Status::invalid_argument("empty stream"))?;
+        let first =
+            requests.message().await?.ok_or_else(|| Status::invalid_argument("empty stream"))?;
         self.check(first.envelope.as_ref())?;
-        let data = requests.map(|request| request.map(|request| request.data));
-        let raft = self.consensus()?.on_install_snapshot(first.raft, Box::pin(data)).await?;
+        let data = requests.map(|request| request.map(|request| request.data).map_err(broken));
+        let snapshot = self.consensus()?.on_install_snapshot(first.raft, Box::pin(data));
+        let raft = snapshot.await.map_err(internal)?;
         Ok(Response::new(pb::InstallSnapshotResponse { raft }))
     }
 
@@ -97,7 +105,7 @@ impl PeerService for Peer {
     ) -> Result<Response<pb::TransferLeaderResponse>, Status> {
         let request = request.into_inner();
         self.check(request.envelope.as_ref())?;
-        let raft = self.consensus()?.on_transfer_leader(request.raft).await?;
+        let raft = self.consensus()?.on_transfer_leader(request.raft).await.map_err(internal)?;
         Ok(Response::new(pb::TransferLeaderResponse { raft }))
     }
 
@@ -107,9 +115,8 @@ impl PeerService for Peer {
     ) -> Result<Response<pb::HeartbeatResponse>, Status> {
         let request = request.into_inner();
         self.check(request.envelope.as_ref())?;
-        let from = NodeId(request.envelope.as_ref().map_or(0, |e| e.from_node));
-        let reply = self.consensus()?.on_heartbeat(from, wire_raft::heartbeat_in(&request)?);
-        Ok(Response::new(wire_raft::reply_out(&reply)))
+        let reply = self.consensus()?.on_heartbeat(wire_raft::heartbeat(&request));
+        Ok(Response::new(wire_raft::heartbeat_response(&reply)))
     }
 
     type TetherStream = Answers<pb::TetherResponse>;
@@ -119,10 +126,13 @@ impl PeerService for Peer {
         request: Request<pb::TetherRequest>,
     ) -> Result<Response<Self::TetherStream>, Status> {
         self.check(request.into_inner().envelope.as_ref())?;
-        Ok(Response::new(Box::pin(futures::stream::pending())))
+        Ok(Response::new(self.consensus()?.on_tether()))
     }
 
-    async fn meet(&self, request: Request<pb::MeetRequest>) -> Result<Response<pb::MeetResponse>, Status> {
+    async fn meet(
+        &self,
+        request: Request<pb::MeetRequest>,
+    ) -> Result<Response<pb::MeetResponse>, Status> {
         let request = request.into_inner();
         check_protocol(request.protocol)?;
         let them = wire::member_in(request.me.unwrap_or_default())?;
@@ -150,7 +160,10 @@ impl PeerService for Peer {
         }))
     }
 
-    async fn join(&self, request: Request<pb::JoinRequest>) -> Result<Response<pb::JoinResponse>, Status> {
+    async fn join(
+        &self,
+        request: Request<pb::JoinRequest>,
+    ) -> Result<Response<pb::JoinResponse>, Status> {
         let request = request.into_inner();
         check_protocol(request.protocol)?;
         self.check(request.envelope.as_ref())?;
@@ -166,9 +179,10 @@ impl PeerService for Peer {
             return Ok(Response::new(response));
         }
         let limits = &self.shared.config.limits;
-        let functions = request.functions.into_iter().map(|function| {
-            wire::function_in(function, limits, self.shared.allow_pickle)
-        });
+        let functions = request
+            .functions
+            .into_iter()
+            .map(|function| wire::function_in(function, limits, self.shared.allow_pickle));
         let functions = functions.collect::<Result<Vec<_>, _>>()?;
         self.check_newcomer(&member).await?;
         self.shared.tell(Input::Core(Event::JoinAsked { member: member.clone(), functions }));
@@ -186,7 +200,8 @@ impl PeerService for Peer {
         request: Request<Streaming<pb::AssignTaskRequest>>,
     ) -> Result<Response<Self::AssignTaskStream>, Status> {
         let mut requests = request.into_inner();
-        let hello = requests.message().await?.ok_or_else(|| Status::invalid_argument("empty stream"))?;
+        let hello =
+            requests.message().await?.ok_or_else(|| Status::invalid_argument("empty stream"))?;
         self.check(hello.envelope.as_ref())?;
         let envelope = hello.envelope.clone().unwrap_or_default();
         if self.shared.standing().cluster.is_none()
@@ -245,7 +260,10 @@ impl PeerService for Peer {
 
 impl Peer {
     /// A newcomer must not take the name or id of a member that is alive elsewhere, nor crowd the cluster.
-    async fn check_newcomer(&self, member: &crate::core::cluster::command::Member) -> Result<(), Status> {
+    async fn check_newcomer(
+        &self,
+        member: &crate::core::cluster::command::Member,
+    ) -> Result<(), Status> {
         let newcomer = member.clone();
         let max = self.shared.config.limits.members;
         let refused = self
@@ -253,19 +271,20 @@ impl Peer {
             .ask(move |task_loop| {
                 let roster = task_loop.leader.roster();
                 let rival = roster.values().find(|post| {
-                    let same_name = post.member.name == newcomer.name && post.member.id != newcomer.id;
-                    let same_id = post.member.id == newcomer.id && post.member.name != newcomer.name;
+                    let same_name =
+                        post.member.name == newcomer.name && post.member.id != newcomer.id;
+                    let same_id =
+                        post.member.id == newcomer.id && post.member.name != newcomer.name;
                     (same_name || same_id) && !post.lost && post.member.address != newcomer.address
                 });
                 if let Some(rival) = rival {
                     let name = newcomer.name.clone();
                     let address = rival.member.address.clone();
-                    return Some(crate::error::Error::NodeNameInUse { name, address }.to_string());
+                    return Some(Error::NodeNameInUse { name, address }.to_string());
                 }
                 let known = roster.contains_key(&newcomer.id);
-                (!known && roster.len() as u64 >= max).then(|| {
-                    format!("the cluster has {max} members, its limit (limits.members)")
-                })
+                (!known && roster.len() as u64 >= max)
+                    .then(|| format!("the cluster has {max} members, its limit (limits.members)"))
             })
             .await
             .map_err(|e| Status::unavailable(e.to_string()))?;
@@ -273,11 +292,19 @@ impl Peer {
     }
 }
 
+fn internal(error: Error) -> Status {
+    Status::internal(error.to_string())
+}
+
+fn broken(status: Status) -> Error {
+    Error::Consensus { problem: status.to_string() }
+}
+
 fn check_protocol(theirs: u32) -> Result<(), Status> {
     if theirs == PROTOCOL {
         return Ok(());
     }
     let peer = "the caller".to_owned();
-    let error = crate::error::Error::VersionMismatch { peer, theirs, ours: PROTOCOL };
+    let error = Error::VersionMismatch { peer, theirs, ours: PROTOCOL };
     Err(Status::failed_precondition(error.to_string()))
 }

@@ -39,7 +39,9 @@ fn resolve(listen: &str) -> Result<SocketAddr> {
     if listen.contains("://") {
         return Err(refuse("it must not carry a scheme"));
     }
-    let Some((host, port)) = listen.rsplit_once(':') else { return Err(refuse("the port is missing")) };
+    let Some((host, port)) = listen.rsplit_once(':') else {
+        return Err(refuse("the port is missing"));
+    };
     if host.contains(':') && !host.starts_with('[') {
         return Err(refuse("IPv6 needs brackets"));
     }

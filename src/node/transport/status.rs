@@ -3,6 +3,7 @@
 use super::wire;
 use crate::core::cluster::command::{Member, Outcome};
 use crate::core::cluster::state::ClusterState;
+use crate::core::election::RaftRole;
 use crate::core::ids::TaskId;
 use crate::node::driver::TaskLoop;
 use crate::node::history::Stamped;
@@ -29,7 +30,7 @@ pub async fn of(shared: &Arc<Shared>) -> Result<pb::StatusResponse, Status> {
     };
     if let Some(consensus) = &shared.consensus {
         let view = consensus.view();
-        response.role = consensus.role(&view) as i32;
+        response.role = role_out(view.role) as i32;
         response.term = view.term;
         response.last_log_index = view.last_log.1;
         response.voters = view.voters.len() as u32;
@@ -41,6 +42,15 @@ pub async fn of(shared: &Arc<Shared>) -> Result<pb::StatusResponse, Status> {
         response.term = response.term.max(leader.term);
     }
     Ok(response)
+}
+
+fn role_out(role: RaftRole) -> pb::Role {
+    match role {
+        RaftRole::Leader => pb::Role::Leader,
+        RaftRole::Candidate => pb::Role::Candidate,
+        RaftRole::Follower => pb::Role::Follower,
+        RaftRole::Learner => pb::Role::Worker,
+    }
 }
 
 struct Seen {

@@ -3,7 +3,8 @@
 use crate::config::Limits;
 use crate::core::boundary::{Assignment, Finished, NodeStatus, Refusal};
 use crate::core::cluster::command::{
-    Codec, Failure, Function, FunctionRef, FunctionSource, Member, Outcome, Payload, Report, TaskSpec,
+    Codec, Failure, Function, FunctionRef, FunctionSource, Member, Outcome, Payload, Report,
+    TaskSpec,
 };
 use crate::core::ids::{FunctionHash, NodeId, SessionId, TaskId, Token};
 use crate::core::load::{Load, Position};
@@ -92,16 +93,24 @@ pub fn spec_in(
     }
     let priority = spec.priority.unwrap_or(5);
     if priority > 9 {
-        return Err(invalid(format!("priority: {priority} is out of bounds; it must lie in [0, 9]")));
+        return Err(invalid(format!(
+            "priority: {priority} is out of bounds; it must lie in [0, 9]"
+        )));
     }
     if spec.timeout_ms > MAX_TIMEOUT_MS {
-        return Err(invalid(format!("timeout_ms: {} exceeds {MAX_TIMEOUT_MS}, a week", spec.timeout_ms)));
+        return Err(invalid(format!(
+            "timeout_ms: {} exceeds {MAX_TIMEOUT_MS}, a week",
+            spec.timeout_ms
+        )));
     }
     if spec.backoff_ms > MAX_BACKOFF_MS {
         return Err(invalid(format!("backoff_ms: {} exceeds {MAX_BACKOFF_MS}", spec.backoff_ms)));
     }
     if spec.retries > 1_000 {
-        return Err(invalid(format!("retries: {} is out of bounds; it must lie in [0, 1000]", spec.retries)));
+        return Err(invalid(format!(
+            "retries: {} is out of bounds; it must lie in [0, 1000]",
+            spec.retries
+        )));
     }
     Ok(TaskSpec {
         id,
@@ -126,7 +135,9 @@ fn pickle_remedy() -> String {
 pub fn check_name(field: &str, name: &str) -> Result<(), String> {
     if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
         let shown: String = name.escape_default().take(64).collect();
-        return Err(format!("{field}: \"{shown}\" must have 1 to {MAX_NAME} bytes and no control characters"));
+        return Err(format!(
+            "{field}: \"{shown}\" must have 1 to {MAX_NAME} bytes and no control characters"
+        ));
     }
     Ok(())
 }
@@ -210,7 +221,8 @@ pub fn assignment_out(assignment: &Assignment) -> pb::Assignment {
 
 /// An attempt out of a message. Retry and priority are the leader's affair and do not travel.
 pub fn assignment_in(assignment: pb::Assignment) -> Result<Assignment, Status> {
-    let codec = codec_in(assignment.codec()).ok_or_else(|| Status::invalid_argument("assignment.codec"))?;
+    let codec =
+        codec_in(assignment.codec()).ok_or_else(|| Status::invalid_argument("assignment.codec"))?;
     let hash = FunctionHash::from_bytes(&assignment.function_hash)
         .ok_or_else(|| Status::invalid_argument("assignment.function_hash: it must be 16 bytes"))?;
     let spec = TaskSpec {
@@ -224,7 +236,11 @@ pub fn assignment_in(assignment: pb::Assignment) -> Result<Assignment, Status> {
         priority: 0,
         backoff_ms: 0,
     };
-    Ok(Assignment { spec: Arc::new(spec), token: Token(assignment.token), attempt: assignment.attempt })
+    Ok(Assignment {
+        spec: Arc::new(spec),
+        token: Token(assignment.token),
+        attempt: assignment.attempt,
+    })
 }
 
 fn payload_out(payload: &Payload) -> pb::Payload {
@@ -232,7 +248,8 @@ fn payload_out(payload: &Payload) -> pb::Payload {
 }
 
 fn payload_in(payload: pb::Payload) -> Result<Payload, Status> {
-    let codec = codec_in(payload.codec()).ok_or_else(|| Status::invalid_argument("payload.codec"))?;
+    let codec =
+        codec_in(payload.codec()).ok_or_else(|| Status::invalid_argument("payload.codec"))?;
     Ok(Payload { codec, body: payload.body })
 }
 
@@ -306,7 +323,9 @@ pub fn outcome_out(finished: &Finished) -> pb::Outcome {
 pub fn rejection_out(task: TaskId, function_hint: &Refusal) -> pb::Rejection {
     let mut retry_after_ms = 0;
     let (refusal, message) = match function_hint {
-        Refusal::NotLeader => (pb::Refusal::NotLeader, "this node does not lead; ask the leader".to_owned()),
+        Refusal::NotLeader => {
+            (pb::Refusal::NotLeader, "this node does not lead; ask the leader".to_owned())
+        }
         Refusal::Unknown => (
             pb::Refusal::NotLeader,
             "leadership moved; send the same id again, it is safe".to_owned(),
