@@ -217,7 +217,7 @@ def _pickle(value: Any) -> bytes:
     try:
         return pickle.dumps(value, 5)
     except Exception:  # PicklingError, AttributeError, TypeError: "not by reference"
-        import cloudpickle
+        import cloudpickle  # type: ignore[import-untyped]
 
         return cloudpickle.dumps(value, 5)  # type: ignore[no-any-return]
 

@@ -11,6 +11,8 @@ use hustings::core::ids::{SessionId, TaskId, Token};
 use hustings::node::execution::frame::{self, Frame, PROTOCOL, RunResult};
 use hustings::node::execution::stream::FrameReader;
 use hustings::node::execution::{AttemptEnded, Pool, PoolOptions};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use std::collections::HashSet;
 use std::io::{self, Read, Write};
 use std::os::fd::FromRawFd;
@@ -125,6 +127,15 @@ fn child() {
             "hang" => loop {
                 std::thread::park();
             },
+            "close" => {
+                // SAFETY: closes every stream to the node and stays; the node must not wait for ever.
+                (0..64).for_each(|fd| {
+                    unsafe { libc::close(fd) };
+                });
+                loop {
+                    std::thread::park();
+                }
+            }
             "pid" => answer = std::process::id().to_string(),
             "loads" => answer = loads.to_string(),
             "huge" => answer = "x".repeat(LIMIT + frame::SLACK + 1),
@@ -295,6 +306,38 @@ async fn abort_kills_every_runner_and_reports_nothing() {
     };
     tokio::time::timeout(PATIENCE, gone).await.expect("the runner is killed");
     // After a stop no runner's thread is left that could still report.
+    bench.pool.stop(Duration::ZERO).await;
+    assert!(bench.ended.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn under_random_deaths_kills_and_timeouts_every_attempt_ends_exactly_once() {
+    const COUNT: u128 = 300;
+    let mut rng = StdRng::seed_from_u64(11);
+    let mut bench = Bench::new(3, "");
+    for task in 0..COUNT {
+        match rng.random_range(0..20) {
+            0 => bench.run(task, "exit 7"),
+            1 => bench.run_limited(task, "hang", 1),
+            2 => {
+                bench.run(task, "hang");
+                bench.pool.kill(TaskId(task), Token(task as u64));
+            }
+            3 => bench.run_limited(task, "close", 1),
+            _ => bench.run(task, "fine"),
+        }
+        // A late kill of an attempt that may have ended must not hit its successor.
+        if let Some(back) = task.checked_sub(rng.random_range(1..6)).filter(|_| task % 7 == 0) {
+            bench.pool.kill(TaskId(back), Token(back as u64));
+        }
+    }
+    let mut ended = HashSet::new();
+    for _ in 0..COUNT {
+        let (task, words) = bench.next().await;
+        assert!(ended.insert(task), "{task} ended twice");
+        assert!(!words.contains("no runner could be started"), "{words}");
+    }
+    assert_eq!(bench.pool.idle_slots(), 3);
     bench.pool.stop(Duration::ZERO).await;
     assert!(bench.ended.try_recv().is_err());
 }
