@@ -217,7 +217,7 @@ def _pickle(value: Any) -> bytes:
     try:
         return pickle.dumps(value, 5)
     except Exception:  # PicklingError, AttributeError, TypeError: "not by reference"
-        import cloudpickle
+        import cloudpickle  # type: ignore[import-untyped]
 
         return cloudpickle.dumps(value, 5)  # type: ignore[no-any-return]
 
@@ -254,8 +254,8 @@ def _check_json(value: Any, limit: int) -> None:
             return
         if kind is not list and kind is not dict:
             raise TypeError(
-                f"{_spell(path)} is {_article(kind)}, which JSON would change or cannot hold; return "
-                "None, bool, int, float, str, list or dict, or use codec='pickle'"
+                f"{_spell(path)} is {_article(kind)}, which JSON would change or cannot hold; "
+                "return None, bool, int, float, str, list or dict, or use codec='pickle'"
             )
         if id(value) in open_ids:
             raise ValueError(f"{_spell(path)} contains itself, which JSON cannot express")

@@ -26,3 +26,6 @@ impl Moment {
         std::time::Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
 }
+
+#[cfg(test)]
+mod world_tests;

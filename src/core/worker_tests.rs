@@ -1,3 +1,5 @@
+//! A worker's decisions, one event at a time; no effect is left unexamined.
+
 use super::*;
 use crate::core::cluster::command::{Codec, FunctionRef, Payload, TaskSpec};
 use crate::core::ids::{FunctionHash, NodeId, SessionId};

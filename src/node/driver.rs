@@ -2,15 +2,13 @@
 
 use super::clock::Clock;
 use super::history::History;
-use super::links::{self, Word};
 use super::proposals::{Commit, Proposals};
-use super::proto as pb;
-use super::sessions::{Outbox, Sessions};
-use super::transport::wire;
-use super::upstream::Upstream;
+use super::transport::links::Word;
+use super::transport::sessions::{OutcomesOutbox, Sessions, SubmitOutbox};
+use super::transport::upstream::{Upstream, Words};
 use crate::config::Config;
 use crate::core::boundary::{Assignment, Effect, Event, NodeStatus};
-use crate::core::cluster::command::{Failure, Function, FunctionSource, Member, Report};
+use crate::core::cluster::command::{Function, Member};
 use crate::core::cluster::state::ClusterState;
 use crate::core::ids::{FunctionHash, NodeId, SessionId, TaskId, Term, Token};
 use crate::core::load::Load;
@@ -32,15 +30,15 @@ pub enum Input {
     /// Something for the core from the link of that number; ignored once the link is replaced.
     FromLink(u64, Event),
     /// A client opened its Submit stream.
-    SubmitOpened(SessionId, u64, Outbox<pb::SubmitResponse>),
+    SubmitOpened(SessionId, u64, SubmitOutbox),
     /// A client opened its Outcomes stream.
-    OutcomesOpened(SessionId, u64, Outbox<pb::OutcomesResponse>),
+    OutcomesOpened(SessionId, u64, OutcomesOutbox),
     /// One of a client's streams ended.
     StreamClosed(SessionId, u64),
     /// The leader of a term opened its AssignTask stream to this node.
     UpstreamOpened(Upstream),
     /// The leader said something on the stream of that number.
-    FromUpstream(u64, pb::AssignTaskRequest),
+    FromUpstream(u64, Words),
     /// That stream ended.
     UpstreamClosed(u64),
     /// A fresh sample and its smoothed score.
@@ -99,18 +97,18 @@ pub struct TaskLoop {
     pub told_members: Vec<Member>,
     /// The last sample and score.
     pub measured: (Load, f64),
-    config: Arc<Config>,
+    pub(super) config: Arc<Config>,
     clock: Clock,
-    history: Arc<History>,
+    pub(super) history: Arc<History>,
     proposals: Proposals,
-    hands: Arc<dyn Hands>,
-    allow_pickle: bool,
-    links: BTreeMap<NodeId, (u64, mpsc::UnboundedSender<Word>)>,
-    next_link: u64,
-    functions: BTreeMap<FunctionHash, Arc<Function>>,
-    inputs: mpsc::UnboundedSender<Input>,
+    pub(super) hands: Arc<dyn Hands>,
+    pub(super) allow_pickle: bool,
+    pub(super) links: BTreeMap<NodeId, (u64, mpsc::UnboundedSender<Word>)>,
+    pub(super) next_link: u64,
+    pub(super) functions: BTreeMap<FunctionHash, Arc<Function>>,
+    pub(super) inputs: mpsc::UnboundedSender<Input>,
     next_status: crate::core::Moment,
-    members_changed: bool,
+    pub(super) members_changed: bool,
 }
 
 impl TaskLoop {
@@ -220,7 +218,7 @@ impl TaskLoop {
                 }
             }
             Input::UpstreamOpened(upstream) => self.on_upstream(upstream, effects),
-            Input::FromUpstream(stream, request) => self.on_request(stream, request, effects),
+            Input::FromUpstream(stream, words) => self.on_words(stream, words, effects),
             Input::UpstreamClosed(stream) => {
                 if self.upstream.as_ref().is_some_and(|u| u.stream == stream) {
                     self.upstream = None;
@@ -314,56 +312,6 @@ impl TaskLoop {
         }
     }
 
-    fn open_link(&mut self, member: Member) {
-        self.next_link += 1;
-        let (link, inputs) = (self.next_link, self.inputs.clone());
-        let (words, heard) = mpsc::unbounded_channel();
-        self.links.insert(member.id, (link, words));
-        self.members_changed = true;
-        let speaker = links::Speaker {
-            node: self.me.id,
-            cluster_id: self.cluster_id.clone(),
-            term: self.leader.term(),
-            address: self.me.address.clone(),
-            message_bytes: self.config.limits.message_bytes as usize,
-        };
-        let report = Box::new(move |event| {
-            let _ = inputs.send(Input::FromLink(link, event));
-        });
-        tokio::spawn(links::run(speaker, member, heard, report));
-    }
-
-    fn say(&self, node: NodeId, word: Word) {
-        if let Some((_, words)) = self.links.get(&node) {
-            let _ = words.send(word);
-        }
-    }
-
-    fn send_assignments(&self, node: NodeId, assignments: Vec<Assignment>) {
-        let functions = {
-            let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut wanted: Vec<FunctionHash> =
-                assignments.iter().map(|a| a.spec.function.hash).collect();
-            wanted.sort_unstable();
-            wanted.dedup();
-            wanted.iter().filter_map(|hash| state.functions().get(hash).cloned()).collect()
-        };
-        self.say(node, Word::Assign(assignments, functions));
-    }
-
-    fn tell_members(&mut self) {
-        if !std::mem::take(&mut self.members_changed) || !self.leader.leads() {
-            return;
-        }
-        let members: Vec<Member> = {
-            let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            state.members().values().cloned().collect()
-        };
-        for (_, words) in self.links.values() {
-            let _ = words.send(Word::Members(members.clone()));
-        }
-    }
-
     /// Several times within a lease, a node says how it is.
     fn tell_status(&mut self, now: crate::core::Moment) {
         if now < self.next_status {
@@ -411,73 +359,21 @@ impl TaskLoop {
         self.next_status = self.clock.now();
     }
 
-    fn on_request(
-        &mut self,
-        stream: u64,
-        request: pb::AssignTaskRequest,
-        effects: &mut Vec<Effect>,
-    ) {
+    fn on_words(&mut self, stream: u64, words: Words, effects: &mut Vec<Effect>) {
         if self.upstream.as_ref().is_none_or(|u| u.stream != stream) {
             return;
         }
-        let limits = &self.config.limits;
-        for function in request.functions {
-            // The leader checked it when it was registered; pickled ones are refused when they should run.
-            if let Ok(function) = wire::function_in(function, limits, true)
-                && (self.functions.len() as u64) < limits.functions
-            {
+        for function in words.functions {
+            if (self.functions.len() as u64) < self.config.limits.functions {
                 self.functions.insert(function.hash, function);
             }
         }
-        if !request.members.is_empty() {
-            let members = request.members.into_iter().map(wire::member_in);
-            self.told_members = members.filter_map(Result::ok).collect();
+        if !words.members.is_empty() {
+            self.told_members = words.members;
         }
-        let term = request.term;
-        let settled = wire::task_ids(&request.settled).unwrap_or_default();
-        if !settled.is_empty() {
-            self.feed(Event::ReportsSettled { term, tasks: settled }, effects);
+        for event in words.events {
+            self.feed(event, effects);
         }
-        let revoked = wire::task_ids(&request.revoked).unwrap_or_default();
-        if !revoked.is_empty() {
-            self.feed(Event::TasksRevoked { term, tasks: revoked }, effects);
-        }
-        let killed = wire::task_ids(&request.killed).unwrap_or_default();
-        if !killed.is_empty() {
-            self.feed(Event::TasksKilled { term, tasks: killed }, effects);
-        }
-        let assignments = request.assignments.into_iter().map(wire::assignment_in);
-        let assignments: Vec<Assignment> = assignments.filter_map(Result::ok).collect();
-        if !assignments.is_empty() {
-            self.feed(Event::TasksAssigned { term, assignments }, effects);
-        }
-    }
-
-    fn run_attempt(&mut self, assignment: Assignment) {
-        use crate::core::cluster::command::Codec;
-        let spec = &assignment.spec;
-        let function = self.functions.get(&spec.function.hash).cloned();
-        let pickled = |f: &Arc<Function>| matches!(f.source, FunctionSource::Pickled(_));
-        let refused = !self.allow_pickle
-            && (spec.codec == Codec::Pickle || function.as_ref().is_some_and(pickled));
-        let report = match function {
-            Some(function) if !refused => return self.hands.run(assignment, function),
-            Some(_) => Report::Failure(Failure {
-                type_name: "hustings.errors.CodecRefusedError".to_owned(),
-                message: format!(
-                    "node {} does not allow pickle; start it with allow_pickle=True (--allow-pickle)",
-                    self.me.name
-                ),
-                traceback: String::new(),
-                pickled: Bytes::new(),
-            }),
-            None => {
-                Report::Crashed(format!("function {:?} never arrived here", spec.function.name))
-            }
-        };
-        let (task, token) = (spec.id, assignment.token);
-        let ended = Event::AttemptEnded { task, token, report, duration: Duration::ZERO };
-        let _ = self.inputs.send(Input::Core(ended));
     }
 }
 

@@ -1,9 +1,7 @@
-//! How a node comes to belong to a cluster: founders meet (design D4b), later nodes join, restarted voters are replaced.
+//! How a node comes to a cluster: founders meet (design D4b), later nodes join, restarted voters are replaced.
 
-use super::proto as pb;
-use super::proto::peer_service_client::PeerServiceClient;
-use super::shared::{PROTOCOL, Shared, Whereabouts};
-use super::transport::wire;
+use super::shared::{Shared, Whereabouts};
+use super::transport::admission::{Introduction, Refused, call_join, call_meet};
 use crate::core::cluster::command::Member;
 use crate::core::ids::{ClusterId, NodeId};
 use crate::error::Error;
@@ -11,15 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Status};
 
 /// Wait between two rounds of meeting or joining.
 const ROUND: Duration = Duration::from_millis(25);
 /// Longest wait between two rounds.
 const SLOW_ROUND: Duration = Duration::from_millis(500);
-/// How long one call may take.
-const CALL: Duration = Duration::from_millis(1_000);
 
 /// How a node comes to a cluster.
 #[derive(Clone, Debug, Default)]
@@ -67,12 +61,11 @@ async fn meet(shared: &Arc<Shared>, founders: &[String]) -> bool {
                     Meeting::Incomplete => complete = false,
                     Meeting::AlreadyFounded => return true,
                 },
-                Err(status) if status.code() == Code::FailedPrecondition => {
-                    let problem = status.message().to_owned();
+                Err(Refused::ForGood(problem)) => {
                     shared.standing().fatal = Some(Error::InvalidPeers { problem });
                     return false;
                 }
-                Err(_) => complete = false,
+                Err(Refused::ForNow) => complete = false,
             }
         }
         let met: BTreeMap<NodeId, Member> =
@@ -93,31 +86,22 @@ enum Meeting {
     AlreadyFounded,
 }
 
-fn welcome(shared: &Shared, founders: &[String], answer: pb::MeetResponse) -> Meeting {
-    let Ok(them) = wire::member_in(answer.me.unwrap_or_default()) else {
-        return Meeting::Incomplete;
-    };
+fn welcome(shared: &Shared, founders: &[String], them: Introduction) -> Meeting {
     let mut standing = shared.standing();
-    standing.met.insert(them.address.clone(), them);
-    let met: BTreeSet<u64> = answer.met.iter().map(|member| member.id).collect();
-    if let Some(cluster) = ClusterId::from_bytes(&answer.cluster_id) {
-        let complete = standing.met.len() == founders.len();
+    standing.met.insert(them.member.address.clone(), them.member);
+    let met_all = standing.met.len() == founders.len();
+    if let Some(cluster) = them.cluster {
         let ours = cluster_of(standing.met.values().map(|m| m.id));
-        drop(standing);
-        if complete && ours == cluster {
-            return Meeting::Complete;
-        }
-        if met.contains(&shared.me.id.0) {
-            return Meeting::Incomplete; // It counted this node in; the others will answer soon.
-        }
-        return Meeting::AlreadyFounded;
+        return if met_all && ours == cluster {
+            Meeting::Complete
+        } else if them.met.contains(&shared.me.id) {
+            Meeting::Incomplete // It counted this node in; the others will answer soon.
+        } else {
+            Meeting::AlreadyFounded
+        };
     }
-    let knows_all = standing.met.values().all(|m| met.contains(&m.id.0));
-    if knows_all && standing.met.len() == founders.len() {
-        Meeting::Complete
-    } else {
-        Meeting::Incomplete
-    }
+    let knows_all = standing.met.values().all(|m| them.met.contains(&m.id));
+    if knows_all && met_all { Meeting::Complete } else { Meeting::Incomplete }
 }
 
 /// The same on every founder: nobody has to be told.
@@ -144,17 +128,6 @@ async fn found(shared: &Arc<Shared>, members: BTreeMap<NodeId, Member>) {
     }
 }
 
-async fn call_meet(shared: &Shared, address: &str) -> Result<pb::MeetResponse, Status> {
-    let request = pb::MeetRequest {
-        envelope: shared.envelope(NodeId(0)),
-        founders: shared.standing().founders.clone(),
-        me: Some(wire::member_out(&shared.me)),
-        protocol: PROTOCOL,
-    };
-    let mut client = PeerServiceClient::new(channel(address)?);
-    bounded(client.meet(request)).await
-}
-
 /// While the leader has no stream open to this node, asks to be (re)admitted.
 async fn stay_joined(shared: &Arc<Shared>, mut contacts: BTreeSet<String>) {
     let mut wait = ROUND;
@@ -172,16 +145,14 @@ async fn stay_joined(shared: &Arc<Shared>, mut contacts: BTreeSet<String>) {
         turn += 1;
         if let Some(address) = address {
             match call_join(shared, &address).await {
-                Ok(response) if response.admitted => {}
-                Ok(response) if !response.leader_address.is_empty() => {
-                    contacts.insert(response.leader_address.clone());
-                    let _ = call_join(shared, &response.leader_address).await;
+                Ok(answer) => {
+                    if let Some(leader) = answer.leader_address.filter(|_| !answer.admitted) {
+                        contacts.insert(leader.clone());
+                        let _ = call_join(shared, &leader).await;
+                    }
                 }
-                Ok(_) => {}
-                Err(status) if status.code() == Code::FailedPrecondition => {
-                    note_refusal(shared, &status);
-                }
-                Err(_) => {}
+                Err(Refused::ForGood(problem)) => note_refusal(shared, problem),
+                Err(Refused::ForNow) => {}
             }
         }
         tokio::time::sleep(wait).await;
@@ -209,27 +180,11 @@ async fn known_addresses(shared: &Shared) -> Vec<String> {
 }
 
 /// A refusal that will not go away by asking again is what `wait_ready` reports.
-fn note_refusal(shared: &Shared, status: &Status) {
+fn note_refusal(shared: &Shared, problem: String) {
     let mut standing = shared.standing();
     if standing.leader.is_none() && standing.fatal.is_none() {
-        standing.fatal = Some(Error::InvalidPeers { problem: status.message().to_owned() });
+        standing.fatal = Some(Error::InvalidPeers { problem });
     }
-}
-
-async fn call_join(shared: &Shared, address: &str) -> Result<pb::JoinResponse, Status> {
-    let functions: Vec<pb::Function> = {
-        let functions = shared.functions.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        functions.values().map(|f| wire::function_out(f)).collect()
-    };
-    let request = pb::JoinRequest {
-        envelope: shared.envelope(NodeId(0)),
-        me: Some(wire::member_out(&shared.me)),
-        functions,
-        protocol: PROTOCOL,
-    };
-    let mut client = PeerServiceClient::new(channel(address)?)
-        .max_encoding_message_size(shared.config.limits.message_bytes as usize);
-    bounded(client.join(request)).await
 }
 
 /// The leader gives a founder that came back under a new id, or a node that asked for it, a voter's seat.
@@ -276,20 +231,5 @@ pub async fn follow_leadership(shared: Arc<Shared>) {
         if !changes.wait().await {
             return;
         }
-    }
-}
-
-fn channel(address: &str) -> Result<Channel, Status> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))
-        .map_err(|e| Status::invalid_argument(format!("{address}: {e}")))?;
-    Ok(endpoint.connect_timeout(CALL).tcp_nodelay(true).connect_lazy())
-}
-
-async fn bounded<T>(
-    call: impl Future<Output = Result<tonic::Response<T>, Status>>,
-) -> Result<T, Status> {
-    match tokio::time::timeout(CALL, call).await {
-        Ok(answer) => answer.map(tonic::Response::into_inner),
-        Err(_) => Err(Status::deadline_exceeded("no answer")),
     }
 }

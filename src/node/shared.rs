@@ -4,7 +4,6 @@ use super::clock::Clock;
 use super::consensus::Consensus;
 use super::driver::{Input, TaskLoop};
 use super::history::History;
-use super::proto as pb;
 use super::transport::grpc_peers::GrpcPeers;
 use super::transport::wire;
 use crate::config::Config;
@@ -18,7 +17,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
-use tonic::Status;
 
 /// Kibibytes of submissions that may be on their way to the task loop; beyond, clients' streams are not read.
 pub const INTAKE_KIB: usize = 64 << 10;
@@ -140,7 +138,7 @@ impl Shared {
         self.leads.load(Ordering::Acquire)
     }
 
-    /// The cluster's id, empty until it is known.
+    /// The cluster's id on the wire, empty until it is known.
     pub fn cluster_bytes(&self) -> Bytes {
         self.standing().cluster.map_or_else(Bytes::new, |id| wire::id_bytes(id.to_bytes()))
     }
@@ -166,40 +164,6 @@ impl Shared {
     /// Where the leader is, by the newest term this node knows.
     pub fn leader(&self) -> Option<Whereabouts> {
         self.standing().leader.clone()
-    }
-
-    /// What this node puts at the head of a call to `node` (0: whoever listens there).
-    pub fn envelope(&self, node: NodeId) -> Option<pb::Envelope> {
-        Some(pb::Envelope {
-            cluster_id: self.cluster_bytes(),
-            from_node: self.me.id.0,
-            to_node: node.0,
-        })
-    }
-
-    /// Refuses calls meant for another node or from another cluster.
-    pub fn check(&self, envelope: Option<&pb::Envelope>) -> Result<(), Status> {
-        let Some(envelope) = envelope else {
-            return Err(Status::invalid_argument("envelope: missing"));
-        };
-        if envelope.to_node != 0 && envelope.to_node != self.me.id.0 {
-            let got = format!("{} ({})", self.me.name, self.me.id);
-            let want = NodeId(envelope.to_node).to_string();
-            let error = Error::WrongNode { address: self.me.address.clone(), got, want };
-            return Err(Status::failed_precondition(error.to_string()));
-        }
-        let theirs = ClusterId::from_bytes(&envelope.cluster_id);
-        match (theirs, self.standing().cluster) {
-            (Some(theirs), Some(ours)) if theirs != ours => {
-                let error = Error::WrongCluster {
-                    address: self.me.address.clone(),
-                    got: ours.to_string(),
-                    want: theirs.to_string(),
-                };
-                Err(Status::failed_precondition(error.to_string()))
-            }
-            _ => Ok(()),
-        }
     }
 
     /// Sends to the task loop; after a stop nobody listens, and that is all right.

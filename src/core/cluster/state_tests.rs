@@ -1,3 +1,5 @@
+//! The log's rules, one command at a time.
+
 use super::*;
 use crate::core::cluster::command::{Codec, Failure, FunctionRef, Payload};
 use crate::core::ids::SessionId;

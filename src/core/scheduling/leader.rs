@@ -3,10 +3,11 @@
 use super::roster::{Post, Roster};
 use crate::config::Config;
 use crate::core::Moment;
-use crate::core::boundary::{Assignment, Change, Effect, Event, Refusal, RequeueReason};
+use crate::core::boundary::{Assignment, Effect, Event, Refusal};
 use crate::core::chance::Chance;
-use crate::core::cluster::command::{AssignCause, Command, Member, ReleaseCause, Rules, TaskSpec};
-use crate::core::cluster::state::{ClusterState, spec_bytes};
+use crate::core::cluster::command::{AssignCause, Command, ReleaseCause, Rules};
+use crate::core::cluster::live::spec_bytes;
+use crate::core::cluster::state::ClusterState;
 use crate::core::ids::{FunctionHash, LogIndex, NodeId, SessionId, TaskId, Term, Token};
 use crate::core::load::Position;
 use crate::core::record::{Record, RecordKind};
@@ -203,7 +204,7 @@ impl Leader {
     }
 
     /// The log says a node holds it that is no member any more: its Release did not make it.
-    fn take_from_stranger(&mut self, task: TaskId, token: Token, out: &mut Vec<Effect>) {
+    pub(super) fn take_from_stranger(&mut self, task: TaskId, token: Token, out: &mut Vec<Effect>) {
         let cause = ReleaseCause::NodeLost { started: false };
         out.push(Effect::Propose(vec![Command::Release { task, replaces: token, cause }]));
     }
@@ -225,141 +226,6 @@ impl Leader {
         }
         *self =
             Leader { chance: self.chance.clone(), ..Leader::new(self.me, self.config.clone(), 0) };
-    }
-
-    fn on_change(
-        &mut self,
-        now: Moment,
-        state: &ClusterState,
-        change: Change,
-        out: &mut Vec<Effect>,
-    ) {
-        match change {
-            Change::Submitted { spec } => {
-                self.land(spec_bytes(&spec));
-                self.leave_queue(spec.id);
-                self.enqueue(spec.id, spec.priority);
-                out.push(Effect::Accept { session: spec.session, tasks: vec![spec.id] });
-            }
-            Change::Joined { session, task, bytes } => {
-                self.land(bytes);
-                self.on_joined(session, task, out);
-            }
-            Change::Conflicted { session, task, bytes } => {
-                self.land(bytes);
-                let refusal = Refusal::Conflict;
-                out.push(Effect::Reject { session, task, refusal });
-            }
-            Change::Assigned { spec, to, from, token, attempt, cause } => {
-                self.on_assigned(spec, to, from, token, attempt, cause, out);
-            }
-            Change::Requeued { spec, from, token, attempt, delay, reason } => {
-                self.on_requeued(now, &spec, from, token, delay, reason);
-                out.push(Effect::Record(requeue_record(&spec, from, attempt, reason)));
-            }
-            Change::Finished { finished, session, from, token } => {
-                self.on_finished(&finished, session, from, token, out);
-            }
-            Change::LateCompletion { task, node, token: _ } => {
-                self.settle.entry(node).or_default().push(task);
-                let record = Record::new(RecordKind::LateCompletion).subject(node).task(task, 0);
-                out.push(Effect::Record(record));
-            }
-            Change::Repeated { task, node } => self.settle.entry(node).or_default().push(task),
-            Change::AssignmentVoid { task, to } => {
-                self.unburden(to);
-                self.requeue_proposed(state, task, to);
-            }
-            Change::Registered { function } => {
-                self.registering.remove(&function.hash);
-            }
-            Change::Admitted { member } => self.on_admitted(now, member, out),
-            Change::Removed { member } => {
-                // Assignments that entered the log after the node was given up and before it was removed.
-                if let Some(post) = self.roster.remove(&member.id) {
-                    for (task, token) in post.assigned {
-                        self.take_from_stranger(task, token, out);
-                    }
-                }
-                out.push(Effect::CloseSession { node: member.id });
-            }
-        }
-    }
-
-    fn on_admitted(&mut self, now: Moment, member: Member, out: &mut Vec<Effect>) {
-        if self.roster.get(&member.id).is_some_and(|post| post.open && post.member == member) {
-            return;
-        }
-        let record = Record::new(RecordKind::MemberJoined).subject(member.id).detail(&member.name);
-        out.push(Effect::Record(record));
-        let known = self.roster.remove(&member.id);
-        let mut post = Post::new(member.clone(), now);
-        if let Some(known) = known {
-            post.assigned = known.assigned;
-            post.incoming = known.incoming;
-        }
-        self.roster.insert(member.id, post);
-        out.push(Effect::OpenSession { member });
-    }
-
-    #[allow(clippy::too_many_arguments, reason = "one per field of the change")]
-    fn on_assigned(
-        &mut self,
-        spec: Arc<TaskSpec>,
-        to: NodeId,
-        from: Option<NodeId>,
-        token: Token,
-        attempt: u32,
-        cause: AssignCause,
-        out: &mut Vec<Effect>,
-    ) {
-        let task = spec.id;
-        self.leave_queue(task);
-        if let Some(post) = from.and_then(|node| self.roster.get_mut(&node)) {
-            post.assigned.remove(&task);
-            post.revoking.remove(&task);
-        }
-        if let (AssignCause::Stolen, Some(victim)) = (cause, from) {
-            let victim = self.name_of(victim);
-            let record =
-                Record::new(RecordKind::Stolen).subject(to).task(task, attempt).detail(victim);
-            out.push(Effect::Record(record));
-        }
-        let Some(post) = self.roster.get_mut(&to) else { return };
-        post.incoming = post.incoming.saturating_sub(1);
-        post.assigned.insert(task, token);
-        // Without an open session the inventory will show that it is missing, and it is sent then.
-        if post.open {
-            self.dispatch.entry(to).or_default().push(Assignment { spec, token, attempt });
-        }
-    }
-
-    fn on_requeued(
-        &mut self,
-        now: Moment,
-        spec: &TaskSpec,
-        from: NodeId,
-        token: Token,
-        delay: Duration,
-        reason: RequeueReason,
-    ) {
-        if let Some(post) = self.roster.get_mut(&from) {
-            if post.assigned.get(&spec.id) == Some(&token) {
-                post.assigned.remove(&spec.id);
-            }
-            post.revoking.remove(&spec.id);
-        }
-        if !matches!(reason, RequeueReason::HandedBack | RequeueReason::NodeLost) {
-            self.settle.entry(from).or_default().push(spec.id);
-        }
-        self.leave_queue(spec.id);
-        if delay.is_zero() {
-            self.enqueue(spec.id, spec.priority);
-        } else {
-            let due = now.after(delay);
-            self.delayed.insert((due, spec.id));
-            self.places.insert(spec.id, Place::Delayed(due));
-        }
     }
 
     fn check_timers(&mut self, now: Moment, state: &ClusterState, out: &mut Vec<Effect>) {
@@ -417,14 +283,14 @@ impl Leader {
         }
     }
 
-    fn unburden(&mut self, node: NodeId) {
+    pub(super) fn unburden(&mut self, node: NodeId) {
         if let Some(post) = self.roster.get_mut(&node) {
             post.incoming = post.incoming.saturating_sub(1);
         }
     }
 
     /// The assignment proposed for `node` is void: the task, if it is still there, waits again.
-    fn requeue_proposed(&mut self, state: &ClusterState, task: TaskId, node: NodeId) {
+    pub(super) fn requeue_proposed(&mut self, state: &ClusterState, task: TaskId, node: NodeId) {
         if self.places.get(&task) == Some(&Place::Proposed(node)) {
             self.places.remove(&task);
             if state.live().get(&task).is_some_and(|live| live.holder.is_none()) {
@@ -434,7 +300,7 @@ impl Leader {
     }
 
     /// A submission left the pipe: it is in the log, or it never will be.
-    fn land(&mut self, bytes: u64) {
+    pub(super) fn land(&mut self, bytes: u64) {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.in_flight_bytes = self.in_flight_bytes.saturating_sub(bytes);
     }
@@ -470,18 +336,3 @@ impl Leader {
 fn priority_of(state: &ClusterState, task: TaskId) -> u8 {
     state.live().get(&task).map_or(0, |live| live.spec.priority)
 }
-
-fn requeue_record(spec: &TaskSpec, from: NodeId, attempt: u32, reason: RequeueReason) -> Record {
-    let (kind, detail) = match reason {
-        RequeueReason::Failed => (RecordKind::Retried, "raised"),
-        RequeueReason::TimedOut => (RecordKind::Retried, "timed out"),
-        RequeueReason::Crashed => (RecordKind::Retried, "its runner died"),
-        RequeueReason::HandedBack => (RecordKind::Reassigned, "handed back"),
-        RequeueReason::NodeLost => (RecordKind::Reassigned, "its node died"),
-    };
-    Record::new(kind).subject(from).task(spec.id, attempt).detail(detail)
-}
-
-#[cfg(test)]
-#[path = "leader_tests.rs"]
-mod tests;

@@ -1,5 +1,6 @@
 //! The leader's opinion: who runs what, who may take it from whom. Pure, rebuilt from the log at each election.
 
+mod changes;
 mod intake;
 mod leader;
 mod leases;

@@ -26,7 +26,7 @@ use crate::core::ids::{TaskId, Token};
 use crate::node::clock::Clock;
 use bytes::Bytes;
 use frame::{Frame, RunResult};
-use roster::{Act, Roster, RunnerId};
+use roster::{Roster, RunnerId};
 use runner::{Runner, STACK};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -85,6 +85,24 @@ struct Inner {
     rearmed: Condvar,
     has_timekeeper: AtomicBool,
     changed: Notify,
+}
+
+/// What the roster decided.
+enum Act {
+    /// Start a thread that starts and serves this runner.
+    Start(RunnerId),
+    /// Send frames.
+    Send(Arc<Runner>, Vec<u8>),
+    /// Kill it; its death is then told as [`Roster::on_dead`].
+    Kill(Arc<Runner>),
+    /// Let it end by itself.
+    Close(Arc<Runner>),
+    /// Tell the node.
+    End(AttemptEnded),
+    /// The earliest timer changed.
+    Rearm,
+    /// Somebody may wait for this: no attempt is left, or no runner, or the pool is closed.
+    Announce,
 }
 
 impl Pool {

@@ -7,7 +7,7 @@ use super::backoff::Backoff;
 use super::frame::{self, PROTOCOL};
 use super::runner::Runner;
 use super::slot::{Busy, Doom, Job, Slot};
-use super::{AttemptEnded, PoolOptions};
+use super::{Act, PoolOptions};
 use crate::core::Moment;
 use crate::core::boundary::Assignment;
 use crate::core::cluster::command::{Function, Report};
@@ -23,24 +23,6 @@ pub(super) type RunnerId = u64;
 const MAX_WAITING: usize = 4096;
 /// How long a runner may take until it is ready; a cold disk can be slow.
 const START_LIMIT: Duration = Duration::from_secs(30);
-
-/// What the pool shall do.
-pub(super) enum Act {
-    /// Start a thread that starts and serves this runner.
-    Start(RunnerId),
-    /// Send frames.
-    Send(Arc<Runner>, Vec<u8>),
-    /// Kill it; its death is then told as [`Roster::on_dead`].
-    Kill(Arc<Runner>),
-    /// Let it end by itself.
-    Close(Arc<Runner>),
-    /// Tell the node.
-    End(AttemptEnded),
-    /// The earliest timer changed.
-    Rearm,
-    /// Somebody may wait for this: no attempt is left, or no runner, or the pool is closed.
-    Announce,
-}
 
 enum Timer {
     Start(RunnerId),

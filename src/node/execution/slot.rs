@@ -1,9 +1,8 @@
 //! One runner's place in the roster: what it does, what it holds, whether it is to die; and its attempts as frames.
 
-use super::AttemptEnded;
 use super::frame::{self, CACHED_FUNCTIONS, Frame, Load, Run};
-use super::roster::Act;
 use super::runner::Runner;
+use super::{Act, AttemptEnded};
 use crate::core::Moment;
 use crate::core::boundary::Assignment;
 use crate::core::cluster::command::{Failure, Function, Report};

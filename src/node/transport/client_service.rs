@@ -1,13 +1,13 @@
 //! The server side of `client.proto`: serves clients where this node leads, forwards them to the leader where not.
 
 use super::forward::{self, Route};
-use super::{status, wire};
+use super::sessions::{OUTBOX, OutcomesOutbox, SubmitOutbox};
+use super::{intake, status, wire};
 use crate::core::boundary::Event;
 use crate::core::ids::{NodeId, SessionId};
 use crate::node::driver::Input;
 use crate::node::proto as pb;
 use crate::node::proto::client_service_server::ClientService;
-use crate::node::sessions::{OUTBOX, Outbox};
 use crate::node::shared::Shared;
 use futures::Stream;
 use std::pin::Pin;
@@ -219,7 +219,7 @@ async fn ask<T: Send + 'static>(
 async fn read_submissions(
     shared: &Arc<Shared>,
     mut requests: Streaming<pb::SubmitRequest>,
-    outbox: Outbox<pb::SubmitResponse>,
+    outbox: SubmitOutbox,
 ) {
     let stream = shared.number_stream();
     let mut open: Option<SessionId> = None;
@@ -275,7 +275,7 @@ fn check(
     let mut refused_functions = std::collections::BTreeMap::new();
     for function in request.functions {
         let name = function.name.clone();
-        match wire::function_in(function, limits, shared.allow_pickle) {
+        match intake::function_in(function, limits, shared.allow_pickle) {
             Ok(function) => functions.push(function),
             Err(status) => {
                 let codec = status.code() == tonic::Code::FailedPrecondition;
@@ -290,7 +290,7 @@ fn check(
         let refused = refused_functions.get(&spec.function_name).cloned();
         let checked = match refused {
             Some(refused) => Err(refused),
-            None => wire::spec_in(spec, session, limits, shared.allow_pickle),
+            None => intake::spec_in(spec, session, limits, shared.allow_pickle),
         };
         match checked {
             Ok(spec) => tasks.push(Arc::new(spec)),
@@ -307,7 +307,7 @@ fn check(
 async fn read_wishes(
     shared: &Arc<Shared>,
     mut requests: Streaming<pb::OutcomesRequest>,
-    outbox: Outbox<pb::OutcomesResponse>,
+    outbox: OutcomesOutbox,
 ) {
     let stream = shared.number_stream();
     let mut open: Option<SessionId> = None;

@@ -1,5 +1,8 @@
 //! The server side of `peer.proto`: checks the envelope and passes on; decides nothing.
 
+use super::envelope;
+use super::intake;
+use super::upstream::{self, Upstream};
 use super::wire;
 use super::wire_raft;
 use crate::core::boundary::Event;
@@ -10,7 +13,6 @@ use crate::node::driver::Input;
 use crate::node::proto as pb;
 use crate::node::proto::peer_service_server::PeerService;
 use crate::node::shared::{PROTOCOL, Shared, Whereabouts};
-use crate::node::upstream::Upstream;
 use futures::{Stream, StreamExt};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -41,7 +43,7 @@ impl Peer {
     }
 
     fn check(&self, envelope: Option<&pb::Envelope>) -> Result<(), Status> {
-        self.shared.check(envelope)
+        envelope::check(&self.shared, envelope)
     }
 }
 
@@ -182,7 +184,7 @@ impl PeerService for Peer {
         let functions = request
             .functions
             .into_iter()
-            .map(|function| wire::function_in(function, limits, self.shared.allow_pickle));
+            .map(|function| intake::function_in(function, limits, self.shared.allow_pickle));
         let functions = functions.collect::<Result<Vec<_>, _>>()?;
         self.check_newcomer(&member).await?;
         self.shared.tell(Input::Core(Event::JoinAsked { member: member.clone(), functions }));
@@ -226,8 +228,9 @@ impl PeerService for Peer {
         self.shared.connected.store(true, Ordering::Release);
         let shared = self.shared.clone();
         tokio::spawn(async move {
+            let limits = shared.config.limits.clone();
             while let Ok(Some(request)) = requests.message().await {
-                shared.tell(Input::FromUpstream(stream, request));
+                shared.tell(Input::FromUpstream(stream, upstream::words(request, &limits)));
             }
             shared.tell(Input::UpstreamClosed(stream));
             let inner = shared.clone();

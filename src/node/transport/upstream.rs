@@ -1,17 +1,61 @@
 //! This node's end of the leader's AssignTask stream: answers are collected in a step and leave together.
 
-use super::proto as pb;
-use super::proto::peer_service_client::PeerServiceClient;
-use super::transport::wire;
-use crate::core::boundary::NodeStatus;
-use crate::core::cluster::command::Report;
+use super::intake;
+use super::wire;
+use crate::config::Limits;
+use crate::core::boundary::{Assignment, Event, NodeStatus};
+use crate::core::cluster::command::{Function, Member, Report};
 use crate::core::ids::{NodeId, TaskId, Term, Token};
+use crate::node::proto as pb;
+use crate::node::proto::peer_service_client::PeerServiceClient;
+use std::sync::Arc;
 use tokio::sync::mpsc;
 use tonic::Status;
 use tonic::transport::Channel;
 
 /// Bytes of reports in one message.
 const MESSAGE_BYTES: usize = 1 << 20;
+
+/// What one message of the leader says, in the order in which the core must hear it.
+pub struct Words {
+    /// Functions the assignments need.
+    pub functions: Vec<Arc<Function>>,
+    /// The members, if they changed.
+    pub members: Vec<Member>,
+    /// The rest.
+    pub events: Vec<Event>,
+}
+
+/// Reads a message of the leader. A part that makes no sense is left out: the next inventory brings it again.
+pub fn words(request: pb::AssignTaskRequest, limits: &Limits) -> Words {
+    let term = request.term;
+    let mut events = Vec::new();
+    let settled = wire::task_ids(&request.settled).unwrap_or_default();
+    if !settled.is_empty() {
+        events.push(Event::ReportsSettled { term, tasks: settled });
+    }
+    let revoked = wire::task_ids(&request.revoked).unwrap_or_default();
+    if !revoked.is_empty() {
+        events.push(Event::TasksRevoked { term, tasks: revoked });
+    }
+    let killed = wire::task_ids(&request.killed).unwrap_or_default();
+    if !killed.is_empty() {
+        events.push(Event::TasksKilled { term, tasks: killed });
+    }
+    let assignments = request.assignments.into_iter().map(wire::assignment_in);
+    let assignments: Vec<Assignment> = assignments.filter_map(Result::ok).collect();
+    if !assignments.is_empty() {
+        events.push(Event::TasksAssigned { term, assignments });
+    }
+    // The leader checked functions when they were registered; pickled ones are refused when they should run.
+    let functions = request.functions.into_iter().map(|f| intake::function_in(f, limits, true));
+    let members = request.members.into_iter().map(wire::member_in);
+    Words {
+        functions: functions.filter_map(Result::ok).collect(),
+        members: members.filter_map(Result::ok).collect(),
+        events,
+    }
+}
 
 /// The stream. What waits in it is bounded by what this node may hold (`limits.node_queue`).
 pub struct Upstream {

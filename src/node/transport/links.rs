@@ -1,11 +1,11 @@
 //! The leader's AssignTask streams: one task per member dials it, says hello, and pumps both ways.
 
-use super::proto as pb;
-use super::proto::peer_service_client::PeerServiceClient;
-use super::transport::wire;
+use super::wire;
 use crate::core::boundary::{Assignment, Event};
 use crate::core::cluster::command::{Function, Member};
 use crate::core::ids::{FunctionHash, NodeId, TaskId, Term};
+use crate::node::proto as pb;
+use crate::node::proto::peer_service_client::PeerServiceClient;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,9 +1,9 @@
 //! The clients' streams: what the leader tells them leaves here, bounded, a slow reader hurting nobody else.
 
-use super::proto as pb;
-use super::transport::wire;
+use super::wire;
 use crate::core::boundary::{Finished, Refusal};
 use crate::core::ids::{SessionId, TaskId};
+use crate::node::proto as pb;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -18,6 +18,10 @@ const MESSAGE_BYTES: usize = 512 << 10;
 
 /// The sending half of a response stream.
 pub type Outbox<T> = mpsc::Sender<Result<T, Status>>;
+/// The sending half of a Submit stream's answers.
+pub type SubmitOutbox = Outbox<pb::SubmitResponse>;
+/// The sending half of an Outcomes stream's answers.
+pub type OutcomesOutbox = Outbox<pb::OutcomesResponse>;
 
 /// All clients this node serves.
 #[derive(Default)]
@@ -27,8 +31,8 @@ pub struct Sessions {
 
 #[derive(Default)]
 struct Session {
-    submit: Option<(u64, Outbox<pb::SubmitResponse>)>,
-    outcomes: Option<(u64, Outbox<pb::OutcomesResponse>)>,
+    submit: Option<(u64, SubmitOutbox)>,
+    outcomes: Option<(u64, OutcomesOutbox)>,
     accepted: Vec<TaskId>,
     rejected: Vec<pb::Rejection>,
     finished: Vec<Arc<Finished>>,
@@ -42,7 +46,7 @@ impl Sessions {
     }
 
     /// A client opened its Submit stream; `stream` tells streams apart.
-    pub fn open_submit(&mut self, id: SessionId, stream: u64, outbox: Outbox<pb::SubmitResponse>) {
+    pub fn open_submit(&mut self, id: SessionId, stream: u64, outbox: SubmitOutbox) {
         self.open.entry(id).or_default().submit = Some((stream, outbox));
     }
 

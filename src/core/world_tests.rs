@@ -1,14 +1,22 @@
 //! A small world of one log, one leader at a time and some workers, driven by a seed: messages are delivered late,
 //! nodes die, leaders change between any two steps; every accepted task must get exactly one outcome.
 
-use super::*;
-use crate::core::boundary::{Finished, NodeStatus};
+use super::Moment;
+use super::scheduling::Leader;
+use crate::config::Config;
+use crate::core::boundary::{Change, Effect, Event, Finished, NodeStatus};
+use crate::core::chance::Chance;
 use crate::core::cluster::command::{
-    Batch, Codec, Function, FunctionRef, FunctionSource, Payload, Report,
+    AssignCause, Batch, Codec, Command, Function, FunctionRef, FunctionSource, Member, Payload,
+    Report, TaskSpec,
 };
+use crate::core::cluster::state::ClusterState;
+use crate::core::ids::{NodeId, SessionId, TaskId, Term, Token};
 use crate::core::worker::Worker;
 use bytes::Bytes;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
 
 const SESSION: SessionId = SessionId(1);
 
@@ -316,8 +324,8 @@ impl World {
     }
 
     fn stuck(&self) -> Vec<String> {
-        let shown = |(task, live): (&TaskId, &crate::core::cluster::state::Live)| {
-            format!("{} {:?} place {:?}", task.0, live.holder, self.leader.places.get(task))
+        let shown = |(task, live): (&TaskId, &crate::core::cluster::live::Live)| {
+            format!("{} {:?}", task.0, live.holder)
         };
         self.state.live().iter().take(3).map(shown).collect()
     }
