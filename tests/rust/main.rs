@@ -1,4 +1,6 @@
 //! One test binary.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod consensus;
 mod scenarios;
