@@ -2,5 +2,7 @@
 
 mod client;
 mod cluster;
+mod consensus;
 mod execution;
+mod scenarios;
 mod tidy;

@@ -22,6 +22,10 @@ const AGREED_REST: Duration = Duration::from_millis(30);
 const ORDERLY_TRIES: u32 = 3;
 /// Lost rounds after which preference must no longer be heard.
 const PATIENT_TRIES: u32 = 8;
+/// Past that only one round in this many is written down: a long partition must not fill the history.
+const RECORDED_EVERY: u32 = 16;
+/// Back-off grows with every lost round up to this many rank delays.
+const MAX_BACKOFF: u32 = 25;
 /// Ranks that pre-table scores are spread over.
 const UNRANKED_SPREAD: f64 = 5.0;
 
@@ -81,6 +85,11 @@ impl Campaign {
     /// Preference must no longer be heard.
     pub fn is_insistent(&self) -> bool {
         self.tries > PATIENT_TRIES
+    }
+
+    /// This round is worth a row of history.
+    pub fn is_notable(&self) -> bool {
+        self.tries <= PATIENT_TRIES || self.tries.is_multiple_of(RECORDED_EVERY)
     }
 
     /// A poll waits for its answers; one that nobody closed is void after twice its time.
@@ -152,7 +161,7 @@ impl Campaign {
     }
 
     fn backoff(&mut self) -> Duration {
-        let most = self.rank_delay * self.tries.clamp(1, 10);
+        let most = self.rank_delay * self.tries.clamp(1, MAX_BACKOFF);
         self.jitter(most)
     }
 

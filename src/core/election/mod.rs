@@ -259,7 +259,9 @@ impl Elector {
         self.campaign.on_poll_lost(now, &answers);
         let detail = if suspects { describe(&answers) } else { "the leader is heard again".into() };
         let record = Record::new(RecordKind::PollLost).term(self.view.term);
-        self.record(record.subject(question.suspect).rank(question.rank).detail(detail));
+        if self.campaign.is_notable() {
+            self.record(record.subject(question.suspect).rank(question.rank).detail(detail));
+        }
     }
 
     /// Time passes: decides, and hands over everything that is to be done, in order.
@@ -324,7 +326,9 @@ impl Elector {
         };
         self.campaign.open_poll(now, question.clone());
         let record = Record::new(RecordKind::Polled).term(question.term).subject(suspect);
-        self.record(record.score(question.score).rank(rank));
+        if self.campaign.is_notable() {
+            self.record(record.score(question.score).rank(rank));
+        }
         if self.quorum() == 1 {
             self.on_poll_closed(now, &[]);
         } else {
