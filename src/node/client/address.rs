@@ -7,7 +7,7 @@ use std::net::Ipv6Addr;
 pub const MAX_ADDRESSES: usize = 1_000;
 
 /// Checks `host:port`; returns it without surrounding blanks.
-pub fn check_address(value: &str) -> Result<String> {
+pub fn check(value: &str) -> Result<String> {
     let refuse =
         |problem: &str| Error::InvalidAddress { value: value.into(), problem: problem.into() };
     let text = value.trim();
@@ -56,7 +56,7 @@ fn split(text: &str) -> Result<(&str, &str), String> {
 }
 
 /// Checks a list of addresses; there must be at least one.
-pub fn check_addresses(values: &[String]) -> Result<Vec<String>> {
+pub fn check_all(values: &[String]) -> Result<Vec<String>> {
     if values.is_empty() {
         return Err(Error::config("addresses", "none given; name at least one node as host:port"));
     }
@@ -68,7 +68,7 @@ pub fn check_addresses(values: &[String]) -> Result<Vec<String>> {
     }
     let mut checked = Vec::with_capacity(values.len());
     for value in values {
-        let address = check_address(value)?;
+        let address = check(value)?;
         if !checked.contains(&address) {
             checked.push(address);
         }
@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn good_addresses_pass() {
         for good in ["127.0.0.1:7400", "[::1]:7400", "node-a.example:1", " localhost:65535 "] {
-            assert_eq!(check_address(good).unwrap(), good.trim());
+            assert_eq!(check(good).unwrap(), good.trim());
         }
     }
 
@@ -107,7 +107,7 @@ mod tests {
             ("127.0.0.1:7400/x", "characters"),
         ];
         for (value, problem) in cases {
-            let error = check_address(value).unwrap_err().to_string();
+            let error = check(value).unwrap_err().to_string();
             assert!(error.contains(problem), "{value:?}: {error}");
             assert!(error.contains("host:port"), "{error}");
         }
@@ -115,8 +115,8 @@ mod tests {
 
     #[test]
     fn a_list_needs_one_address_and_loses_repetitions() {
-        assert!(check_addresses(&[]).is_err());
+        assert!(check_all(&[]).is_err());
         let twice = ["a:1".to_string(), "a:1".to_string()];
-        assert_eq!(check_addresses(&twice).unwrap(), ["a:1"]);
+        assert_eq!(check_all(&twice).unwrap(), ["a:1"]);
     }
 }

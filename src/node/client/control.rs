@@ -1,6 +1,6 @@
 //! The client's single questions: status, tasks, cancel, drain, handover, and the wait for a leader.
 
-use super::address::check_address;
+use super::address;
 use super::exchange::settle_all;
 use super::peers::{STATUS_TIMEOUT, describe, leads};
 use super::{Client, Grpc, lock, wire};
@@ -24,7 +24,7 @@ impl Client {
     /// How the node at `address` is, or the leader (or any node, if none leads).
     pub async fn status(&self, address: Option<&str>, timeout: Duration) -> Result<StatusResponse> {
         if let Some(address) = address {
-            let address = check_address(address)?;
+            let address = address::check(address)?;
             let answer = self.shared.peers.status(&address, timeout).await;
             return answer.map_err(|why| no_quorum(&format!("{address}: {why}")));
         }
@@ -140,7 +140,7 @@ impl Client {
 
     /// Asks the node at `address` to hand over what it holds and leave; returns how many tasks it handed back.
     pub async fn drain(&self, address: &str, grace: Duration) -> Result<u32> {
-        let address = check_address(address)?;
+        let address = address::check(address)?;
         let mut grpc = self.shared.peers.grpc(&address)?;
         let request = proto::DrainRequest { grace_ms: grace.as_millis() as u64 };
         // The node may use all its grace; the answer comes a little later.

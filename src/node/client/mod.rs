@@ -7,7 +7,7 @@
 //! ```
 //! A break loses nothing: what has no answer goes again with the same ids, what is accepted is followed by id.
 
-mod address;
+pub mod address;
 mod completion;
 mod connection;
 mod control;
@@ -19,7 +19,6 @@ mod table;
 mod watch;
 mod wire;
 
-pub use address::{check_address, check_addresses};
 pub use completion::CompletionQueue;
 pub use control::MAX_LISTED;
 pub use handle::{Handle, MAX_WATCHERS, Phase, Settled};
@@ -92,7 +91,7 @@ pub struct Client {
 impl Client {
     /// Connects: returns once a node answers.
     pub async fn connect(addresses: &[String], options: ClientOptions) -> Result<Client> {
-        let seeds = check_addresses(addresses)?;
+        let seeds = address::check_all(addresses)?;
         let mut identity = Identity::new()?;
         let shared = Arc::new(Shared {
             session: identity.session_id(),
