@@ -15,7 +15,8 @@ import os
 from . import _core, codec, errors, loads, viz
 from ._core import Future, __version__
 
-# Registered before the clusters' own hook, so that it runs after it: first the clusters close, then the runtime.
+# Registered before the clusters' own hook, so that it runs after it: first the clusters close,
+# then the runtime.
 atexit.register(_core.shutdown)
 
 from .cluster import Cluster, current_cluster  # noqa: E402

@@ -1,7 +1,10 @@
-"""The process of one node of an isolated local cluster: ``python -m hustings._node_main FD``, driven over stdin.
+"""The process of one node of an isolated local cluster: ``python -m hustings._node_main FD``,
+driven over stdin.
 
-One JSON line in (options), one out on FD (``address``, ``id``, ``pid``, or ``error``), a second one in (whom to found
-or join). After that stdin is a tether: when the parent goes away, however it does, this process goes too.
+One JSON line in (options), one out on FD (``address``, ``id``, ``pid``, or ``error``), a second
+one in (whom to found
+or join). After that stdin is a tether: when the parent goes away, however it does, this process
+goes too.
 """
 
 from __future__ import annotations
@@ -17,7 +20,8 @@ LINE_LIMIT = 64 << 20
 
 
 def main() -> int:
-    """Runs the node until SIGTERM (0: nothing was cut off, 3: something was) or until the parent is gone."""
+    """Runs the node until SIGTERM (0: nothing was cut off, 3: something was) or until the parent
+    is gone."""
     options = _read_line()
     if options is None:
         return 3
@@ -87,7 +91,8 @@ def _hold_tether(node: Any) -> None:
         import fcntl
         import signal
 
-        # The kernel's own SIGKILL on hang-up also ends a node that is stopped, or whose interpreter is busy.
+        # The kernel's own SIGKILL on hang-up also ends a node that is stopped, or whose
+        # interpreter is busy.
         # Nothing may be written to this pipe from now on.
         set_signal = 10  # F_SETSIG of Linux, missing from the fcntl module
         if sys.platform != "linux":

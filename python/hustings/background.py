@@ -96,26 +96,30 @@ _children: dict[int, subprocess.Popen[bytes]] = {}
 
 def _await_leader(state: dict[str, Any], timeout: float) -> str:
     end = time.monotonic() + timeout
-    client = None
     while True:
         for node in state["nodes"]:
             if not _alive(node["pid"]):
                 raise HustingsError(f"{node['name']} ended at once: {_last_line(node['log'])}")
-        left = end - time.monotonic()
+        left = max(0.1, min(end - time.monotonic(), 1.0))
         try:
-            client = client or _core.Client(addresses(), timeout=max(0.1, min(left, 1.0)))
-            return str(client.wait_leader(max(0.1, min(left, 1.0)))["me"]["name"])
+            client = _core.Client([n["address"] for n in state["nodes"]], timeout=left, watch=False)
         except HustingsError:
-            if left <= 0:
+            if time.monotonic() >= end:
                 raise
             time.sleep(_POLL_S)
+            continue
+        try:
+            return str(client.wait_leader(left)["me"]["name"])
+        except HustingsError:
+            if time.monotonic() >= end:
+                raise
         finally:
-            if client is not None and left <= 0:
-                client.close()
+            client.close()
 
 
 def stop(grace: float) -> dict[str, str]:
-    """Ends the nodes of the state file: SIGTERM, after ``grace`` seconds SIGKILL. Others are left alone."""
+    """Ends the nodes of the state file: SIGTERM, after ``grace`` seconds SIGKILL. Others are left
+    alone."""
     ended: dict[str, str] = {}
     waiting = []
     for node in _read().get("nodes", []):
@@ -142,7 +146,8 @@ def stop(grace: float) -> dict[str, str]:
 
 
 def _is_ours(node: dict[str, Any]) -> bool:
-    """Whether the process is still that node: by its own word, or by its birth where it does not speak."""
+    """Whether the process is still that node: by its own word, or by its birth where it does not
+    speak."""
     if not _alive(node["pid"]):
         return False
     try:

@@ -1,4 +1,5 @@
-"""The ``hustings`` command. Exit codes: 0 done, 1 the work failed, 2 bad input (one sentence), 3 cut short."""
+"""The ``hustings`` command. Exit codes: 0 done, 1 the work failed, 2 bad input (one sentence), 3
+cut short."""
 
 from __future__ import annotations
 
@@ -49,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="hustings",
         description="A task cluster that elects its own leader.",
-        epilog="Exit codes: 0 done, 1 the work failed, 2 bad input, 3 cut short (interrupt, time-out).",
+        epilog="Exit codes: 0 done, 1 the work failed, 2 bad input, 3 cut short (interrupt).",
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -213,7 +214,8 @@ def _connect(arguments: argparse.Namespace, allow_pickle: bool = False) -> Any:
     addresses = addresses or background.addresses()
     if not addresses:
         raise Usage(
-            "no cluster: give --connect HOST:PORT, set HUSTINGS_CONNECT, or start one with: hustings up 3"
+            "no cluster: give --connect HOST:PORT, set HUSTINGS_CONNECT, or start one with: "
+            "hustings up 3"
         )
     return Cluster.connect(*addresses, allow_pickle=allow_pickle, timeout=arguments.timeout)
 

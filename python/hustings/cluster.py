@@ -1,19 +1,19 @@
-"""A cluster as a script sees it: started here or connected to, submitted to, looked at, broken on purpose."""
+"""A cluster as a script sees it: started here or connected to, submitted to, looked at, broken on
+purpose."""
 
 from __future__ import annotations
 
 import asyncio
 import atexit
-import functools
 import os
 import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Any, TypeVar, Union, cast
+from typing import Any, TypeVar, cast
 
 from . import _core
 from .codec import encode_call
@@ -22,20 +22,19 @@ from .errors import (
     ConfigError,
     NoClusterError,
     StoppedError,
-    TaskNotRegisteredError,
     WaitTimeoutError,
-    did_you_mean,
 )
 from .events import EventLog, Row
+from .faults import Faults
 from .future import Deadline, check_map, chunks, gather, stream_map
 from .loads import LoadsArgument, resolve
 from .local import InProcessNode, LocalNode, LocalNodes, ProcessNode, plan_voters
 from .members import Leader, Member, Snapshot, html_table, quorum_text
 from .node import check_position, check_slots, cores
-from .task import Task, TaskOptions, as_task, chunked, task_id_bytes
+from .submission import NamedCall, Submission, bind, check_options, task_of
+from .task import Task, chunked, task_id_bytes
 
 R = TypeVar("R")
-AnyNode = Union[LocalNode, Leader, Member, str]
 
 MAX_EVENTS = 100_000
 """Rows a cluster keeps on this side."""
@@ -56,12 +55,13 @@ def current_cluster() -> Cluster:
         return next(reversed(_live.values()))
     except StopIteration:
         raise NoClusterError(
-            "there is no cluster here; start one (with hustings.Cluster.local(5) as c: ...) or connect to one "
+            "there is no cluster here; start one (with hustings.Cluster.local(5) as c: ...) or "
+            "connect to one "
             '(hustings.Cluster.connect("host:port"))'
         ) from None
 
 
-class Cluster:
+class Cluster(Faults):
     """A running cluster. Make one with :meth:`local` or :meth:`connect`."""
 
     def __init__(
@@ -101,8 +101,10 @@ class Cluster:
     ) -> Cluster:
         """Starts ``n`` nodes on this machine; ``isolated``: each in a process of its own.
 
-        A cluster of the same name is closed first, so that a notebook cell can be run again. Voters: the largest odd
-        number up to min(n, 5), the others are workers. The cores are shared out: ``slots = max(1, cores // n)``.
+        A cluster of the same name is closed first, so that a notebook cell can be run again.
+        Voters: the largest odd
+        number up to min(n, 5), the others are workers. The cores are shared out: ``slots = max(1,
+        cores // n)``.
         """
         count, voting = plan_voters(n, voters)
         if config is not None and not isinstance(config, Config):
@@ -146,11 +148,12 @@ class Cluster:
         name = f"connected-{uuid.uuid4().hex[:8]}"
         return cls(client, name, allow_pickle=allow_pickle)
 
-    # --- work -------------------------------------------------------------------------------------------------------
+    # --- work
 
     def submit(self, fn: Callable[..., R] | str, /, *args: Any, **kwargs: Any) -> _core.Future[R]:
-        """Queues a call and returns its future at once. ``fn``: a task, a function, or a registered name."""
-        return cast("_core.Future[R]", self._submit(_task_of(fn), args, kwargs))
+        """Queues a call and returns its future at once. ``fn``: a task, a function, or a
+        registered name."""
+        return cast("_core.Future[R]", self._submit(task_of(fn), args, kwargs))
 
     def map(
         self,
@@ -164,17 +167,19 @@ class Cluster:
     ) -> Iterator[R]:
         """Calls ``fn`` for every tuple of arguments; yields results in order, or as they come.
 
-        ``chunksize`` calls travel, run and fail as one task (where pickle is allowed). ``buffersize`` bounds how many
-        tasks are submitted ahead of the consumer. Leaving the iterator early cancels what has not finished.
+        ``chunksize`` calls travel, run and fail as one task (where pickle is allowed).
+        ``buffersize`` bounds how many
+        tasks are submitted ahead of the consumer. Leaving the iterator early cancels what has not
+        finished.
         """
         check_map(chunksize, buffersize)
         if not iterables:
             raise TypeError("map: give at least one iterable of arguments")
         deadline = Deadline(timeout)
-        called = _task_of(fn)
-        lengths = [len(i) for i in iterables if hasattr(i, "__len__")]
+        called = task_of(fn)
+        lengths = [len(i) for i in iterables if isinstance(i, Sized)]
         total = min(lengths) if lengths else None
-        calls: Iterable[tuple[Any, ...]] = zip(*iterables)
+        calls: Iterable[tuple[Any, ...]] = zip(*iterables, strict=False)
         grouped = chunksize > 1 and self._allow_pickle and not isinstance(called, NamedCall)
         if grouped:
             assert isinstance(called, Task)
@@ -201,7 +206,7 @@ class Cluster:
 
     def options(self, **options: Any) -> Submission:
         """``c.options(retries=3).submit(fn, 1)``: submits with these options."""
-        Task(_nothing).options(**options)  # refuses bad ones here, not at the first submit
+        check_options(options)  # refuses bad ones here, not at the first submit
         return Submission(self, options)
 
     def gather(self, *fs: Any, timeout: float | None = None) -> list[Any]:
@@ -215,7 +220,8 @@ class Cluster:
     def cancel(
         self, task: _core.Future[Any] | uuid.UUID | str | bytes, *, kill: bool = False
     ) -> bool:
-        """Cancels a task; ``kill``: also one that runs. False if it had finished (or runs) already."""
+        """Cancels a task; ``kill``: also one that runs. False if it had finished (or runs)
+        already."""
         identity = task.task_id if isinstance(task, _core.Future) else task
         return bool(self._client.cancel([task_id_bytes(identity)], kill=kill))
 
@@ -224,53 +230,21 @@ class Cluster:
     ) -> _core.Future[Any]:
         bound = call.__dict__.get("_bound")
         if bound is None or bound[0] is not self:
-            bound = self._bind(call)
+            self._check_open()
+            bound = (self, *bind(self._client, call, self._allow_pickle))
             call.__dict__["_bound"] = bound
         _, send, codec = bound
         return cast("_core.Future[Any]", send(encode_call(codec, args, kwargs)))
 
-    def _bind(
-        self, call: Task[..., Any] | NamedCall
-    ) -> tuple[Cluster, Callable[[bytes], Any], str]:
-        """What is the same for all calls of one task on this cluster."""
-        self._check_open()
-        options = call._options
-        codec = options.codec or ("pickle" if self._allow_pickle else "json")
-        send = functools.partial(
-            self._client.submit,
-            call.name,
-            self._function_hash(call),
-            codec,
-            retries=options.retries,
-            timeout_ms=_milliseconds(options.timeout),
-            backoff_ms=_milliseconds(options.backoff),
-            priority=options.priority,
-            task_id=None if options.task_id is None else task_id_bytes(options.task_id),
-        )
-        return self, send, codec
-
-    def _function_hash(self, call: Task[..., Any] | NamedCall) -> bytes | None:
-        """How the nodes find the function; ``None``: by its registered name only."""
-        if isinstance(call, NamedCall):
-            return None
-        if self._allow_pickle:
-            reference = call.reference()
-            if reference is not None:
-                return self._client.function(call.name, reference=reference)
-            return self._client.function(call.name, pickled=call.pickled())
-        if call.reference() is None and not call._named:
-            raise TaskNotRegisteredError(
-                f"{call.name!r} can only travel by value, which this cluster or this connection does not allow. Put "
-                "the function in a module and start the nodes with --tasks MODULE, give the name it is registered "
-                'under (@task(name="...")), or allow pickle on both sides (allow_pickle=True, --allow-pickle)'
-            )
-        return None
+    def _keep(self, row: Row) -> None:
+        with self._rows_lock:
+            self._rows.append(row)
 
     def _check_open(self) -> None:
         if not self._open:
             raise StoppedError(f"cluster {self.name!r} is closed; start or connect a new one")
 
-    # --- looking ----------------------------------------------------------------------------------------------------
+    # --- looking
 
     @property
     def nodes(self) -> list[LocalNode] | list[Member]:
@@ -311,7 +285,8 @@ class Cluster:
         return Snapshot.from_status(self._client.status())
 
     def metrics(self) -> dict[str, int]:
-        """The cluster-wide counters: accepted, succeeded, retries, steals, late_completions and so on."""
+        """The cluster-wide counters: accepted, succeeded, retries, steals, late_completions and so
+        on."""
         return dict(self.snapshot().counters)
 
     def tasks(self, state: str | None = None, limit: int = 1000) -> list[dict[str, Any]]:
@@ -338,100 +313,7 @@ class Cluster:
                 raise WaitTimeoutError(f"{unfinished} tasks are unfinished after {timeout} s")
             time.sleep(_POLL_S)
 
-    # --- breaking and mending (local clusters) ----------------------------------------------------------------------
-
-    def kill(self, node: AnyNode | None) -> LocalNode:
-        """Ends a node as a crash would: SIGKILL where it is a process, abort where it lives here."""
-        found = self._local_node(node)
-        if found.alive:
-            self._note(found, "killed")
-            found.kill()
-        return found
-
-    def freeze(self, node: AnyNode | None) -> LocalNode:
-        """Stops a node's clock (SIGSTOP); needs ``isolated=True``."""
-        found = self._local_node(node)
-        found.freeze()
-        self._note(found, "frozen")
-        return found
-
-    def resume(self, node: AnyNode | None) -> LocalNode:
-        """Lets a frozen node go on."""
-        found = self._local_node(node)
-        found.resume()
-        self._note(found, "resumed")
-        return found
-
-    def restart(self, node: AnyNode | None) -> LocalNode:
-        """Starts a killed node again, empty and under a new id."""
-        found = self._local_node(node)
-        assert self._local is not None
-        fresh = self._local.restart(found)
-        self._note(fresh, "restarted")
-        return fresh
-
-    def drain(self, node: AnyNode, timeout: float = 30.0) -> int:
-        """Has a node hand over its leadership and its unstarted work; returns how many tasks it handed back."""
-        address = self._address_of(node)
-        return self._client.drain_node(address, timeout)
-
-    def handover(self, to: AnyNode | None = None, timeout: float = 5.0) -> str:
-        """Moves leadership to ``to``, or to the best other voter; returns the new leader's id."""
-        target = None if to is None else self._member(to).id
-        return self._client.handover(target, timeout)
-
-    def _address_of(self, node: AnyNode) -> str:
-        if isinstance(node, (LocalNode, Leader, Member)):
-            return node.address
-        return self._member(node).address
-
-    def _member(self, node: AnyNode) -> Member:
-        wanted = node if isinstance(node, str) else node.name
-        members = self.members()
-        for member in members:
-            if wanted in (member.name, member.id, member.address):
-                return member
-        raise ConfigError(
-            f"node={wanted!r}: no such member{did_you_mean(wanted, [m.name for m in members])}"
-        )
-
-    def _local_node(self, node: AnyNode | None) -> LocalNode:
-        self._check_open()
-        if self._local is None:
-            raise ConfigError(
-                "only the script that started a cluster (Cluster.local) can break its nodes"
-            )
-        if node is None:
-            raise ConfigError("node is None: nobody leads at the moment; wait_leader() first")
-        wanted = node if isinstance(node, str) else node.name
-        for found in self._local.nodes:
-            if wanted in (found.name, found.id, found.address):
-                return found
-        names = [n.name for n in self._local.nodes]
-        raise ConfigError(
-            f"node={wanted!r}: no such node{did_you_mean(wanted, names)}; they are {', '.join(names)}"
-        )
-
-    def _note(self, node: LocalNode, what: str) -> None:
-        row: Row = {
-            "seq": 0,
-            "at_us": time.time_ns() // 1000,
-            "node": node.id,
-            "node_name": node.name,
-            "kind": "fault",
-            "term": 0,
-            "subject": node.id,
-            "score": 0.0,
-            "rank": 0,
-            "task_id": None,
-            "attempt": 0,
-            "value": 0.0,
-            "detail": what,
-        }
-        with self._rows_lock:
-            self._rows.append(row)
-
-    # --- life -------------------------------------------------------------------------------------------------------
+    # --- life
 
     def close(self) -> None:
         """Disconnects; a local cluster ends, with what it had not finished. Safe to call twice."""
@@ -497,68 +379,6 @@ class Cluster:
             state = "alive" if m.alive else "gone"
             rows.append((m.name, role, state, f"{m.score:.2f}", m.queued, m.running, m.address))
         return html_table(f"Cluster {self.name}: term {now.term}, {now.quorum}", header, rows)
-
-
-class NamedCall:
-    """A function known by its registered name alone."""
-
-    def __init__(self, name: str, options: TaskOptions | None = None) -> None:
-        self.name = name
-        self._options = options or TaskOptions()
-
-    def options(self, **options: Any) -> NamedCall:
-        """The same name with other options."""
-        return NamedCall(self.name, Task(_nothing).options(**options)._options)
-
-
-class Submission:
-    """A cluster with options that every submitted call gets."""
-
-    def __init__(self, cluster: Cluster, options: Mapping[str, Any]) -> None:
-        self._cluster = cluster
-        self._options = dict(options)
-
-    def submit(self, fn: Callable[..., R] | str, /, *args: Any, **kwargs: Any) -> _core.Future[R]:
-        """As ``Cluster.submit``, with the options."""
-        call = _task_of(fn).options(**self._options)
-        return cast("_core.Future[R]", self._cluster._submit(call, args, kwargs))
-
-    def map(self, fn: Callable[..., R], *iterables: Iterable[Any], **how: Any) -> Iterator[R]:
-        """As ``Cluster.map``, with the options."""
-        return self._cluster.map(as_task(fn).options(**self._options), *iterables, **how)
-
-
-def _nothing() -> None:
-    """A function to hang options on."""
-
-
-def _task_of(fn: Callable[..., Any] | str) -> Task[..., Any] | NamedCall:
-    if isinstance(fn, Task):
-        return fn
-    if isinstance(fn, str):
-        return _named(fn)
-    if not callable(fn):
-        raise TypeError(
-            f"fn={fn!r} ({type(fn).__name__}): give a function, a task or a registered name"
-        )
-    try:
-        return _plain(fn)
-    except TypeError:
-        return as_task(fn)
-
-
-@functools.lru_cache(maxsize=1024)
-def _plain(fn: Callable[..., Any]) -> Task[..., Any]:
-    return as_task(fn)
-
-
-@functools.lru_cache(maxsize=1024)
-def _named(name: str) -> NamedCall:
-    return NamedCall(name)
-
-
-def _milliseconds(seconds: float | None) -> int:
-    return 0 if not seconds else max(1, round(seconds * 1000))
 
 
 @atexit.register

@@ -1,4 +1,5 @@
-"""Turns arguments into bytes and outcomes into Python objects; the only place that pickles payloads."""
+"""Turns arguments into bytes and outcomes into Python objects; the only place that pickles
+payloads."""
 
 from __future__ import annotations
 
@@ -29,7 +30,10 @@ CODECS = ("json", "pickle")
 _MAX_DEPTH = 64
 """Nesting that JSON payloads may have; the same bound as on the wire."""
 
-_PICKLE_REMEDY = "pass data instead (a path instead of an open file, an address instead of a connection), or open it inside the task"
+_PICKLE_REMEDY = (
+    "pass data instead (a path instead of an open file, an address instead of a connection), "
+    "or open it inside the task"
+)
 _JSON_REMEDY = (
     "JSON carries None, bool, int, finite float, str, list and dict with str keys; "
     "convert it, or allow pickle on both sides (allow_pickle=True, hustings node --allow-pickle)"
@@ -37,7 +41,8 @@ _JSON_REMEDY = (
 
 
 def encode_call(codec: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
-    """The payload of one call. Raises ``NotSerializableError`` with the path of what cannot travel."""
+    """The payload of one call. Raises ``NotSerializableError`` with the path of what cannot
+    travel."""
     if codec == "pickle":
         return _encode_pickle((args, kwargs))
     return _encode_json(args, kwargs)
@@ -45,13 +50,14 @@ def encode_call(codec: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> by
 
 def dumps_function(fn: Any, name: str) -> bytes:
     """A callable by value, for functions that a node cannot import."""
-    import cloudpickle
+    import cloudpickle  # type: ignore[import-untyped,unused-ignore]
 
     try:
         return bytes(cloudpickle.dumps(fn, protocol=5))
     except Exception as error:
         raise NotSerializableError(
-            f"task {name!r}: its function cannot be pickled: {_one_line(error)}. A function that a node cannot import "
+            f"task {name!r}: its function cannot be pickled: {_one_line(error)}. A function that a "
+            "node cannot import "
             "travels with everything it refers to; create locks, files and connections inside it"
         ) from error
 
@@ -62,10 +68,11 @@ def _encode_pickle(value: tuple[tuple[Any, ...], dict[str, Any]]) -> bytes:
     except Exception:
         pass
     else:
-        # Plain pickle names what lives in __main__, but a runner has another __main__: such values go by value.
+        # Plain pickle names what lives in __main__, but a runner has another __main__: such values
+        # go by value.
         if b"__main__" not in body:
             return body
-    import cloudpickle
+    import cloudpickle  # type: ignore[import-untyped,unused-ignore]
 
     try:
         return bytes(cloudpickle.dumps(value, protocol=5))
@@ -73,7 +80,8 @@ def _encode_pickle(value: tuple[tuple[Any, ...], dict[str, Any]]) -> bytes:
         args, kwargs = value
         path, culprit = _locate_unpicklable(args, kwargs)
         raise NotSerializableError(
-            f"{path} ({type(culprit).__module__}.{type(culprit).__qualname__}) cannot be pickled: {_one_line(error)}; "
+            f"{path} ({type(culprit).__module__}.{type(culprit).__qualname__}) cannot be pickled: "
+            f"{_one_line(error)}; "
             f"{_PICKLE_REMEDY}"
         ) from error
 
@@ -104,7 +112,7 @@ def _parts_of(path: str, value: Any) -> list[tuple[str, Any]]:
 
 
 def _picklable(value: Any) -> bool:
-    import cloudpickle
+    import cloudpickle  # type: ignore[import-untyped,unused-ignore]
 
     try:
         cloudpickle.dumps(value, protocol=5)

@@ -1,4 +1,5 @@
-"""Knobs as frozen, keyword-only objects; names, defaults and bounds exist once, in the native core."""
+"""Knobs as frozen, keyword-only objects; names, defaults and bounds exist once, in the native
+core."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ TOML_LIMIT_BYTES = 1 << 20
 
 _PREFIX = "HUSTINGS_"
 _SETTINGS = ("CONFIG", "PROFILE", "STATE_DIR", "CONNECT")
-"""``HUSTINGS_*`` names that are no knobs: file, profile, where ``up`` keeps its state, whom commands ask."""
+"""``HUSTINGS_*`` names that are no knobs: file, profile, where ``up`` keeps its state, whom
+commands ask."""
 _INTERNAL = ("SYS_PATH", "ALLOW_PICKLE")
 """Set by a node for its runners."""
 
@@ -40,7 +42,8 @@ class _Section:
 
 @dataclass(frozen=True, kw_only=True)
 class ElectionConfig(_Section):
-    """When a leader is suspected, who campaigns when, when a leader yields. ``None``: the profile's value."""
+    """When a leader is suspected, who campaigns when, when a leader yields. ``None``: the
+    profile's value."""
 
     heartbeat_s: float | None = None
     suspicion_min_s: float | None = None
@@ -110,10 +113,13 @@ _SECTIONS: dict[str, type[_Section]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Config(_Section):
-    """All knobs, resolved and checked: argument > ``HUSTINGS_*`` > TOML file > default of the profile.
+    """All knobs, resolved and checked: argument > ``HUSTINGS_*`` > TOML file > default of the
+    profile.
 
-    Environment: ``HUSTINGS_ELECTION__HEARTBEAT_S=0.05``. File: ``HUSTINGS_CONFIG=hustings.toml``, either with the
-    sections at the top or below ``[tool.hustings]``. After construction every field holds its value.
+    Environment: ``HUSTINGS_ELECTION__HEARTBEAT_S=0.05``. File: ``HUSTINGS_CONFIG=hustings.toml``,
+    either with the
+    sections at the top or below ``[tool.hustings]``. After construction every field holds its
+    value.
     """
 
     profile: str | None = None
@@ -209,7 +215,8 @@ def _section(cls: type[_Section], name: str, resolved: Mapping[str, float | str]
         kind = str(f.type)
         whole = kind.startswith("int")
         values[f.name] = bool(value) if kind.startswith("bool") else int(value) if whole else value
-    return cls(**values)
+    made: _Section = cls(**values)
+    return made
 
 
 def _knob_names() -> list[str]:

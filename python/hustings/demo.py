@@ -1,4 +1,5 @@
-"""The main job: five nodes work through real files while their leader is killed and a worker frozen."""
+"""The main job: five nodes work through real files while their leader is killed and a worker
+frozen."""
 
 from __future__ import annotations
 
@@ -23,8 +24,9 @@ from .config import Config, Limits, StealPolicy
 from .errors import HustingsError
 from .events import COLUMNS, EventLog
 from .future import start_bar
+from .incidents import LEASE_S, Incidents
 from .local import LocalNode
-from .members import Leader, Snapshot
+from .members import Leader
 from .task import task
 
 NODES = 5
@@ -33,14 +35,12 @@ MAX_FILE_BYTES = 32 << 20
 """Larger files are refused: one task holds its file in memory."""
 MAX_TASKS = 200_000
 LOW_WATER = 200
-"""With fewer unfinished tasks than this and something still to be shown, the files are dealt again."""
+"""With fewer unfinished tasks than this and something still to be shown, the files are dealt
+again."""
 STORY_LIMIT_S = 120.0
 """How long the demo tries to show everything before it settles for the work itself."""
 FINISH_LIMIT_S = 120.0
 """How long the last outcomes may take."""
-LEASE_S = 1.0
-MAX_FREEZES = 5
-"""How often a node is frozen until one of its completions comes too late."""
 _LOOK_S = 0.05
 
 
@@ -50,7 +50,8 @@ class DemoInputError(ValueError):
 
 @task(retries=2, timeout=120)
 def count_file(path: str) -> dict[str, Any]:
-    """Lines, words, definitions and SHA-256 of one Python file; ``definitions`` is None if it does not parse."""
+    """Lines, words, definitions and SHA-256 of one Python file; ``definitions`` is None if it does
+    not parse."""
     with open(path, "rb") as file:
         body = file.read(MAX_FILE_BYTES + 1)
     if len(body) > MAX_FILE_BYTES:
@@ -73,7 +74,8 @@ def count_file(path: str) -> dict[str, Any]:
 
 
 def find_files(folder: str | None) -> tuple[Path, list[str]]:
-    """Every ``.py`` file below ``folder`` (default: the standard library). Raises ``DemoInputError``."""
+    """Every ``.py`` file below ``folder`` (default: the standard library). Raises
+    ``DemoInputError``."""
     root = Path(folder) if folder is not None else Path(sysconfig.get_path("stdlib"))
     skipped = set() if folder is not None else {"site-packages", "dist-packages"}
     if not root.exists():
@@ -195,111 +197,6 @@ class Work:
         return Counter(future.state for future, _ in self._open.values())
 
 
-class Story:
-    """What happens to the cluster while it works, one step at a time and never waiting."""
-
-    def __init__(self, cluster: Cluster, leader: Leader, entry: str | None, say: Any) -> None:
-        self._cluster = cluster
-        self._leader = leader
-        self._entry = entry
-        self._say = say
-        self._step = self._kill_leader
-        self._victim: LocalNode | None = None
-        self._freezes = 0
-        self._since = 0.0
-        self._late_before = 0
-        self.finished = False
-        self.frozen: str | None = None
-        self.entry_killed: str | None = None
-
-    def advance(self, work: Work, half: int) -> None:
-        """Takes the next step if its time has come."""
-        if self.finished or work.done < half:
-            return
-        try:
-            self._step()
-        except HustingsError:
-            # Nobody leads at this moment; the step is tried again.
-            return
-
-    def settle(self) -> None:
-        """Leaves no node frozen."""
-        if self._victim is not None and self._victim.state == "frozen":
-            self._cluster.resume(self._victim)
-
-    def _kill_leader(self) -> None:
-        leader = self._cluster.leader or self._leader
-        self._leader = leader
-        killed = self._cluster.kill(leader)
-        self._say(f"half-way: SIGKILL to the leader {killed.name} (pid {killed.pid})")
-        self._step = self._freeze_worker
-
-    def _freeze_worker(self) -> None:
-        now = self._cluster.snapshot()
-        if now.leader is None or now.leader.id == self._leader.id:
-            return
-        if self._freezes == 0 and self._victim is None:
-            self._say(f"{now.leader.name} leads in term {now.leader.term}")
-        victim = self._busiest(now)
-        if victim is None:
-            return
-        self._late_before = now.counters.get("late_completions", 0)
-        self._victim = self._cluster.freeze(victim)
-        self.frozen = victim.name
-        self._freezes += 1
-        self._since = time.monotonic()
-        self._say(f"SIGSTOP to {victim.name}, in the middle of its work")
-        self._step = self._resume_worker
-
-    def _busiest(self, now: Snapshot) -> LocalNode | None:
-        """The node with most assigned tasks, leader and entry excepted."""
-        held = Counter(str(row.get("node")) for row in self._cluster.tasks("assigned", 10_000))
-        leader = now.leader.id if now.leader is not None else ""
-        candidates = [
-            node
-            for node in self._cluster.nodes
-            if isinstance(node, LocalNode)
-            and node.state == "running"
-            and node.id != leader
-            and node.name != self._entry
-            and held.get(node.id, 0) > 0
-        ]
-        return max(candidates, key=lambda node: held[node.id], default=None)
-
-    def _resume_worker(self) -> None:
-        assert self._victim is not None
-        if time.monotonic() - self._since < LEASE_S:
-            return
-        held = any(
-            row.get("node") == self._victim.id for row in self._cluster.tasks("assigned", 10_000)
-        )
-        if held:
-            return
-        self._cluster.resume(self._victim)
-        self._say(f"its work went to others: SIGCONT to {self._victim.name}")
-        self._since = time.monotonic()
-        self._step = self._await_late_completion
-
-    def _await_late_completion(self) -> None:
-        late = self._cluster.metrics().get("late_completions", 0) - self._late_before
-        if late > 0:
-            self._say(f"{late} late completions of {self.frozen} arrived and were refused")
-            self._step = self._kill_entry
-        elif time.monotonic() - self._since > 3 * LEASE_S:
-            again = self._freezes < MAX_FREEZES
-            self._step = self._freeze_worker if again else self._kill_entry
-
-    def _kill_entry(self) -> None:
-        if self._entry is not None:
-            self._cluster.kill(self._entry)
-            self.entry_killed = self._entry
-            self._say(f"SIGKILL to {self._entry}, the node the client first spoke to")
-        self._step = self._await_steal
-
-    def _await_steal(self) -> None:
-        self.finished = self._cluster.metrics().get("steals", 0) > 0
-
-
 def run(
     folder: str | None = None,
     *,
@@ -308,7 +205,8 @@ def run(
     profile: str | None = None,
     as_json: bool = False,
 ) -> int:
-    """Runs the demo; returns its exit code: 0 if the totals agree and nothing accepted was lost, else 1."""
+    """Runs the demo; returns its exit code: 0 if the totals agree and nothing accepted was lost,
+    else 1."""
     root, files = find_files(folder)
     target = Path(out)
     if not target.is_dir() or not os.access(target, os.W_OK):
@@ -343,7 +241,7 @@ def _work(
     entry, speaker = _entry_of(cluster, leader) if kill_entry else (None, cluster)
     began = time.monotonic()
     work = Work(speaker, files)
-    story = Story(cluster, leader, entry, say)
+    story = Incidents(cluster, leader, entry, say)
     work.deal()
     bar = start_bar(len(files), True, "files")
     shown, looked = 0, 0.0
@@ -355,7 +253,7 @@ def _work(
             now = time.monotonic()
             if now - looked >= _LOOK_S:
                 looked = now
-                story.advance(work, -(-len(files) // 2))
+                story.advance(work.done, -(-len(files) // 2))
             if now - began > STORY_LIMIT_S and not story.finished:
                 story.finished = True
                 story.settle()
@@ -382,7 +280,7 @@ def _entry_of(cluster: Cluster, leader: Leader) -> tuple[str, Cluster]:
     return entry.name, Cluster(client, "demo-entry", allow_pickle=True)
 
 
-def _account(result: Result, cluster: Cluster, work: Work, story: Story) -> None:
+def _account(result: Result, cluster: Cluster, work: Work, story: Incidents) -> None:
     states = work.states()
     result.passes, result.submitted = work.passes, work.submitted
     result.accepted_without_outcome = states.pop("accepted", 0)
@@ -416,7 +314,7 @@ def _check(result: Result, work: Work, files: list[str], say: Any) -> None:
         outcomes = work.outcomes.get(path, [])
         result.different += sum(outcome != plain for outcome in outcomes)
         complete = complete and len(outcomes) == work.passes
-        first = (
+        first: dict[str, Any] = (
             outcomes[0] if outcomes else {"lines": 0, "words": 0, "definitions": 0, "sha256": ""}
         )
         result.lines += first["lines"]
@@ -457,8 +355,10 @@ def _report(r: Result) -> str:
     took = "unknown" if r.failover_ms is None else f"{r.failover_ms:.0f} ms"
     verdict = "equal to" if r.totals_equal else f"NOT equal to ({r.different} outcomes differ)"
     lines = [
-        f"files                    {r.files}, dealt out {r.passes}x: {r.submitted} tasks in {r.work_s:.1f} s",
-        f"totals                   {r.lines:,} lines, {r.words:,} words, {r.definitions:,} definitions",
+        f"files                    {r.files}, dealt out {r.passes}x: {r.submitted} tasks in "
+        f"{r.work_s:.1f} s",
+        f"totals                   {r.lines:,} lines, {r.words:,} words, {r.definitions:,} "
+        "definitions",
         f"                         {verdict} a plain single-process pass ({r.plain_s:.1f} s)",
         f"leaders                  {' -> '.join(r.leaders)}",
         f"failover                 {took} from SIGKILL to the new leader",

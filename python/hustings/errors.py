@@ -29,7 +29,8 @@
         ├── TaskLostError              its nodes or runners died too often; ``attempts``
         └── TaskTimeoutError (TimeoutError)  an attempt ran longer than ``timeout``
 
-A task that raises delivers *its own* exception, with a ``RemoteTraceback`` as ``__cause__``. A cancelled task raises
+A task that raises delivers *its own* exception, with a ``RemoteTraceback`` as ``__cause__``. A
+cancelled task raises
 ``CancelledError``, which is ``concurrent.futures.CancelledError``.
 """
 

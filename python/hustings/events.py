@@ -1,4 +1,5 @@
-"""The history of a cluster as rows: filtered, summed up as elections, failovers and steals, or made a data frame."""
+"""The history of a cluster as rows: filtered, summed up as elections, failovers and steals, or
+made a data frame."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from .errors import ConfigError, HustingsError, did_you_mean
 from .members import html_table
 
 if TYPE_CHECKING:
-    import pandas
+    import pandas  # type: ignore[import-untyped,unused-ignore]
 
 Row = dict[str, Any]
 
@@ -87,7 +88,8 @@ class Failover:
     term: int
     at_us: int
     duration_s: float | None
-    """From the fault, where this script caused it, else from the last sign of life, to the new leader."""
+    """From the fault, where this script caused it, else from the last sign of life, to the new
+    leader."""
 
     def __repr__(self) -> str:
         took = "duration unknown" if self.duration_s is None else _milliseconds(self.duration_s)
@@ -137,7 +139,8 @@ class EventLog(Sequence[Row]):
         since_us: int | None = None,
         until_us: int | None = None,
     ) -> EventLog:
-        """The rows of these kinds (all, if none is given), of a node (name or id), of a term, of a time."""
+        """The rows of these kinds (all, if none is given), of a node (name or id), of a term, of a
+        time."""
         for kind in kinds:
             if kind not in KINDS:
                 raise ConfigError(f"kind={kind!r}: no such kind{did_you_mean(kind, KINDS)}")
@@ -256,7 +259,7 @@ class EventLog(Sequence[Row]):
                 e.term,
                 e.leader,
                 e.cause,
-                "–" if e.duration_s is None else _milliseconds(e.duration_s),
+                "-" if e.duration_s is None else _milliseconds(e.duration_s),
                 e.votes,
             )
             for e in self.elections()
@@ -269,7 +272,8 @@ class EventLog(Sequence[Row]):
 
 
 def _leaderless(between: Sequence[Row], previous: Row, win: Row) -> float | None:
-    """Seconds from the old leader's end to the new one's start: from the fault, the silence, or its own word."""
+    """Seconds from the old leader's end to the new one's start: from the fault, the silence, or
+    its own word."""
     old = previous["node"]
     faults = [
         r["at_us"]
@@ -286,9 +290,9 @@ def _leaderless(between: Sequence[Row], previous: Row, win: Row) -> float | None
         if r["kind"] == "suspected" and r["subject"] == old
     ]
     if silences:
-        return max(0.0, (win["at_us"] - min(silences)) / 1e6)
+        return max(0.0, float(win["at_us"] - min(silences)) / 1e6)
     words = [r["at_us"] for r in between if r["kind"] == "stepped_down" and r["node"] == old]
-    return (win["at_us"] - words[-1]) / 1e6 if words else None
+    return float(win["at_us"] - words[-1]) / 1e6 if words else None
 
 
 def _milliseconds(seconds: float) -> str:

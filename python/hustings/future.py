@@ -57,7 +57,8 @@ class _Bar(Protocol):
 def as_completed(
     fs: Iterable[Future[R]], *, timeout: float | None = None, progress: bool = False
 ) -> Iterator[Future[R]]:
-    """Yields futures as they finish. Raises ``WaitTimeoutError`` when ``timeout`` seconds have passed first."""
+    """Yields futures as they finish. Raises ``WaitTimeoutError`` when ``timeout`` seconds have
+    passed first."""
     pending = _checked_futures(fs)
     deadline = Deadline(timeout)
     return _as_completed(pending, deadline, progress)
@@ -82,7 +83,8 @@ def _as_completed(
 def wait(
     fs: Iterable[Future[R]], timeout: float | None = None, return_when: str = ALL_COMPLETED
 ) -> DoneAndNotDone[R]:
-    """Blocks until the futures are done, as ``concurrent.futures.wait``; a timeout is not an error here."""
+    """Blocks until the futures are done, as ``concurrent.futures.wait``; a timeout is not an error
+    here."""
     if return_when not in (ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION):
         raise ConfigError(
             f"return_when={return_when!r}: give ALL_COMPLETED, FIRST_COMPLETED or FIRST_EXCEPTION"
@@ -108,7 +110,8 @@ def wait(
 
 
 def gather(*fs: Future[Any] | Iterable[Future[Any]], timeout: float | None = None) -> list[Any]:
-    """The results in order; raises the first failure it meets. In asyncio: ``await asyncio.gather(*fs)``."""
+    """The results in order; raises the first failure it meets. In asyncio: ``await
+    asyncio.gather(*fs)``."""
     flat: list[Future[Any]] = []
     for f in fs:
         flat.extend([f] if isinstance(f, Future) else _checked_futures(f))
@@ -166,7 +169,8 @@ def _map_as_done(
     buffersize: int | None,
     bar: _Bar,
 ) -> Iterator[Any]:
-    # A completion queue is cheaper, but its set of futures is fixed; a bounded window keeps growing new ones.
+    # A completion queue is cheaper, but its set of futures is fixed; a bounded window keeps
+    # growing new ones.
     done: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
     open_futures = set(first)
     completions = CompletionQueue(first) if buffersize is None else None
@@ -176,9 +180,10 @@ def _map_as_done(
     del first
     try:
         while open_futures:
-            future = completions.next(deadline.left()) if completions else _take(done, deadline)
-            if future is None:
+            finished = completions.next(deadline.left()) if completions else _take(done, deadline)
+            if finished is None:
                 return
+            future = finished
             open_futures.discard(future)
             if completions is None:
                 for call in islice(calls, 1):

@@ -1,4 +1,5 @@
-"""``hustings submit``: calls a registered task once, many times, or at a steady rate, and counts the outcomes."""
+"""``hustings submit``: calls a registered task once, many times, or at a steady rate, and counts
+the outcomes."""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ def parse_call(text: str) -> tuple[list[Any], dict[str, Any]]:
 def run(
     cluster: Cluster, arguments: argparse.Namespace, args: list[Any], kwargs: dict[str, Any]
 ) -> int:
-    """Submits and waits; 0 if every task returned a value, 1 if one did not, 3 if the wait ended first."""
+    """Submits and waits; 0 if every task returned a value, 1 if one did not, 3 if the wait ended
+    first."""
     count, rate = arguments.count, arguments.rate
     if not 1 <= count <= MAX_COUNT:
         raise ConfigError(f"--count {count}: give 1 to {MAX_COUNT}")

@@ -1,15 +1,18 @@
-"""Synthetic loads for ``Cluster.local(loads=...)``: on one machine all nodes measure the same, so give each its own.
+"""Synthetic loads for ``Cluster.local(loads=...)``: on one machine all nodes measure the same, so
+give each its own.
 
-Every source is labelled synthetic in what the nodes report. Availabilities lie in [0, 1]; 1 is idle or plentiful.
+Every source is labelled synthetic in what the nodes report. Availabilities lie in [0, 1]; 1 is
+idle or plentiful.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any, TypeAlias
 
 from .errors import ConfigError
 
@@ -17,7 +20,7 @@ PERIOD_S = 0.25
 """Spacing of generated samples: the rate at which nodes measure themselves."""
 LENGTH_S = 3600.0
 """Length of generated traces; they repeat."""
-MAX_POINTS = 1_000_000
+MAX_POINTS = 100_000
 """The longest trace that is accepted."""
 
 
@@ -36,9 +39,9 @@ class LoadSource:
         return f"loads.{self.describe}"
 
 
-LoadsArgument = Union[
-    LoadSource, Sequence[Union["LoadSource", float]], Mapping[str, Union["LoadSource", float]]
-]
+LoadsArgument: TypeAlias = (
+    "LoadSource | Sequence[LoadSource | float] | Mapping[str, LoadSource | float]"
+)
 
 
 def constant(
@@ -61,7 +64,8 @@ def constant(
 def trace(
     times: Sequence[float], values: Sequence[float], *, memory: float = 0.9, uptime_s: float = 600.0
 ) -> LoadSource:
-    """A recorded CPU availability: ``values[i]`` holds from ``times[i]`` seconds on; repeats after the last."""
+    """A recorded CPU availability: ``values[i]`` holds from ``times[i]`` seconds on; repeats after
+    the last."""
     t, v = _checked_trace(times, values)
     extra = {
         "memory": _ratio("memory", memory),
@@ -73,7 +77,8 @@ def trace(
 
 
 def steps(*levels: tuple[float, float], memory: float = 0.9, uptime_s: float = 600.0) -> LoadSource:
-    """``steps((0, 0.9), (30, 0.2))``: 0.9 from the start, 0.2 from second 30 on, then again from the start."""
+    """``steps((0, 0.9), (30, 0.2))``: 0.9 from the start, 0.2 from second 30 on, then again from
+    the start."""
     if not levels:
         raise ConfigError("steps: give at least one (second, availability)")
     return trace([s for s, _ in levels], [v for _, v in levels], memory=memory, uptime_s=uptime_s)
@@ -164,7 +169,7 @@ def _checked_trace(
     if not 1 <= len(times) <= MAX_POINTS:
         raise ConfigError(f"times has {len(times)} entries; give 1 to {MAX_POINTS}")
     t = [_positive(f"times[{i}]", x, zero=True) for i, x in enumerate(times)]
-    if t[0] != 0.0 or any(b <= a for a, b in zip(t, t[1:])):
+    if t[0] != 0.0 or any(b <= a for a, b in itertools.pairwise(t)):
         raise ConfigError("times must start at 0 and increase")
     return t, [_ratio(f"values[{i}]", x) for i, x in enumerate(values)]
 

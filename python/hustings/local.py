@@ -1,4 +1,5 @@
-"""The nodes of a local cluster: started, killed, frozen and restarted, in this process or in one process each."""
+"""The nodes of a local cluster: started, killed, frozen and restarted, in this process or in one
+process each."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ START_TIMEOUT_S = 60.0
 
 
 def plan_voters(n: object, voters: object) -> tuple[int, int]:
-    """How many nodes, and how many of them vote: the largest odd number up to min(n, 5) unless told."""
+    """How many nodes, and how many of them vote: the largest odd number up to min(n, 5) unless
+    told."""
     if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MAX_NODES:
         raise ConfigError(f"n={n!r}: give a whole number of nodes from 1 to {MAX_NODES}")
     if voters is not None:
@@ -207,7 +209,8 @@ class ProcessNode(LocalNode):
             self._process.stdin.flush()
         except BrokenPipeError:
             raise HustingsError(
-                f"the process of node {self.name} ended with code {self._process.wait()}; see its output above"
+                f"the process of node {self.name} ended with code {self._process.wait()}; see its "
+                "output above"
             ) from None
 
     def _hear(self, timeout: float) -> dict[str, Any]:

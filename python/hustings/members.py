@@ -136,6 +136,6 @@ def html_table(title: str, header: Iterable[str], rows: Iterable[Iterable[object
     body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
     box = "border:1px solid #8888;border-radius:6px;padding:8px 12px;display:inline-block"
     return (
-        f'<div style="{box}"><div style="font-weight:600;margin-bottom:4px">{html.escape(title)}</div>'
+        f'<div style="{box}"><div style="font-weight:600">{html.escape(title)}</div>'
         f"<table><thead><tr>{cells('th', header)}</tr></thead><tbody>{body}</tbody></table></div>"
     )

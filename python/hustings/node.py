@@ -32,7 +32,8 @@ def cores() -> int:
 
 
 def runner_argv() -> list[str]:
-    """How a runner is started: this interpreter, without the working directory slipping into ``sys.path``."""
+    """How a runner is started: this interpreter, without the working directory slipping into
+    ``sys.path``."""
     safe = ["-P"] if sys.version_info >= (3, 11) else []
     return [sys.executable, *safe, "-m", "hustings._runner"]
 
@@ -48,7 +49,8 @@ def python_path() -> list[str]:
 
 
 def package_env() -> dict[str, str]:
-    """Lets a child find this very package when it lies outside the site directories (a source tree)."""
+    """Lets a child find this very package when it lies outside the site directories (a source
+    tree)."""
     root = str(Path(__file__).resolve().parent.parent)
     if os.path.basename(root) in ("site-packages", "dist-packages"):
         return {}
@@ -83,8 +85,10 @@ def check_slots(value: object) -> int:
 class Node:
     """A node of a cluster in this process; its elections, network and task queue run natively.
 
-    Founding voters are all given the same list: ``Node("a", listen="10.0.0.1:7400", voters=3, join=[three
-    addresses])``. With ``join`` alone the node joins an existing cluster, as a worker, or asks to become a voter with
+    Founding voters are all given the same list: ``Node("a", listen="10.0.0.1:7400", voters=3,
+    join=[three
+    addresses])``. With ``join`` alone the node joins an existing cluster, as a worker, or asks to
+    become a voter with
     ``voter=True``. With neither it founds a cluster of its own, and warns.
     """
 
@@ -138,7 +142,8 @@ class Node:
             self._node.register(name, pickled=made.pickled())
         else:
             raise ConfigError(
-                f"register({name!r}): the function is not importable ({made!r}); put it in a module, "
+                f"register({name!r}): the function is not importable ({made!r}); put it in a "
+                "module, "
                 "or start the node with allow_pickle=True"
             )
 
@@ -148,7 +153,8 @@ class Node:
 
         def decorate(wrapped: Callable[..., Any]) -> Task[..., Any]:
             made: Task[..., Any] = task(**options)(wrapped)
-            # The decorator still runs, so the module does not hold the task yet: register by value or by its place.
+            # The decorator still runs, so the module does not hold the task yet: register by value
+            # or by its place.
             module, qualname = wrapped.__module__, wrapped.__qualname__
             if module != "__main__" and "<" not in qualname:
                 self._node.register(made.name, reference=f"{module}:{qualname}")
@@ -159,11 +165,13 @@ class Node:
         return decorate if fn is None else decorate(fn)
 
     def start(self, timeout: float = 30.0) -> Node:
-        """Listens, founds or joins, and waits until a leader is known. Raises ``WaitTimeoutError``."""
+        """Listens, founds or joins, and waits until a leader is known. Raises
+        ``WaitTimeoutError``."""
         address = self.bind()
         if self._alone:
             warnings.warn(
-                f"node {self.name!r} founds a cluster of its own at {address}; to found one together give every "
+                f"node {self.name!r} founds a cluster of its own at {address}; to found one "
+                "together give every "
                 "founder the same voters= and join=, to enter one give join=",
                 HustingsWarning,
                 stacklevel=2,
@@ -186,7 +194,8 @@ class Node:
         founders = [address] if self._alone and address else self._founders
         if self._founders and address not in self._founders:
             raise InvalidPeersError(
-                f"join: {address} is not among {', '.join(self._founders)}; a founder's own listen address must be "
+                f"join: {address} is not among {', '.join(self._founders)}; a founder's own listen "
+                "address must be "
                 "in the list, the same list on every founder"
             )
         self._node.enter(
@@ -201,7 +210,8 @@ class Node:
         self._node.wait_ready(timeout)
 
     def stop(self, grace: float = 30.0) -> bool:
-        """Hands over, finishes running tasks for up to ``grace`` seconds and ends. True: nothing was cut off."""
+        """Hands over, finishes running tasks for up to ``grace`` seconds and ends. True: nothing
+        was cut off."""
         if self._state in ("stopped", "new"):
             return True
         self._state = "stopped"
@@ -213,7 +223,8 @@ class Node:
         self._node.abort()
 
     def drain(self, timeout: float | None = None) -> bool:
-        """Hands leadership and unstarted work over and finishes what runs; the node stays up, idle."""
+        """Hands leadership and unstarted work over and finishes what runs; the node stays up,
+        idle."""
         return self._node.drain(30.0 if timeout is None else timeout)
 
     def run_forever(self) -> None:
@@ -304,14 +315,15 @@ class Node:
         return f"Node({self.name!r}, {self._state}, {self.address or 'not listening'})"
 
     def _repr_html_(self) -> str:
-        rows = [("id", self.id), ("address", self.address or "–"), ("state", self._state)]
+        rows = [("id", self.id), ("address", self.address or "-"), ("state", self._state)]
         if self._state == "running":
             rows += [("role", self.role), ("term", str(self.term)), ("score", f"{self.score:.2f}")]
         return html_table(f"Node {self.name}", ("", ""), rows)
 
 
 def check_founders(join: Sequence[str], voters: int | None) -> list[str]:
-    """The founding list, or nothing where the node joins; refuses lists that do not fit ``voters``."""
+    """The founding list, or nothing where the node joins; refuses lists that do not fit
+    ``voters``."""
     if len(set(join)) != len(join):
         twice = next(a for a in join if list(join).count(a) > 1)
         raise InvalidPeersError(f"join: {twice} is listed twice; list every founder once")
@@ -320,7 +332,8 @@ def check_founders(join: Sequence[str], voters: int | None) -> list[str]:
     check_voters(voters, MAX_VOTERS)
     if len(join) != voters:
         raise InvalidPeersError(
-            f"join: {len(join)} addresses for voters={voters}; founders list all {voters} of them, themselves included"
+            f"join: {len(join)} addresses for voters={voters}; founders list all {voters} of them, "
+            "themselves included"
         )
     return sorted(join)
 
@@ -337,7 +350,8 @@ def check_voters(voters: object, most: int) -> int:
         )
     if voters % 2 == 0:
         warnings.warn(
-            f"voters={voters} is even: it survives no more failures than {voters - 1} and needs more votes",
+            f"voters={voters} is even: it survives no more failures than {voters - 1} and needs "
+            "more votes",
             HustingsWarning,
             stacklevel=4,
         )

@@ -1,7 +1,9 @@
-"""Waits for SIGTERM or SIGINT in the main thread without polling and without doing work in a handler."""
+"""Waits for SIGTERM or SIGINT in the main thread without polling and without doing work in a
+handler."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Callable
@@ -30,7 +32,5 @@ class SignalWaiter:
         if self._next is not None:
             self._next()
             return
-        try:
+        with contextlib.suppress(BlockingIOError):
             os.write(self._write, bytes([number]))
-        except BlockingIOError:
-            pass

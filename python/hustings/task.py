@@ -1,4 +1,5 @@
-"""What a task is: a function with a name and options, callable here, submitted to a cluster, and how it travels."""
+"""What a task is: a function with a name and options, callable here, submitted to a cluster, and
+how it travels."""
 
 from __future__ import annotations
 
@@ -83,7 +84,8 @@ class Task(Generic[P, R]):
     """A function that a cluster can run. Made by :func:`task`.
 
     ``square(3)`` runs here; ``square.submit(3)`` runs on the current cluster and returns a future.
-    A function that nodes can import travels as ``module:qualname``, any other by value, as it is when it is first
+    A function that nodes can import travels as ``module:qualname``, any other by value, as it is
+    when it is first
     submitted; where pickle is not allowed only registered names travel.
     """
 
@@ -134,7 +136,8 @@ class Task(Generic[P, R]):
         ordered: bool = True,
         progress: bool = False,
     ) -> Iterator[R]:
-        """Calls the function for every tuple of arguments on the current cluster; see ``Cluster.map``."""
+        """Calls the function for every tuple of arguments on the current cluster; see
+        ``Cluster.map``."""
         from .cluster import current_cluster
 
         return current_cluster().map(
@@ -176,9 +179,11 @@ class Task(Generic[P, R]):
         return self._pickled
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Inside another task or its arguments: by name where a node can import it, else with the function.
+        """Inside another task or its arguments: by name where a node can import it, else with the
+        function.
 
-        A runner knows no other functions than those it was sent, so a name alone would not do there.
+        A runner knows no other functions than those it was sent, so a name alone would not do
+        there.
         """
         reference = self.reference()
         if reference is not None:

@@ -1,50 +1,21 @@
-"""Pictures of what happened: who led when, how a failover went, how much work every node held. Needs matplotlib."""
+"""Pictures of what happened: who led when, how a failover went, how much work every node held.
+Needs matplotlib."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .errors import HustingsError
-from .events import Election, EventLog, Row
+from .events import Election
+from .story import Lane, Story, last_failover, tell_story
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8F7A00", "#7F7F7F")
-"""Okabe and Ito's palette, distinguishable with any kind of colour vision."""
 _RED, _ICE, _INK, _FAINT = "#C1121F", "#CFE8F7", "#222222", "#C9CDD2"
-MAX_LANES = 64
-"""Nodes drawn; more would be unreadable."""
 _ZOOM_BEFORE_MS, _ZOOM_AFTER_MS = 0.15, 0.35
 """Margins of the enlarged failover, as parts of its length."""
-
-
-@dataclass
-class _Lane:
-    """One node's life, in seconds since the start of the picture."""
-
-    name: str
-    colour: str
-    y: int
-    led: list[tuple[float, float, int]] = field(default_factory=list)
-    down: list[tuple[float, float]] = field(default_factory=list)
-    frozen: list[tuple[float, float]] = field(default_factory=list)
-    scores: list[tuple[float, float]] = field(default_factory=list)
-
-
-@dataclass
-class _Story:
-    log: EventLog
-    start_us: int
-    end: float
-    lanes: dict[str, _Lane]
-
-    def at(self, us: float) -> float:
-        return (us - self.start_us) / 1e6
 
 
 def elections(obj: Any, ax: Axes | None = None, *, zoom: bool = True) -> Axes:
@@ -52,8 +23,8 @@ def elections(obj: Any, ax: Axes | None = None, *, zoom: bool = True) -> Axes:
 
     ``obj``: a cluster, an event log, a list of rows or a data frame of them.
     """
-    story = _tell(obj)
-    failover = _last_failover(story)
+    story = tell_story(obj)
+    failover = last_failover(story)
     if ax is None:
         plt = _pyplot()
         height = 1.6 + 0.62 * len(story.lanes)
@@ -80,14 +51,15 @@ def scores(obj: Any, ax: Axes | None = None) -> Axes:
 
 
 def picture(obj: Any, title: str = "") -> Figure:
-    """Timeline, enlarged failover and load in one figure of its own, for saving without a display."""
+    """Timeline, enlarged failover and load in one figure of its own, for saving without a
+    display."""
     _pyplot()
     from matplotlib.figure import Figure as NewFigure
 
-    story = _tell(obj)
-    failover = _last_failover(story)
-    figure = NewFigure(figsize=(13.5, 3.6 + 0.75 * len(story.lanes)), layout="constrained")
-    figure.get_layout_engine().set(h_pad=0.12)  # type: ignore[union-attr]
+    story = tell_story(obj)
+    failover = last_failover(story)
+    figure = NewFigure(figsize=(13.5, 3.6 + 0.75 * len(story.lanes)))
+    figure.set_layout_engine("constrained", h_pad=0.12)
     grid = figure.add_gridspec(2, 2, width_ratios=(1.55, 1), height_ratios=(1.5, 1))
     whole = figure.add_subplot(grid[0, 0] if failover is not None else grid[0, :])
     _draw_timeline(story, whole)
@@ -100,98 +72,10 @@ def picture(obj: Any, title: str = "") -> Figure:
     return figure
 
 
-# --- reading the rows -----------------------------------------------------------------------------------------------
+# --- drawing
 
 
-def _log_of(obj: Any) -> EventLog:
-    if isinstance(obj, EventLog):
-        return obj
-    events = getattr(obj, "events", None)
-    if isinstance(events, EventLog):
-        return events
-    to_dict = getattr(obj, "to_dict", None)
-    if callable(to_dict):
-        return EventLog(to_dict("records"))
-    if isinstance(obj, Iterable) and not isinstance(obj, (str, bytes, Mapping)):
-        return EventLog(obj)
-    raise TypeError(f"{obj!r} ({type(obj).__name__}): give a cluster, its events, or rows")
-
-
-def _tell(obj: Any) -> _Story:
-    log = _log_of(obj)
-    rows = log.to_dicts()
-    if not rows:
-        raise ValueError("there are no events yet: nothing to draw")
-    names = sorted({log.name_of(r["node"]) for r in rows if log.name_of(r["node"])}, key=_natural)
-    if len(names) > MAX_LANES:
-        raise ValueError(
-            f"{len(names)} nodes: at most {MAX_LANES} can be drawn; filter the events by node"
-        )
-    lanes = {
-        name: _Lane(name, _COLOURS[i % len(_COLOURS)], len(names) - 1 - i)
-        for i, name in enumerate(names)
-    }
-    start, end_us = rows[0]["at_us"], rows[-1]["at_us"]
-    story = _Story(log, start, max((end_us - start) / 1e6, 1e-3), lanes)
-    for row in rows:
-        lane = lanes.get(row["subject_name"])
-        if row["kind"] == "scored" and lane is not None:
-            lane.scores.append((story.at(row["at_us"]), float(row["score"])))
-    _collect_faults(story, rows)
-    _collect_reigns(story, rows)
-    return story
-
-
-def _collect_faults(story: _Story, rows: list[Row]) -> None:
-    for what, until, kept in (("killed", "restarted", "down"), ("frozen", "resumed", "frozen")):
-        open_since: dict[str, float] = {}
-        for row in rows:
-            if row["kind"] != "fault":
-                continue
-            name, at = row["subject_name"] or row.get("node_name"), story.at(row["at_us"])
-            if row["detail"] == what:
-                open_since[name] = at
-            elif row["detail"] in (until, "killed") and name in open_since:
-                getattr(story.lanes[name], kept).append((open_since.pop(name), at))
-        for name, at in open_since.items():
-            if name in story.lanes:
-                getattr(story.lanes[name], kept).append((at, story.end))
-
-
-def _collect_reigns(story: _Story, rows: list[Row]) -> None:
-    reign: tuple[str, float, int] | None = None
-
-    def close(at: float) -> None:
-        nonlocal reign
-        if reign is not None:
-            name, since, term = reign
-            story.lanes[name].led.append((since, at, term))
-            reign = None
-
-    highest = 0
-    for row in rows:
-        at, kind = story.at(row["at_us"]), row["kind"]
-        name = story.log.name_of(row["node"])
-        if kind == "became_leader" and int(row["term"]) > highest:
-            close(at)
-            highest = int(row["term"])
-            reign = (name, at, highest)
-        elif reign is not None and name == reign[0]:
-            ended = kind in ("stepped_down", "node_stopped")
-            if ended or (kind == "fault" and row["detail"] in ("killed", "frozen")):
-                close(at)
-    close(story.end)
-
-
-def _last_failover(story: _Story) -> Election | None:
-    found = [e for e in story.log.elections() if e.cause == "failover" and e.duration_s is not None]
-    return found[-1] if found else None
-
-
-# --- drawing --------------------------------------------------------------------------------------------------------
-
-
-def _draw_timeline(story: _Story, ax: Axes) -> None:
+def _draw_timeline(story: Story, ax: Axes) -> None:
     for lane in story.lanes.values():
         _draw_life(lane, story.end, ax)
         for since, until, term in lane.led:
@@ -239,7 +123,8 @@ def _draw_timeline(story: _Story, ax: Axes) -> None:
     ]
     if marks:
         ax.scatter(
-            *zip(*marks),
+            [x for x, _ in marks],
+            [y for _, y in marks],
             marker="v",
             s=26,
             color="#F28E2B",
@@ -256,7 +141,7 @@ def _draw_timeline(story: _Story, ax: Axes) -> None:
     _legend(story, ax, bool(marks))
 
 
-def _draw_life(lane: _Lane, end: float, ax: Axes) -> None:
+def _draw_life(lane: Lane, end: float, ax: Axes) -> None:
     alive_from = 0.0
     for since, until in lane.down:
         ax.plot((alive_from, since), (lane.y, lane.y), color=_FAINT, linewidth=1.5, zorder=1)
@@ -277,7 +162,7 @@ def _draw_life(lane: _Lane, end: float, ax: Axes) -> None:
             zorder=2,
         )
     if len(lane.scores) > 1:
-        times, values = zip(*lane.scores)
+        times, values = zip(*lane.scores, strict=True)
         base = lane.y - 0.42
         ax.fill_between(
             times,
@@ -290,7 +175,7 @@ def _draw_life(lane: _Lane, end: float, ax: Axes) -> None:
         )
 
 
-def _draw_failover(story: _Story, election: Election, ax: Axes) -> None:
+def _draw_failover(story: Story, election: Election, ax: Axes) -> None:
     """The same lanes in milliseconds around one change of leader, with every step of it."""
     length = max(float(election.duration_s or 0.0), 1e-3)
     begin = story.at(election.at_us) - length
@@ -333,7 +218,7 @@ def _draw_failover(story: _Story, election: Election, ax: Axes) -> None:
     ax.set_title(f"The last failover, enlarged: {words}", loc="left", fontsize=11)
 
 
-def _draw_steps(story: _Story, ax: Axes, x: Any, low: float, high: float) -> None:
+def _draw_steps(story: Story, ax: Axes, x: Any, low: float, high: float) -> None:
     looks = {
         "suspected": ("v", "#F28E2B", "suspects the leader"),
         "polled": ("o", "white", "asks: do you, too?"),
@@ -358,7 +243,8 @@ def _draw_steps(story: _Story, ax: Axes, x: Any, low: float, high: float) -> Non
                 )
         if points:
             ax.scatter(
-                *zip(*points),
+                [x for x, _ in points],
+                [y for _, y in points],
                 marker=marker,
                 s=44,
                 color=colour,
@@ -379,7 +265,7 @@ def _draw_steps(story: _Story, ax: Axes, x: Any, low: float, high: float) -> Non
         )
 
 
-def _dress(story: _Story, ax: Axes) -> None:
+def _dress(story: Story, ax: Axes) -> None:
     lanes = sorted(story.lanes.values(), key=lambda lane: lane.y)
     ax.set_yticks([lane.y for lane in lanes], [lane.name for lane in lanes])
     ax.set_ylim(-0.6, len(lanes) - 0.4)
@@ -396,7 +282,7 @@ def _plain(ax: Axes) -> None:
     ax.set_axisbelow(True)
 
 
-def _legend(story: _Story, ax: Axes, suspicions: bool) -> None:
+def _legend(story: Story, ax: Axes, suspicions: bool) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -427,7 +313,7 @@ def _legend(story: _Story, ax: Axes, suspicions: bool) -> None:
 
 
 def _lines(obj: Any, ax: Axes | None, kind: str, column: str, label: str, title: str) -> Axes:
-    story = _tell(obj)
+    story = tell_story(obj)
     if ax is None:
         _, ax = _pyplot().subplots(figsize=(9.5, 3.2), layout="constrained")
     assert ax is not None
@@ -438,7 +324,7 @@ def _lines(obj: Any, ax: Axes | None, kind: str, column: str, label: str, title:
         )
     for name, lane in story.lanes.items():
         if name in series:
-            times, values = zip(*series[name])
+            times, values = zip(*series[name], strict=True)
             ax.step(times, values, where="post", color=lane.colour, linewidth=1.4, label=name)
     _plain(ax)
     ax.grid(axis="y", color="#EEEEEE")
@@ -449,12 +335,6 @@ def _lines(obj: Any, ax: Axes | None, kind: str, column: str, label: str, title:
     if series:
         ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=9)
     return ax
-
-
-def _natural(name: str) -> list[Any]:
-    return [
-        (1, int(part), "") if part.isdigit() else (0, 0, part) for part in re.split(r"(\d+)", name)
-    ]
 
 
 def _pyplot() -> Any:
