@@ -91,7 +91,7 @@ fn member_of(options: &NodeOptions, listener: &TcpListener) -> Result<Member> {
         address,
         slots: options.slots,
         position: options.position,
-        voter: options.may_vote,
+        voter: false,
         pid: std::process::id(),
     })
 }

@@ -35,7 +35,7 @@ pub async fn enter(shared: Arc<Shared>, entry: Entry) {
             return;
         }
     } else if entry.join.is_empty() {
-        found(&shared, BTreeMap::from([(shared.me.id, shared.me.clone())])).await;
+        found(&shared, BTreeMap::from([(shared.me.id, shared.member())])).await;
     }
     contacts.remove(&shared.me.address);
     stay_joined(&shared, contacts).await;
@@ -46,7 +46,7 @@ async fn meet(shared: &Arc<Shared>, founders: &[String]) -> bool {
     {
         let mut standing = shared.standing();
         standing.founders = founders.to_vec();
-        standing.met.insert(shared.me.address.clone(), shared.me.clone());
+        standing.met.insert(shared.me.address.clone(), shared.member());
     }
     let others: Vec<&String> = founders.iter().filter(|a| **a != shared.me.address).collect();
     let mut wait = ROUND;

@@ -117,13 +117,14 @@ impl Node {
             return Err(Error::InvalidPeers { problem });
         }
         for address in entry.founders.iter().chain(&entry.join) {
-            client::check_address(address)?;
+            client::address::check(address)?;
         }
-        if self.shared.consensus.is_none() && (!entry.founders.is_empty() || entry.join.is_empty())
-        {
-            let problem = "this node was made a worker; a founder must be able to vote".to_owned();
+        let votes = !entry.founders.is_empty() || entry.join.is_empty() || entry.voter;
+        if self.shared.consensus.is_none() && votes {
+            let problem = "this node was made a worker (may_vote=False), it cannot vote".to_owned();
             return Err(Error::InvalidPeers { problem });
         }
+        self.shared.seated.store(votes, Ordering::Release);
         self.spawn(membership::enter(self.shared.clone(), entry))
     }
 

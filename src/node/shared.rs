@@ -76,6 +76,8 @@ pub struct Shared {
     pub leads: AtomicBool,
     /// The leader's AssignTask stream is open.
     pub connected: AtomicBool,
+    /// This node votes, or asks for a voter's seat.
+    pub seated: AtomicBool,
     /// New submissions are refused.
     pub stopping: AtomicBool,
     /// A voter is being replaced.
@@ -114,6 +116,7 @@ impl Shared {
             intake: Arc::new(Semaphore::new(INTAKE_KIB)),
             leads: AtomicBool::new(false),
             connected: AtomicBool::new(false),
+            seated: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             replacing: AtomicBool::new(false),
             streams: AtomicUsize::new(0),
@@ -121,6 +124,11 @@ impl Shared {
             standing: Mutex::default(),
             next_stream: AtomicU64::new(1),
         }
+    }
+
+    /// This node, as it introduces itself.
+    pub fn member(&self) -> Member {
+        Member { voter: self.seated.load(Ordering::Acquire), ..self.me.clone() }
     }
 
     /// What is known of the cluster.

@@ -43,7 +43,6 @@ pub(super) fn resolve_config<'py>(
 }
 
 /// The configuration a mapping of knobs describes; knobs it does not name keep their defaults.
-#[allow(dead_code, reason = "only a node takes a configuration")]
 pub(super) fn config_from(overrides: Option<&Bound<'_, PyAny>>) -> PyResult<Config> {
     let mut config = Config::default();
     if let Some(overrides) = overrides {

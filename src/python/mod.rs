@@ -5,9 +5,11 @@ mod completion;
 mod config;
 mod errors;
 mod future;
+mod node;
 mod outcome;
 mod records;
 mod resolver;
+mod runner;
 mod runtime;
 
 use pyo3::prelude::*;
@@ -24,9 +26,13 @@ mod _core {
     #[pymodule_export]
     use super::future::Future;
     #[pymodule_export]
+    use super::node::Node;
+    #[pymodule_export]
     use super::outcome::set_codec_hooks;
     #[pymodule_export]
     use super::resolver::_drain;
+    #[pymodule_export]
+    use super::runner::run_runner;
     #[pymodule_export]
     use super::{on_fork_child, shutdown};
     use pyo3::prelude::*;

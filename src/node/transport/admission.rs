@@ -47,7 +47,7 @@ pub async fn call_meet(shared: &Shared, address: &str) -> Result<Introduction, R
     let request = pb::MeetRequest {
         envelope: envelope::address(shared, NodeId(0)),
         founders: shared.standing().founders.clone(),
-        me: Some(wire::member_out(&shared.me)),
+        me: Some(wire::member_out(&shared.member())),
         protocol: PROTOCOL,
     };
     let mut client = PeerServiceClient::new(channel(address)?);
@@ -68,7 +68,7 @@ pub async fn call_join(shared: &Shared, address: &str) -> Result<Admission, Refu
     };
     let request = pb::JoinRequest {
         envelope: envelope::address(shared, NodeId(0)),
-        me: Some(wire::member_out(&shared.me)),
+        me: Some(wire::member_out(&shared.member())),
         functions,
         protocol: PROTOCOL,
     };

@@ -156,7 +156,7 @@ impl PeerService for Peer {
         let cluster = standing.cluster;
         Ok(Response::new(pb::MeetResponse {
             cluster_id: cluster.map_or_else(Default::default, |id| wire::id_bytes(id.to_bytes())),
-            me: Some(wire::member_out(&self.shared.me)),
+            me: Some(wire::member_out(&self.shared.member())),
             founders: standing.founders.clone(),
             met: standing.met.values().map(wire::member_out).collect(),
         }))

@@ -18,7 +18,7 @@ pub async fn of(shared: &Arc<Shared>) -> Result<pb::StatusResponse, Status> {
     let seen = shared.ask(look).await.map_err(|e| Status::unavailable(e.to_string()))?;
     let leads = shared.leads();
     let mut response = pb::StatusResponse {
-        me: Some(wire::member_out(&shared.me)),
+        me: Some(wire::member_out(&shared.member())),
         cluster_id: shared.cluster_bytes(),
         role: pb::Role::Worker as i32,
         leader_ready: leads,
