@@ -214,10 +214,10 @@ impl Client {
     pub async fn close(&self) {
         self.begin_close();
         let task = lock(&self.task).take();
-        if let Some(mut task) = task {
-            if tokio::time::timeout(CLOSE_TIMEOUT, &mut task).await.is_err() {
-                task.abort();
-            }
+        if let Some(mut task) = task
+            && tokio::time::timeout(CLOSE_TIMEOUT, &mut task).await.is_err()
+        {
+            task.abort();
         }
     }
 
