@@ -1,0 +1,282 @@
+"""The ``hustings`` command. Exit codes: 0 done, 1 the work failed, 2 bad input (one sentence), 3
+cut short."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+OK, FAILED, USAGE, CUT_SHORT = 0, 1, 2, 3
+MAX_UP = 64
+"""Nodes that one ``hustings up`` starts."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line ``argv`` and returns its exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        code: int = arguments.run(arguments)
+        return code
+    except KeyboardInterrupt:
+        print("hustings: interrupted", file=sys.stderr)
+        return CUT_SHORT
+    except BrokenPipeError:
+        return CUT_SHORT
+    except Exception as error:
+        return _explain(error)
+
+
+def _explain(error: Exception) -> int:
+    from .demo import DemoInputError
+    from .errors import BindError, ConfigError, HustingsError, WaitTimeoutError
+
+    bad_input = (ConfigError, BindError, DemoInputError, ModuleNotFoundError, Usage)
+    if not isinstance(error, (HustingsError, *bad_input)):
+        raise error
+    print(f"hustings: {error}", file=sys.stderr)
+    if isinstance(error, bad_input):
+        return USAGE
+    return CUT_SHORT if isinstance(error, WaitTimeoutError) else FAILED
+
+
+class Usage(ValueError):
+    """Bad input; one sentence."""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="hustings",
+        description="A task cluster that elects its own leader.",
+        epilog="Exit codes: 0 done, 1 the work failed, 2 bad input, 3 cut short (interrupt).",
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_demo(commands)
+    _add_up(commands)
+    _add_down(commands)
+    _add_node(commands)
+    _add_status(commands)
+    _add_submit(commands)
+    _add_config(commands)
+    return parser
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from ._core import __version__
+
+        print(f"hustings {__version__}")
+        parser.exit()
+
+
+def _command(commands: Any, name: str, run: Any, summary: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=summary)
+    parser.set_defaults(run=run)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def _add_demo(commands: Any) -> None:
+    p = _command(
+        commands, "demo", _demo, "five nodes elect, work on real files, lose their leader, finish"
+    )
+    p.add_argument(
+        "folder", nargs="?", help="a folder with .py files (default: the standard library)"
+    )
+    p.add_argument("--out", default=".", metavar="DIR", help="where the picture and the CSV go")
+    p.add_argument(
+        "--kill-entry", action="store_true", help="also kill the node the client first spoke to"
+    )
+    p.add_argument("--profile", help="timing: lan (default), lan_fast, ci, wan")
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from . import demo
+
+    return demo.run(
+        arguments.folder,
+        out=arguments.out,
+        kill_entry=arguments.kill_entry,
+        profile=arguments.profile,
+        as_json=arguments.json,
+    )
+
+
+def _add_up(commands: Any) -> None:
+    p = _command(commands, "up", _up, "start N nodes on this machine in the background")
+    p.add_argument("n", type=int, nargs="?", default=5, metavar="N", help="how many (default 5)")
+    p.add_argument(
+        "--tasks", action="append", default=[], metavar="MODULE", help="register its tasks"
+    )
+    p.add_argument(
+        "--allow-pickle", action="store_true", help="accept pickled functions and arguments"
+    )
+    p.add_argument("--port", type=int, help="the first of N consecutive ports (default: free ones)")
+    p.add_argument("--profile", help="timing: lan (default), lan_fast, ci, wan, classic")
+    p.add_argument(
+        "--timeout", type=float, default=30.0, help="seconds until a leader must be there"
+    )
+
+
+def _up(arguments: argparse.Namespace) -> int:
+    from . import background
+
+    if not 1 <= arguments.n <= MAX_UP:
+        raise Usage(f"N={arguments.n}: give 1 to {MAX_UP} nodes")
+    state = background.start(
+        arguments.n,
+        tasks=arguments.tasks,
+        allow_pickle=arguments.allow_pickle,
+        first_port=arguments.port,
+        profile=arguments.profile,
+        timeout=arguments.timeout,
+    )
+    if arguments.json:
+        print(json.dumps(state))
+    else:
+        for node in state["nodes"]:
+            print(f"{node['name']}  {node['address']}  pid {node['pid']}  log {node['log']}")
+        print(f"leader: {state['leader']}; stop them with: hustings down")
+    return OK
+
+
+def _add_down(commands: Any) -> None:
+    p = _command(
+        commands, "down", _down, "end the nodes that `hustings up` started, and only those"
+    )
+    p.add_argument("--grace", type=float, default=10.0, help="seconds before SIGKILL")
+
+
+def _down(arguments: argparse.Namespace) -> int:
+    from . import background
+
+    ended = background.stop(arguments.grace)
+    if arguments.json:
+        print(json.dumps(ended))
+    else:
+        for name, how in ended.items():
+            print(f"{name}: {how}")
+    return OK if all(how != "still running" for how in ended.values()) else FAILED
+
+
+def _add_node(commands: Any) -> None:
+    p = _command(commands, "node", _node, "run one node in the foreground")
+    p.add_argument("--name", help="unique in the cluster (default: host and process id)")
+    p.add_argument("--listen", default="127.0.0.1:7400", metavar="HOST:PORT")
+    p.add_argument(
+        "--voters", type=int, metavar="N", help="found a cluster of N voters, all in --join"
+    )
+    p.add_argument(
+        "--join", default="", metavar="A,B,C", help="founders, or any nodes of a cluster to join"
+    )
+    p.add_argument("--voter", action="store_true", help="ask to become a voter after joining")
+    p.add_argument(
+        "--tasks", action="append", default=[], metavar="MODULE", help="register its tasks"
+    )
+    p.add_argument("--slots", type=int, help="callbacks at once (default: cores)")
+    p.add_argument("--position", default="0,0", metavar="X,Y", help="where the node stands")
+    p.add_argument(
+        "--allow-pickle", action="store_true", help="accept pickled functions and arguments"
+    )
+    p.add_argument("--profile", help="timing: lan (default), lan_fast, ci, wan, classic")
+    p.add_argument("--config", metavar="FILE", help="knobs as TOML")
+    p.add_argument("--grace", type=float, default=30.0, help="seconds for running tasks at SIGTERM")
+
+
+def _node(arguments: argparse.Namespace) -> int:
+    from . import foreground
+
+    return foreground.run(arguments)
+
+
+def _add_connect(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--connect",
+        action="append",
+        default=[],
+        metavar="HOST:PORT",
+        help="any node (default: HUSTINGS_CONNECT, else the nodes of `hustings up`)",
+    )
+    parser.add_argument("--timeout", type=float, default=10.0, help="seconds")
+
+
+def _connect(arguments: argparse.Namespace, allow_pickle: bool = False) -> Any:
+    import os
+
+    from . import background
+    from .cluster import Cluster
+
+    addresses = [a for given in arguments.connect for a in given.split(",") if a]
+    addresses = addresses or [a for a in os.environ.get("HUSTINGS_CONNECT", "").split(",") if a]
+    addresses = addresses or background.addresses()
+    if not addresses:
+        raise Usage(
+            "no cluster: give --connect HOST:PORT, set HUSTINGS_CONNECT, or start one with: "
+            "hustings up 3"
+        )
+    return Cluster.connect(*addresses, allow_pickle=allow_pickle, timeout=arguments.timeout)
+
+
+def _add_status(commands: Any) -> None:
+    p = _command(commands, "status", _status, "who leads, who is there, what is done")
+    _add_connect(p)
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    with _connect(arguments) as cluster:
+        status = cluster._client.status()
+        now = cluster.snapshot()
+    if arguments.json:
+        print(json.dumps(status))
+        return OK
+    print(f"leader  {now.leader or 'none'}\nquorum  {now.quorum}")
+    for member in now.members:
+        print(f"  {member!r}")
+    print("tasks   " + ", ".join(f"{name} {count}" for name, count in now.counters.items()))
+    return OK if now.leader is not None else FAILED
+
+
+def _add_submit(commands: Any) -> None:
+    p = _command(commands, "submit", _submit, "submit a registered task, once or at a rate")
+    p.add_argument("task", help="the registered name, e.g. app.tasks.square")
+    p.add_argument("args", nargs="?", default="[]", help='JSON: [1, 2], {"x": 1}, or one value')
+    p.add_argument("--count", type=int, default=1, metavar="N", help="how many (default 1)")
+    p.add_argument(
+        "--rate", type=float, metavar="R", help="per second (default: as fast as possible)"
+    )
+    p.add_argument("--retries", type=int, default=0)
+    p.add_argument("--task-timeout", type=float, metavar="S", help="seconds one attempt may take")
+    p.add_argument("--wait", type=float, default=60.0, help="seconds for the last outcomes")
+    _add_connect(p)
+
+
+def _submit(arguments: argparse.Namespace) -> int:
+    from . import load_generator
+
+    args, kwargs = load_generator.parse_call(arguments.args)
+    with _connect(arguments) as cluster:
+        return load_generator.run(cluster, arguments, args, kwargs)
+
+
+def _add_config(commands: Any) -> None:
+    p = _command(commands, "config", _config, "show every knob with its value, bounds and meaning")
+    p.add_argument("what", choices=["show"])
+    p.add_argument("--profile", help="lan (default), lan_fast, wan, ci, classic")
+
+
+def _config(arguments: argparse.Namespace) -> int:
+    from . import _core
+    from .config import Config
+
+    values = Config(profile=arguments.profile).resolved()
+    if arguments.json:
+        print(json.dumps({k: v if v != float("inf") else "inf" for k, v in values.items()}))
+        return OK
+    for knob in _core.knobs():
+        bounds = f"[{knob['min']:g}, {knob['max']:g}]"
+        print(f"{knob['name']:32} {values[knob['name']]:<12g} {bounds:22} {knob['doc']}")
+    print(f"{'placement':32} {values['placement']}")
+    return OK

@@ -1,0 +1,390 @@
+"""A cluster as a script sees it: started here or connected to, submitted to, looked at, broken on
+purpose."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Any, TypeVar, cast
+
+from . import _core
+from .codec import encode_call
+from .config import Config
+from .errors import (
+    ConfigError,
+    NoClusterError,
+    StoppedError,
+    WaitTimeoutError,
+)
+from .events import EventLog, Row
+from .faults import Faults
+from .future import Deadline, check_map, chunks, gather, stream_map
+from .loads import LoadsArgument, resolve
+from .local import InProcessNode, LocalNode, LocalNodes, ProcessNode, plan_voters
+from .members import Leader, Member, Snapshot, html_table, quorum_text
+from .node import check_position, check_slots, cores
+from .submission import NamedCall, Submission, bind, check_options, task_of
+from .task import Task, chunked, task_id_bytes
+
+R = TypeVar("R")
+
+MAX_EVENTS = 100_000
+"""Rows a cluster keeps on this side."""
+_POLL_S = 0.02
+
+_live: dict[str, Cluster] = {}
+"""Every open cluster of this process by name, oldest first."""
+_live_lock = threading.RLock()
+_entered: ContextVar[tuple[Cluster, ...]] = ContextVar("hustings_entered", default=())
+
+
+def current_cluster() -> Cluster:
+    """The innermost ``with``, else the newest live cluster. Raises ``NoClusterError``."""
+    entered = _entered.get()
+    if entered:
+        return entered[-1]
+    try:
+        return next(reversed(_live.values()))
+    except StopIteration:
+        raise NoClusterError(
+            "there is no cluster here; start one (with hustings.Cluster.local(5) as c: ...) or "
+            "connect to one "
+            '(hustings.Cluster.connect("host:port"))'
+        ) from None
+
+
+class Cluster(Faults):
+    """A running cluster. Make one with :meth:`local` or :meth:`connect`."""
+
+    def __init__(
+        self,
+        client: _core.Client,
+        name: str,
+        *,
+        allow_pickle: bool,
+        local: LocalNodes | None = None,
+        isolated: bool = False,
+    ) -> None:
+        self.name = name
+        self._client = client
+        self._allow_pickle = allow_pickle
+        self._local = local
+        self._isolated = isolated
+        self._open = True
+        self._pid = os.getpid()
+        self._rows: deque[Row] = deque(maxlen=MAX_EVENTS)
+        self._next_row = 0
+        self._rows_lock = threading.Lock()
+        with _live_lock:
+            _live[name] = self
+
+    @classmethod
+    def local(
+        cls,
+        n: int = 5,
+        *,
+        name: str = "local",
+        isolated: bool = False,
+        voters: int | None = None,
+        loads: LoadsArgument | None = None,
+        positions: Sequence[tuple[float, float]] | None = None,
+        slots: int | None = None,
+        config: Config | None = None,
+    ) -> Cluster:
+        """Starts ``n`` nodes on this machine; ``isolated``: each in a process of its own.
+
+        A cluster of the same name is closed first, so that a notebook cell can be run again.
+        Voters: the largest odd
+        number up to min(n, 5), the others are workers. The cores are shared out: ``slots = max(1,
+        cores // n)``.
+        """
+        count, voting = plan_voters(n, voters)
+        if config is not None and not isinstance(config, Config):
+            raise ConfigError(f"config={config!r}: give a hustings.Config")
+        names = [f"n{i + 1}" for i in range(count)]
+        if positions is not None and len(positions) != count:
+            raise ConfigError(f"positions: {len(positions)} for {count} nodes; give one per node")
+        kind = ProcessNode if isolated else InProcessNode
+        knobs = (config or Config()).resolved()
+        nodes: list[LocalNode] = []
+        for i, load in enumerate(resolve(loads, names)):
+            options: dict[str, Any] = {
+                "name": names[i],
+                "listen": "127.0.0.1:0",
+                "position": check_position(positions[i] if positions else (0.0, 0.0)),
+                "slots": max(1, cores() // count) if slots is None else check_slots(slots),
+                "allow_pickle": True,
+                "load": load,
+                "config": knobs,
+            }
+            nodes.append(kind(options, voter=i < voting))
+        with _live_lock:
+            namesake = _live.get(name)
+        if namesake is not None:
+            namesake.close()
+        local = LocalNodes(nodes, voting)
+        local.start()
+        try:
+            client = _core.Client(local.addresses(), allow_pickle=True)
+        except BaseException:
+            local.close()
+            raise
+        return cls(client, name, allow_pickle=True, local=local, isolated=isolated)
+
+    @classmethod
+    def connect(cls, *addresses: str, allow_pickle: bool = False, timeout: float = 10.0) -> Cluster:
+        """Connects to a running cluster through any of its nodes."""
+        if not addresses:
+            raise ConfigError('connect: give at least one address, e.g. "127.0.0.1:7400"')
+        client = _core.Client(addresses, allow_pickle=allow_pickle, timeout=timeout)
+        name = f"connected-{uuid.uuid4().hex[:8]}"
+        return cls(client, name, allow_pickle=allow_pickle)
+
+    # --- work
+
+    def submit(self, fn: Callable[..., R] | str, /, *args: Any, **kwargs: Any) -> _core.Future[R]:
+        """Queues a call and returns its future at once. ``fn``: a task, a function, or a
+        registered name."""
+        return cast("_core.Future[R]", self._submit(task_of(fn), args, kwargs))
+
+    def map(
+        self,
+        fn: Callable[..., R],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+        ordered: bool = True,
+        progress: bool = False,
+    ) -> Iterator[R]:
+        """Calls ``fn`` for every tuple of arguments; yields results in order, or as they come.
+
+        ``chunksize`` calls travel, run and fail as one task (where pickle is allowed).
+        ``buffersize`` bounds how many
+        tasks are submitted ahead of the consumer. Leaving the iterator early cancels what has not
+        finished.
+        """
+        check_map(chunksize, buffersize)
+        if not iterables:
+            raise TypeError("map: give at least one iterable of arguments")
+        deadline = Deadline(timeout)
+        called = task_of(fn)
+        lengths = [len(i) for i in iterables if isinstance(i, Sized)]
+        total = min(lengths) if lengths else None
+        calls: Iterable[tuple[Any, ...]] = zip(*iterables, strict=False)
+        grouped = chunksize > 1 and self._allow_pickle and not isinstance(called, NamedCall)
+        if grouped:
+            assert isinstance(called, Task)
+            group = chunked(called, chunksize)
+            stream = stream_map(
+                lambda call: self._submit(group, call, {}),
+                chunks(calls, chunksize),
+                deadline=deadline,
+                buffersize=buffersize,
+                ordered=ordered,
+                progress=progress,
+                total=None if total is None else -(-total // chunksize),
+            )
+            return (result for chunk in stream for result in chunk)
+        return stream_map(
+            lambda call: self._submit(called, call, {}),
+            calls,
+            deadline=deadline,
+            buffersize=buffersize,
+            ordered=ordered,
+            progress=progress,
+            total=total,
+        )
+
+    def options(self, **options: Any) -> Submission:
+        """``c.options(retries=3).submit(fn, 1)``: submits with these options."""
+        check_options(options)  # refuses bad ones here, not at the first submit
+        return Submission(self, options)
+
+    def gather(self, *fs: Any, timeout: float | None = None) -> list[Any]:
+        """The results of futures, in order."""
+        return gather(*fs, timeout=timeout)
+
+    def future(self, task_id: uuid.UUID | str | bytes) -> _core.Future[Any]:
+        """A future on a task that was submitted before, by anybody."""
+        return self._client.future(task_id_bytes(task_id))
+
+    def cancel(
+        self, task: _core.Future[Any] | uuid.UUID | str | bytes, *, kill: bool = False
+    ) -> bool:
+        """Cancels a task; ``kill``: also one that runs. False if it had finished (or runs)
+        already."""
+        identity = task.task_id if isinstance(task, _core.Future) else task
+        return bool(self._client.cancel([task_id_bytes(identity)], kill=kill))
+
+    def _submit(
+        self, call: Task[..., Any] | NamedCall, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> _core.Future[Any]:
+        bound = call.__dict__.get("_bound")
+        if bound is None or bound[0] is not self:
+            self._check_open()
+            bound = (self, *bind(self._client, call, self._allow_pickle))
+            call.__dict__["_bound"] = bound
+        _, send, codec = bound
+        return cast("_core.Future[Any]", send(encode_call(codec, args, kwargs)))
+
+    def _keep(self, row: Row) -> None:
+        with self._rows_lock:
+            self._rows.append(row)
+
+    def _check_open(self) -> None:
+        if not self._open:
+            raise StoppedError(f"cluster {self.name!r} is closed; start or connect a new one")
+
+    # --- looking
+
+    @property
+    def nodes(self) -> list[LocalNode] | list[Member]:
+        """The nodes this script started; for a connection, the members."""
+        return list(self._local.nodes) if self._local is not None else self.members()
+
+    @property
+    def leader(self) -> Leader | None:
+        """Who leads now, or ``None``."""
+        return Leader.from_status(self._client.status())
+
+    @property
+    def term(self) -> int:
+        """The highest term known."""
+        return int(self._client.status()["term"])
+
+    @property
+    def quorum(self) -> str:
+        """``"3 of 5 voters reachable, need 3"``."""
+        return quorum_text(self._client.status())
+
+    @property
+    def events(self) -> EventLog:
+        """What happened so far, on all nodes, the dead ones included."""
+        with self._rows_lock:
+            self._next_row, fresh = self._client.records(self._next_row, MAX_EVENTS)
+            self._rows.extend(fresh)
+            rows = list(self._rows)
+        names = {} if self._local is None else {n.id: n.name for n in self._local.nodes}
+        return EventLog(rows, names)
+
+    def members(self) -> list[Member]:
+        """Every node as the leader knows it."""
+        return list(self.snapshot().members)
+
+    def snapshot(self) -> Snapshot:
+        """The cluster at this moment, as its leader (or any node, if none leads) sees it."""
+        return Snapshot.from_status(self._client.status())
+
+    def metrics(self) -> dict[str, int]:
+        """The cluster-wide counters: accepted, succeeded, retries, steals, late_completions and so
+        on."""
+        return dict(self.snapshot().counters)
+
+    def tasks(self, state: str | None = None, limit: int = 1000) -> list[dict[str, Any]]:
+        """Tasks the cluster holds: ``task_id``, ``function``, ``state``, ``node``, ``attempt``."""
+        return self._client.tasks(state, limit)
+
+    def wait_leader(self, timeout: float = 30.0) -> Leader:
+        """Blocks until a node leads with its quorum. Raises ``WaitTimeoutError``."""
+        Deadline(timeout)
+        leader = Leader.from_status(self._client.wait_leader(timeout))
+        if leader is None:
+            raise WaitTimeoutError(f"no leader is known after {timeout} s: {self.quorum}")
+        return leader
+
+    def wait_idle(self, timeout: float = 30.0) -> None:
+        """Blocks until the cluster holds no unfinished task. Raises ``WaitTimeoutError``."""
+        deadline = Deadline(timeout)
+        while True:
+            counters = self.metrics()
+            unfinished = counters.get("pending", 0) + counters.get("assigned", 0)
+            if unfinished == 0 and self._client.pending() == 0:
+                return
+            if deadline.passed():
+                raise WaitTimeoutError(f"{unfinished} tasks are unfinished after {timeout} s")
+            time.sleep(_POLL_S)
+
+    # --- life
+
+    def close(self) -> None:
+        """Disconnects; a local cluster ends, with what it had not finished. Safe to call twice."""
+        if not self._open or self._pid != os.getpid():
+            return
+        self._open = False
+        with _live_lock:
+            if _live.get(self.name) is self:
+                del _live[self.name]
+        try:
+            self._client.close()
+        finally:
+            if self._local is not None:
+                self._local.close()
+
+    def __enter__(self) -> Cluster:
+        self._check_open()
+        _entered.set((*_entered.get(), self))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        entered = list(_entered.get())
+        if self in entered:
+            del entered[len(entered) - 1 - entered[::-1].index(self)]
+        _entered.set(tuple(entered))
+        self.close()
+
+    async def __aenter__(self) -> Cluster:
+        return self.__enter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        _entered.set(tuple(c for c in _entered.get() if c is not self))
+        await asyncio.to_thread(self.close)
+
+    def __repr__(self) -> str:
+        if not self._open:
+            return f"Cluster({self.name!r}, closed)"
+        if self._local is None:
+            return f"Cluster({self.name!r}, connected to {self._client.connected_to or 'nobody'})"
+        alive = sum(n.alive for n in self._local.nodes)
+        kind = "isolated" if self._isolated else "in this process"
+        return f"Cluster({self.name!r}, {alive} of {len(self._local.nodes)} nodes alive, {kind})"
+
+    def _repr_html_(self) -> str:
+        if not self._open:
+            return html_table(repr(self), (), ())
+        now = self.snapshot()
+        header = ("node", "role", "state", "score", "queued", "running", "address")
+        rows = []
+        for m in now.members:
+            leads = now.leader is not None and m.id == now.leader.id
+            role = "leader" if leads else "voter" if m.voter else "worker"
+            state = "alive" if m.alive else "gone"
+            rows.append((m.name, role, state, f"{m.score:.2f}", m.queued, m.running, m.address))
+        return html_table(f"Cluster {self.name}: term {now.term}, {now.quorum}", header, rows)
+
+
+@atexit.register
+def _close_all() -> None:
+    for cluster in list(_live.values()):
+        cluster.close()
+
+
+__all__ = ["Cluster", "Submission", "current_cluster"]

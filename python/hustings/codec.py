@@ -1,0 +1,239 @@
+"""Turns arguments into bytes and outcomes into Python objects; the only place that pickles
+payloads."""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+from collections.abc import Mapping
+from typing import Any
+
+from .errors import (
+    CancelledError,
+    CodecRefusedError,
+    ConfigError,
+    HustingsError,
+    NotSerializableError,
+    PayloadTooLargeError,
+    QueueFullError,
+    RemoteTaskError,
+    RemoteTraceback,
+    StoppedError,
+    TaskIdConflictError,
+    TaskLostError,
+    TaskNotRegisteredError,
+    TaskTimeoutError,
+)
+
+CODECS = ("json", "pickle")
+_MAX_DEPTH = 64
+"""Nesting that JSON payloads may have; the same bound as on the wire."""
+
+_PICKLE_REMEDY = (
+    "pass data instead (a path instead of an open file, an address instead of a connection), "
+    "or open it inside the task"
+)
+_JSON_REMEDY = (
+    "JSON carries None, bool, int, finite float, str, list and dict with str keys; "
+    "convert it, or allow pickle on both sides (allow_pickle=True, hustings node --allow-pickle)"
+)
+
+
+def encode_call(codec: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+    """The payload of one call. Raises ``NotSerializableError`` with the path of what cannot
+    travel."""
+    if codec == "pickle":
+        return _encode_pickle((args, kwargs))
+    return _encode_json(args, kwargs)
+
+
+def dumps_function(fn: Any, name: str) -> bytes:
+    """A callable by value, for functions that a node cannot import."""
+    import cloudpickle  # type: ignore[import-untyped,unused-ignore]
+
+    try:
+        return bytes(cloudpickle.dumps(fn, protocol=5))
+    except Exception as error:
+        raise NotSerializableError(
+            f"task {name!r}: its function cannot be pickled: {_one_line(error)}. A function that a "
+            "node cannot import "
+            "travels with everything it refers to; create locks, files and connections inside it"
+        ) from error
+
+
+def _encode_pickle(value: tuple[tuple[Any, ...], dict[str, Any]]) -> bytes:
+    try:
+        body = pickle.dumps(value, protocol=5)
+    except Exception:
+        pass
+    else:
+        # Plain pickle names what lives in __main__, but a runner has another __main__: such values
+        # go by value.
+        if b"__main__" not in body:
+            return body
+    import cloudpickle  # type: ignore[import-untyped,unused-ignore]
+
+    try:
+        return bytes(cloudpickle.dumps(value, protocol=5))
+    except Exception as error:
+        args, kwargs = value
+        path, culprit = _locate_unpicklable(args, kwargs)
+        raise NotSerializableError(
+            f"{path} ({type(culprit).__module__}.{type(culprit).__qualname__}) cannot be pickled: "
+            f"{_one_line(error)}; "
+            f"{_PICKLE_REMEDY}"
+        ) from error
+
+
+def _locate_unpicklable(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, Any]:
+    """The innermost part that pickling fails on, e.g. ``args[1]['lock']``."""
+    path, value = "arguments", (args, kwargs)
+    parts: list[tuple[str, Any]] = [(f"args[{i}]", a) for i, a in enumerate(args)]
+    parts += [(f"argument {k!r}", v) for k, v in kwargs.items()]
+    for _ in range(_MAX_DEPTH):
+        culprit = next(((p, v) for p, v in parts if not _picklable(v)), None)
+        if culprit is None:
+            return path, value
+        path, value = culprit
+        parts = _parts_of(path, value)
+    return path, value
+
+
+def _parts_of(path: str, value: Any) -> list[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        return [(f"{path}[{k!r}]", v) for k, v in value.items()]
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [(f"{path}[{i}]", v) for i, v in enumerate(value)]
+    attributes = getattr(value, "__dict__", None)
+    if isinstance(attributes, dict) and not isinstance(value, type):
+        return [(f"{path}.{k}", v) for k, v in attributes.items()]
+    return []
+
+
+def _picklable(value: Any) -> bool:
+    import cloudpickle  # type: ignore[import-untyped,unused-ignore]
+
+    try:
+        cloudpickle.dumps(value, protocol=5)
+    except Exception:
+        return False
+    return True
+
+
+def _encode_json(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+    for i, value in enumerate(args):
+        _check_json(value, f"args[{i}]", 0)
+    for key, value in kwargs.items():
+        _check_json(value, f"argument {key!r}", 0)
+    call = {"args": list(args), "kwargs": kwargs}
+    try:
+        text = json.dumps(call, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise NotSerializableError(
+            f"arguments: a string holds a lone surrogate: {error}"
+        ) from error
+
+
+def _check_json(value: Any, path: str, depth: int) -> None:
+    kind = type(value)
+    if value is None or kind is bool or kind is str or kind is int:
+        return
+    if kind is float:
+        if not math.isfinite(value):
+            raise NotSerializableError(
+                f"{path} is {value}: JSON has no such number; {_JSON_REMEDY}"
+            )
+        return
+    if depth >= _MAX_DEPTH:
+        raise NotSerializableError(f"{path}: nested deeper than {_MAX_DEPTH}; flatten it")
+    if kind is list:
+        for i, item in enumerate(value):
+            _check_json(item, f"{path}[{i}]", depth + 1)
+        return
+    if kind is dict:
+        for key, item in value.items():
+            if type(key) is not str:
+                raise NotSerializableError(
+                    f"{path} has the key {key!r} ({type(key).__name__}); {_JSON_REMEDY}"
+                )
+            _check_json(item, f"{path}[{key!r}]", depth + 1)
+        return
+    raise NotSerializableError(
+        f"{path} ({kind.__module__}.{kind.__qualname__}) would not survive JSON; {_JSON_REMEDY}"
+    )
+
+
+def decode(codec: str, body: bytes) -> Any:
+    """The value of an outcome."""
+    if codec == "pickle":
+        return pickle.loads(body)
+    if codec == "json":
+        return json.loads(body)
+    raise CodecRefusedError(f"codec {codec!r} is unknown here; run the same version everywhere")
+
+
+def rebuild(failure: dict[str, Any]) -> BaseException:
+    """The exception a future raises for an outcome without a value, or for a refusal."""
+    kind = failure.get("kind")
+    message = str(failure.get("message") or "")
+    if kind == "failure":
+        return _rebuild_raised(failure, message)
+    if kind == "lost":
+        attempts = int(failure.get("attempts") or 0)
+        text = f"task {failure.get('task_id')} was lost after {attempts} attempts: {message}"
+        return TaskLostError(text, attempts)
+    if kind == "timeout":
+        return TaskTimeoutError(message or f"task {failure.get('task_id')} ran out of time")
+    if kind == "cancelled":
+        return CancelledError(message) if message else CancelledError()
+    return _rebuild_refusal(failure, message)
+
+
+def _rebuild_raised(failure: dict[str, Any], message: str) -> BaseException:
+    type_name = str(failure.get("type_name") or "Exception")
+    text = str(failure.get("traceback") or "")
+    raised: BaseException | None = None
+    pickled = failure.get("pickled")
+    if pickled:
+        # Its class may be missing or different here: then the words must do.
+        try:
+            candidate = pickle.loads(pickled)
+        except Exception:
+            candidate = None
+        if isinstance(candidate, BaseException):
+            raised = candidate
+    if raised is None:
+        raised = RemoteTaskError(type_name, message, text)
+    if text:
+        node = failure.get("node")
+        where = f"on node {node}, task {failure.get('task_id')}\n" if node else ""
+        raised.__cause__ = RemoteTraceback(where + text)
+    return raised
+
+
+_REFUSALS: dict[str, type[HustingsError]] = {
+    "invalid": ConfigError,
+    "queue_full": QueueFullError,
+    "id_conflict": TaskIdConflictError,
+    "unknown_function": TaskNotRegisteredError,
+    "payload_too_large": PayloadTooLargeError,
+    "codec": CodecRefusedError,
+    "stopping": StoppedError,
+}
+
+
+def _rebuild_refusal(failure: dict[str, Any], message: str) -> BaseException:
+    refusal = str(failure.get("refusal") or "").lower().removeprefix("refusal_")
+    if refusal == "queue_full":
+        return QueueFullError(message, float(failure.get("retry_after_s") or 0.0))
+    return _REFUSALS.get(refusal, HustingsError)(message or f"the task was refused: {refusal}")
+
+
+def _one_line(error: BaseException) -> str:
+    try:
+        text = " ".join(str(error).split())
+    except Exception:
+        text = ""
+    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__

@@ -1,0 +1,231 @@
+"""Everything that can go wrong, as a tree. The native core raises these classes by name.
+
+::
+
+    HustingsError                      everything below
+    ├── ConfigError (ValueError)       an argument or knob: names the field, the value, the bound
+    │   ├── InvalidAddressError        not host:port
+    │   ├── InsecureBindError          listening beyond loopback without TLS
+    │   └── InvalidPeersError          founders disagree, or a peer list is malformed
+    ├── BindError (OSError)            the port is taken, or the address is not ours
+    ├── NoClusterError                 no cluster is running or connected here
+    ├── StoppedError                   used after stop or close
+    ├── ForkedProcessError             used in a child made by fork()
+    ├── NoQuorumError                  nobody led until the deadline
+    ├── WaitTimeoutError (TimeoutError) the answer is unknown: sending the same id again is safe
+    ├── QueueFullError                 refused before acceptance; ``retry_after_s``
+    ├── TaskIdConflictError            the same id with another function or payload
+    ├── InvalidTaskIdError (ValueError)
+    ├── TaskNotRegisteredError (LookupError)  no function by that name; close names
+    ├── TaskNotFoundError (LookupError)       no task by that id
+    ├── PayloadTooLargeError (ValueError)     with size and limit
+    ├── CodecRefusedError              a codec one side does not allow
+    ├── NotSerializableError (TypeError)      what cannot travel, and where it sits
+    ├── VersionMismatchError, WrongClusterError, WrongNodeError, NodeNameInUseError
+    ├── RunnerError                    a runner process could not be started
+    ├── ConsensusError                 the replicated log stopped
+    └── TaskError                      a task ran, and this is its outcome
+        ├── RemoteTaskError            it raised something that cannot be rebuilt here
+        ├── TaskLostError              its nodes or runners died too often; ``attempts``
+        └── TaskTimeoutError (TimeoutError)  an attempt ran longer than ``timeout``
+
+A task that raises delivers *its own* exception, with a ``RemoteTraceback`` as ``__cause__``. A
+cancelled task raises
+``CancelledError``, which is ``concurrent.futures.CancelledError``.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from concurrent.futures import CancelledError
+
+
+class HustingsError(Exception):
+    """The root of everything hustings raises on its own account."""
+
+
+class HustingsWarning(UserWarning):
+    """Something that works, but probably not as intended."""
+
+
+class ConfigError(HustingsError, ValueError):
+    """A bad argument or knob; the text names the field, the value and the bound."""
+
+
+class InvalidAddressError(ConfigError):
+    """Not an address of the form ``host:port``."""
+
+
+class InsecureBindError(ConfigError):
+    """Listening beyond loopback without TLS and credentials."""
+
+
+class InvalidPeersError(ConfigError):
+    """The founders disagree, or a peer list is malformed."""
+
+
+class BindError(HustingsError, OSError):
+    """The port is taken, or the address does not belong to this machine."""
+
+
+class NoClusterError(HustingsError):
+    """There is no cluster to submit to."""
+
+
+class StoppedError(HustingsError):
+    """The node, cluster or client was stopped before."""
+
+
+class ForkedProcessError(HustingsError):
+    """Started before ``fork()`` and used in the child, which has none of its threads."""
+
+
+class NoQuorumError(HustingsError):
+    """No leader with a majority could be reached until the deadline."""
+
+
+class WaitTimeoutError(HustingsError, TimeoutError):
+    """The wait ended first. What was asked for may still happen; asking again is safe."""
+
+
+class QueueFullError(HustingsError):
+    """Refused before acceptance; nothing was stored."""
+
+    def __init__(self, message: str = "", retry_after_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class TaskIdConflictError(HustingsError):
+    """A task by that id exists with another function or other arguments."""
+
+
+class InvalidTaskIdError(HustingsError, ValueError):
+    """A task id is a UUID: 16 bytes."""
+
+
+class TaskNotRegisteredError(HustingsError, LookupError):
+    """No node knows a function by that name."""
+
+
+class TaskNotFoundError(HustingsError, LookupError):
+    """The cluster holds no task by that id."""
+
+
+class PayloadTooLargeError(HustingsError, ValueError):
+    """Arguments, a result or a function are larger than the limit."""
+
+
+class CodecRefusedError(HustingsError):
+    """One side does not allow this codec."""
+
+
+class NotSerializableError(HustingsError, TypeError):
+    """An argument cannot travel; the text says which part of it and what to do."""
+
+
+class VersionMismatchError(HustingsError):
+    """The peer speaks another protocol version."""
+
+
+class WrongClusterError(HustingsError):
+    """The address belongs to another cluster."""
+
+
+class WrongNodeError(HustingsError):
+    """The address was taken over by another node."""
+
+
+class NodeNameInUseError(HustingsError):
+    """A live node has that name."""
+
+
+class RunnerError(HustingsError):
+    """A runner process could not be started or broke its protocol."""
+
+
+class ConsensusError(HustingsError):
+    """The replicated log of this node stopped."""
+
+
+class TaskError(HustingsError):
+    """A task's outcome that is not a value."""
+
+
+class RemoteTaskError(TaskError):
+    """The task raised an exception that cannot be rebuilt in this process."""
+
+    def __init__(self, type_name: str, message: str = "", traceback: str = "") -> None:
+        super().__init__(type_name, message, traceback)
+        self.type_name = type_name
+        self.message = message
+        self.traceback = traceback
+
+    def __str__(self) -> str:
+        return f"{self.type_name}: {self.message}" if self.message else self.type_name
+
+
+class TaskLostError(TaskError):
+    """The nodes or runners under the task died too often; it is not tried again."""
+
+    def __init__(self, message: str = "", attempts: int = 0) -> None:
+        super().__init__(message)
+        self.attempts = attempts
+
+
+class TaskTimeoutError(TaskError, TimeoutError):
+    """An attempt ran longer than the task's ``timeout``, with no retry left."""
+
+
+class RemoteTraceback(Exception):
+    """The traceback on the node, shown as the cause of a task's exception."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text.rstrip()}\n"""'
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """``"; did you mean 'x'?"`` for the nearest of ``known``, or an empty text."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+__all__ = [
+    "BindError",
+    "CancelledError",
+    "CodecRefusedError",
+    "ConfigError",
+    "ConsensusError",
+    "ForkedProcessError",
+    "HustingsError",
+    "HustingsWarning",
+    "InsecureBindError",
+    "InvalidAddressError",
+    "InvalidPeersError",
+    "InvalidTaskIdError",
+    "NoClusterError",
+    "NoQuorumError",
+    "NodeNameInUseError",
+    "NotSerializableError",
+    "PayloadTooLargeError",
+    "QueueFullError",
+    "RemoteTaskError",
+    "RemoteTraceback",
+    "RunnerError",
+    "StoppedError",
+    "TaskError",
+    "TaskIdConflictError",
+    "TaskLostError",
+    "TaskNotFoundError",
+    "TaskNotRegisteredError",
+    "TaskTimeoutError",
+    "VersionMismatchError",
+    "WaitTimeoutError",
+    "WrongClusterError",
+    "WrongNodeError",
+]

@@ -1,0 +1,102 @@
+"""``hustings node``: one node in the foreground until SIGTERM or Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from .config import Config, read_toml
+from .errors import ConfigError
+from .node import Node
+from .signals import SignalWaiter
+from .task import Task
+
+OK, CUT_SHORT = 0, 3
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the node; 0 if its stop cut nothing off, else 3."""
+    config = _config(arguments.config, arguments.profile)
+    functions = [pair for name in arguments.tasks for pair in tasks_of(name)]
+    node = Node(
+        arguments.name,
+        listen=arguments.listen,
+        join=arguments.join,
+        voters=arguments.voters,
+        voter=arguments.voter,
+        position=_position(arguments.position),
+        slots=arguments.slots,
+        allow_pickle=arguments.allow_pickle,
+        config=config,
+    )
+    for name, reference in functions:
+        node.register(name, reference)
+    waiter = SignalWaiter()
+    address = node.bind()
+    node.enter()
+    ready = {"name": node.name, "address": address, "id": node.id, "pid": os.getpid()}
+    if arguments.json:
+        print(json.dumps(ready), flush=True)
+    else:
+        what = _describe(arguments)
+        print(f"node {node.name} listens on {address}, {what}; {len(functions)} tasks", flush=True)
+    waiter.wait()
+    waiter.on_next(lambda: _end_at_once(node))
+    print(
+        f"node {node.name} stops: handing over (again to end at once)", file=sys.stderr, flush=True
+    )
+    return OK if node.stop(arguments.grace) else CUT_SHORT
+
+
+def _describe(arguments: argparse.Namespace) -> str:
+    if arguments.voters is not None:
+        return f"founds a cluster of {arguments.voters} voters"
+    if arguments.join:
+        return f"joins {arguments.join}"
+    return "FOUNDS A CLUSTER OF ITS OWN (no --join, no --voters)"
+
+
+def tasks_of(module_name: str) -> list[tuple[str, str]]:
+    """The tasks at the top of a module, as (registered name, reference). Raises ``ConfigError``."""
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        module: ModuleType = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ConfigError(f"--tasks {module_name}: {error}") from error
+    found = {}
+    for attribute, value in vars(module).items():
+        if isinstance(value, Task):
+            found[value.name] = value.reference() or f"{module_name}:{attribute}"
+    if not found:
+        raise ConfigError(
+            f"--tasks {module_name}: no @hustings.task at the top of {module.__file__}"
+        )
+    return list(found.items())
+
+
+def _config(path: str | None, profile: str | None) -> Config:
+    if path is not None:
+        read_toml(Path(path))  # refuses a bad file with the name that was given here
+        os.environ["HUSTINGS_CONFIG"] = path
+    return Config(profile=profile)
+
+
+def _position(text: str) -> tuple[float, float]:
+    try:
+        x, y = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(f"--position {text!r}: give X,Y, e.g. 0,1.5") from None
+    return x, y
+
+
+def _end_at_once(node: Node) -> None:
+    try:
+        node.abort()
+    finally:
+        os._exit(CUT_SHORT)

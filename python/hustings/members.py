@@ -1,0 +1,141 @@
+"""Frozen views of a cluster: leader, members, snapshot. Cheap, comparable, never live."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Leader:
+    """The node that leads."""
+
+    name: str
+    address: str
+    id: str
+    pid: int
+    term: int
+    score: float
+
+    def __repr__(self) -> str:
+        return f"Leader({self.name}, term={self.term}, score={self.score:.2f})"
+
+    @classmethod
+    def from_status(cls, status: Mapping[str, Any]) -> Leader | None:
+        """The leader as ``status`` knows it, or ``None``."""
+        leader = str(status.get("leader_node") or "")
+        me = status.get("me") or {}
+        if status.get("role") == "leader" and (not leader or leader == me.get("id")):
+            return cls._from_member(me, status, float(status.get("score") or 0.0))
+        for member in status.get("members") or ():
+            if member["id"] == leader:
+                return cls._from_member(member, status, float(member.get("score") or 0.0))
+        return None
+
+    @classmethod
+    def _from_member(
+        cls, member: Mapping[str, Any], status: Mapping[str, Any], score: float
+    ) -> Leader:
+        return cls(
+            name=str(member.get("name") or ""),
+            address=str(member.get("address") or ""),
+            id=str(member.get("id") or ""),
+            pid=int(member.get("pid") or 0),
+            term=int(status.get("term") or 0),
+            score=score,
+        )
+
+
+@dataclass(frozen=True)
+class Member:
+    """A node as the leader knows it."""
+
+    id: str
+    name: str
+    address: str
+    pid: int
+    slots: int
+    position: tuple[float, float]
+    voter: bool
+    alive: bool
+    score: float
+    queued: int
+    running: int
+    load: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        role = "voter" if self.voter else "worker"
+        state = "alive" if self.alive else "gone"
+        busy = f"queued={self.queued}, running={self.running}"
+        return (
+            f"Member({self.name}, {role}, {state}, score={self.score:.2f}, {busy}, {self.address})"
+        )
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Member:
+        """A member out of a status."""
+        return cls(
+            id=str(row["id"]),
+            name=str(row.get("name") or ""),
+            address=str(row.get("address") or ""),
+            pid=int(row.get("pid") or 0),
+            slots=int(row.get("slots") or 0),
+            position=(float(row.get("x") or 0.0), float(row.get("y") or 0.0)),
+            voter=bool(row.get("voter")),
+            alive=bool(row.get("alive")),
+            score=float(row.get("score") or 0.0),
+            queued=int(row.get("queued") or 0),
+            running=int(row.get("running") or 0),
+            load=dict(row.get("load") or {}),
+        )
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A cluster at one moment, as one node saw it."""
+
+    leader: Leader | None
+    term: int
+    quorum: str
+    members: tuple[Member, ...]
+    counters: Mapping[str, int]
+
+    def __repr__(self) -> str:
+        alive = sum(m.alive for m in self.members)
+        return f"Snapshot({self.leader}, {alive} of {len(self.members)} nodes alive, {self.quorum})"
+
+    @classmethod
+    def from_status(cls, status: Mapping[str, Any]) -> Snapshot:
+        """A snapshot out of a status."""
+        members = (Member.from_row(row) for row in status.get("members") or ())
+        return cls(
+            leader=Leader.from_status(status),
+            term=int(status.get("term") or 0),
+            quorum=quorum_text(status),
+            members=tuple(sorted(members, key=lambda m: m.name)),
+            counters={k: int(v) for k, v in (status.get("counters") or {}).items()},
+        )
+
+
+def quorum_text(status: Mapping[str, Any]) -> str:
+    """``"3 of 5 voters reachable, need 3"``."""
+    voters = int(status.get("voters") or 0)
+    reachable = int(status.get("voters_reachable") or 0)
+    return f"{reachable} of {voters} voters reachable, need {voters // 2 + 1}"
+
+
+def html_table(title: str, header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    """A card without script, every value escaped, readable on light and dark."""
+
+    def cells(tag: str, values: Iterable[object]) -> str:
+        style = "text-align:left;padding:2px 10px 2px 0"
+        return "".join(f'<{tag} style="{style}">{html.escape(str(v))}</{tag}>' for v in values)
+
+    body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
+    box = "border:1px solid #8888;border-radius:6px;padding:8px 12px;display:inline-block"
+    return (
+        f'<div style="{box}"><div style="font-weight:600">{html.escape(title)}</div>'
+        f"<table><thead><tr>{cells('th', header)}</tr></thead><tbody>{body}</tbody></table></div>"
+    )

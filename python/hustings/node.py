@@ -1,0 +1,358 @@
+"""A node in this process: ``Node``, and how any node starts its runners."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from . import _core
+from .config import Config
+from .errors import ConfigError, HustingsWarning, InvalidPeersError, StoppedError
+from .events import EventLog
+from .loads import LoadSource
+from .members import Leader, Member, Snapshot, html_table
+from .task import Task, as_task
+
+MAX_SLOTS = 4_096
+"""Callbacks one node may run at once."""
+
+
+def cores() -> int:
+    """CPUs this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1
+
+
+def runner_argv() -> list[str]:
+    """How a runner is started: this interpreter, without the working directory slipping into
+    ``sys.path``."""
+    safe = ["-P"] if sys.version_info >= (3, 11) else []
+    return [sys.executable, *safe, "-m", "hustings._runner"]
+
+
+def node_argv(descriptor: int) -> list[str]:
+    """How a node of an isolated local cluster is started."""
+    return [*runner_argv()[:-1], "hustings._node_main", str(descriptor)]
+
+
+def python_path() -> list[str]:
+    """``sys.path`` as another process can use it."""
+    return [os.path.abspath(p) if p == "" else str(p) for p in sys.path]
+
+
+def package_env() -> dict[str, str]:
+    """Lets a child find this very package when it lies outside the site directories (a source
+    tree)."""
+    root = str(Path(__file__).resolve().parent.parent)
+    if os.path.basename(root) in ("site-packages", "dist-packages"):
+        return {}
+    inherited = os.environ.get("PYTHONPATH")
+    return {"PYTHONPATH": os.pathsep.join([root, inherited]) if inherited else root}
+
+
+def runner_env() -> dict[str, str]:
+    """The environment a node adds for its runners."""
+    return {"HUSTINGS_SYS_PATH": os.pathsep.join(python_path()), **package_env()}
+
+
+def check_position(value: object) -> tuple[float, float]:
+    """A position is two finite numbers."""
+    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) and len(value) == 2:
+        x, y = value
+        if all(
+            isinstance(c, (int, float)) and not isinstance(c, bool) and abs(c) < 1e12
+            for c in (x, y)
+        ):
+            return float(x), float(y)
+    raise ConfigError(f"position={value!r}: give two finite numbers, e.g. (0.0, 1.5)")
+
+
+def check_slots(value: object) -> int:
+    """Slots are a whole number from 1 to ``MAX_SLOTS``."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_SLOTS:
+        raise ConfigError(f"slots={value!r}: give a whole number from 1 to {MAX_SLOTS}")
+    return value
+
+
+class Node:
+    """A node of a cluster in this process; its elections, network and task queue run natively.
+
+    Founding voters are all given the same list: ``Node("a", listen="10.0.0.1:7400", voters=3,
+    join=[three
+    addresses])``. With ``join`` alone the node joins an existing cluster, as a worker, or asks to
+    become a voter with
+    ``voter=True``. With neither it founds a cluster of its own, and warns.
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        listen: str = "127.0.0.1:0",
+        join: Sequence[str] = (),
+        voters: int | None = None,
+        voter: bool = False,
+        position: tuple[float, float] = (0.0, 0.0),
+        slots: int | None = None,
+        allow_pickle: bool = False,
+        load: LoadSource | Mapping[str, Any] | None = None,
+        config: Config | None = None,
+    ) -> None:
+        if isinstance(join, str):
+            join = [part.strip() for part in join.split(",") if part.strip()]
+        self._join = list(join)
+        self._founders = check_founders(self._join, voters)
+        self._voter = voter
+        self._alone = not self._join and voters is None
+        if config is not None and not isinstance(config, Config):
+            raise ConfigError(f"config={config!r}: give a hustings.Config")
+        name = name or f"{socket.gethostname().split('.')[0]}-{os.getpid()}"
+        self._node = _core.Node(
+            name=name,
+            listen=listen,
+            position=check_position(position),
+            slots=cores() if slots is None else check_slots(slots),
+            allow_pickle=bool(allow_pickle),
+            load=load.for_node(0) if isinstance(load, LoadSource) else load,
+            config=(config or Config()).resolved(),
+            runner_argv=runner_argv(),
+            runner_env=runner_env(),
+        )
+        self._allow_pickle = bool(allow_pickle)
+        self._state = "new"
+
+    def register(self, name: str, fn: Callable[..., Any] | str) -> None:
+        """Lets the cluster run ``fn`` (a callable, or ``"module:qualname"``) under ``name``."""
+        if isinstance(fn, str):
+            self._node.register(name, reference=fn)
+            return
+        made = as_task(fn)
+        reference = made.reference()
+        if reference is not None:
+            self._node.register(name, reference=reference)
+        elif self._allow_pickle:
+            self._node.register(name, pickled=made.pickled())
+        else:
+            raise ConfigError(
+                f"register({name!r}): the function is not importable ({made!r}); put it in a "
+                "module, "
+                "or start the node with allow_pickle=True"
+            )
+
+    def task(self, fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+        """``@node.task``: makes a function a task and registers it on this node."""
+        from .task import task
+
+        def decorate(wrapped: Callable[..., Any]) -> Task[..., Any]:
+            made: Task[..., Any] = task(**options)(wrapped)
+            # The decorator still runs, so the module does not hold the task yet: register by value
+            # or by its place.
+            module, qualname = wrapped.__module__, wrapped.__qualname__
+            if module != "__main__" and "<" not in qualname:
+                self._node.register(made.name, reference=f"{module}:{qualname}")
+            else:
+                self.register(made.name, made)
+            return made
+
+        return decorate if fn is None else decorate(fn)
+
+    def start(self, timeout: float = 30.0) -> Node:
+        """Listens, founds or joins, and waits until a leader is known. Raises
+        ``WaitTimeoutError``."""
+        address = self.bind()
+        if self._alone:
+            warnings.warn(
+                f"node {self.name!r} founds a cluster of its own at {address}; to found one "
+                "together give every "
+                "founder the same voters= and join=, to enter one give join=",
+                HustingsWarning,
+                stacklevel=2,
+            )
+        self.enter()
+        self._node.wait_ready(timeout)
+        return self
+
+    def bind(self) -> str:
+        """Listens without entering a cluster; returns the address."""
+        if self._state != "new":
+            raise StoppedError(f"node {self.name!r} was started before; make a new Node")
+        address = self._node.bind()
+        self._state = "bound"
+        return address
+
+    def enter(self) -> None:
+        """Founds or joins the cluster it was made for; returns at once."""
+        address = self.address
+        founders = [address] if self._alone and address else self._founders
+        if self._founders and address not in self._founders:
+            raise InvalidPeersError(
+                f"join: {address} is not among {', '.join(self._founders)}; a founder's own listen "
+                "address must be "
+                "in the list, the same list on every founder"
+            )
+        self._node.enter(
+            founders=founders,
+            join=[] if founders else self._join,
+            voter=bool(founders) or self._voter,
+        )
+        self._state = "running"
+
+    def wait_ready(self, timeout: float = 30.0) -> None:
+        """Blocks until this node is a member and knows a leader."""
+        self._node.wait_ready(timeout)
+
+    def stop(self, grace: float = 30.0) -> bool:
+        """Hands over, finishes running tasks for up to ``grace`` seconds and ends. True: nothing
+        was cut off."""
+        if self._state in ("stopped", "new"):
+            return True
+        self._state = "stopped"
+        return self._node.stop(grace)
+
+    def abort(self) -> None:
+        """Ends at once, as a crash would, and kills its runners."""
+        self._state = "stopped"
+        self._node.abort()
+
+    def drain(self, timeout: float | None = None) -> bool:
+        """Hands leadership and unstarted work over and finishes what runs; the node stays up,
+        idle."""
+        return self._node.drain(30.0 if timeout is None else timeout)
+
+    def run_forever(self) -> None:
+        """Starts the node and blocks until Ctrl-C or ``stop()`` from another thread."""
+        if self._state == "new":
+            self.start()
+        gone = threading.Event()
+        try:
+            while self._state == "running":
+                gone.wait(0.5)
+        except KeyboardInterrupt:
+            self.stop()
+
+    @property
+    def name(self) -> str:
+        """Its name, unique in the cluster."""
+        return self._node.name
+
+    @property
+    def id(self) -> str:
+        """Its id, drawn at random when it was made."""
+        return self._node.id
+
+    @property
+    def address(self) -> str | None:
+        """Where it listens; ``None`` before :meth:`start`."""
+        return self._node.address
+
+    @property
+    def state(self) -> str:
+        """``"new"``, ``"bound"``, ``"running"`` or ``"stopped"``."""
+        return self._state
+
+    @property
+    def role(self) -> str:
+        """``"leader"``, ``"candidate"``, ``"follower"`` or ``"worker"``."""
+        return str(self._node.status()["role"])
+
+    @property
+    def term(self) -> int:
+        """The highest term it knows."""
+        return int(self._node.status()["term"])
+
+    @property
+    def score(self) -> float:
+        """Its smoothed score."""
+        return float(self._node.status()["score"])
+
+    @property
+    def load(self) -> dict[str, Any]:
+        """Its last sample."""
+        return dict(self._node.status()["load"])
+
+    @property
+    def leader(self) -> Leader | None:
+        """Whom it takes for the leader."""
+        return Leader.from_status(self._node.status())
+
+    @property
+    def events(self) -> EventLog:
+        """What happened on this node."""
+        return EventLog(self._node.records())
+
+    def members(self) -> list[Member]:
+        """The members it knows."""
+        return list(self.snapshot().members)
+
+    def snapshot(self) -> Snapshot:
+        """Its own view of the cluster."""
+        return Snapshot.from_status(self._node.status())
+
+    def metrics(self) -> dict[str, int]:
+        """The cluster-wide counters, as this node has applied them."""
+        return dict(self.snapshot().counters)
+
+    def __enter__(self) -> Node:
+        return self if self._state == "running" else self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        return f"Node({self.name!r}, {self._state}, {self.address or 'not listening'})"
+
+    def _repr_html_(self) -> str:
+        rows = [("id", self.id), ("address", self.address or "-"), ("state", self._state)]
+        if self._state == "running":
+            rows += [("role", self.role), ("term", str(self.term)), ("score", f"{self.score:.2f}")]
+        return html_table(f"Node {self.name}", ("", ""), rows)
+
+
+def check_founders(join: Sequence[str], voters: int | None) -> list[str]:
+    """The founding list, or nothing where the node joins; refuses lists that do not fit
+    ``voters``."""
+    if len(set(join)) != len(join):
+        twice = next(a for a in join if list(join).count(a) > 1)
+        raise InvalidPeersError(f"join: {twice} is listed twice; list every founder once")
+    if voters is None:
+        return []
+    check_voters(voters, MAX_VOTERS)
+    if len(join) != voters:
+        raise InvalidPeersError(
+            f"join: {len(join)} addresses for voters={voters}; founders list all {voters} of them, "
+            "themselves included"
+        )
+    return sorted(join)
+
+
+MAX_VOTERS = 7
+"""More voters than this make every commit slower and hardly anything safer."""
+
+
+def check_voters(voters: object, most: int) -> int:
+    """Refuses impossible voter counts and warns about even ones."""
+    if isinstance(voters, bool) or not isinstance(voters, int) or not 1 <= voters <= most:
+        raise ConfigError(
+            f"voters={voters!r}: give a whole number from 1 to {most}; 3 or 5 is usual"
+        )
+    if voters % 2 == 0:
+        warnings.warn(
+            f"voters={voters} is even: it survives no more failures than {voters - 1} and needs "
+            "more votes",
+            HustingsWarning,
+            stacklevel=4,
+        )
+    return voters
