@@ -117,7 +117,7 @@ impl Node {
             return Err(Error::InvalidPeers { problem });
         }
         for address in entry.founders.iter().chain(&entry.join) {
-            client::check_address(address)?;
+            client::address::check(address)?;
         }
         if self.shared.consensus.is_none() && (!entry.founders.is_empty() || entry.join.is_empty())
         {

@@ -1,8 +1,9 @@
-"""A node that keeps the client protocol and does what a function's name says: ``echo``, ``fail``, ``hold``, ``full``."""
+"""A node that keeps the client protocol; a function's name says what it does."""
 
 from __future__ import annotations
 
 import collections
+import contextlib
 import functools
 import importlib
 import queue
@@ -29,7 +30,7 @@ def stubs() -> tuple[Any, Any]:
         ["protoc", f"-I{PROTO}", f"--python_out={out}", f"--grpc_python_out={out}", *files]
     )
     assert code == 0
-    # The stubs call themselves `hustings.v1`; the package is named `hustings` too, so it lends them its path.
+    # The stubs call themselves `hustings.v1`: the package of that name lends them its path.
     import hustings
 
     hustings.__path__.append(f"{out}/hustings")
@@ -184,9 +185,8 @@ class FakeNode:
 
 def _quietly(read: Any) -> Any:
     def run() -> None:
-        try:
+        # Clients go away, as clients do.
+        with contextlib.suppress(grpc.RpcError):
             read()
-        except grpc.RpcError:
-            pass  # the client went away, as clients do
 
     return run

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_cluster import FakeNode
 
 import hustings
+from fake_cluster import FakeNode
 from hustings import _core, errors
 
 

@@ -27,6 +27,14 @@ pub use table::{
 };
 pub use watch::MAX_RECORDS;
 
+/// What a cluster answers, as it arrives.
+pub mod messages {
+    pub use crate::node::proto::{
+        Counters, Load, Member, MemberStatus, Record, Role, StatusResponse, TaskInfo, TaskState,
+    };
+}
+pub use crate::node::proto::Refusal;
+
 use crate::core::cluster::command::FunctionSource;
 use crate::core::ids::{FunctionHash, SessionId, TaskId};
 use crate::error::{Error, Result};
