@@ -122,7 +122,8 @@ impl Client {
     }
 
     /// Queues a task and returns at once; a refusal arrives as the future's exception.
-    #[pyo3(signature = (name, hash, codec, payload, *, retries=0, timeout_ms=0, backoff_ms=0, priority=5, task_id=None))]
+    #[pyo3(signature = (name, hash, codec, payload, *, retries=0, timeout_ms=0, backoff_ms=0,
+                        priority=5, task_id=None))]
     #[allow(clippy::too_many_arguments, reason = "keyword arguments of a Python method")]
     fn submit(
         &self,

@@ -5,8 +5,7 @@ use super::records::node_text;
 use crate::core::cluster::command::{Codec, Failure, Outcome, Payload};
 use crate::core::ids::{NodeId, TaskId};
 use crate::error::Error;
-use crate::node::client::{Settled, lock};
-use crate::node::proto::Refusal;
+use crate::node::client::{Refusal, Settled, lock};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -80,7 +79,8 @@ fn decode_value(py: Python<'_>, value: &Payload, allow_pickle: bool) -> PyResult
         Codec::Json => intern!(py, "json"),
         Codec::Pickle if allow_pickle => intern!(py, "pickle"),
         Codec::Pickle => {
-            let remedy = "this client does not allow it; connect with allow_pickle=True if you trust the cluster";
+            let remedy =
+                "connect with allow_pickle=True if you trust the cluster; this client does not";
             let error = Error::CodecRefused { codec: "pickle".into(), remedy: remedy.into() };
             return Err(errors::raise(py, error));
         }

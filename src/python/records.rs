@@ -1,7 +1,9 @@
 //! Protobuf messages as Python dicts: the one place where their shape is decided.
 
 use crate::core::ids::{ClusterId, NodeId, TaskId};
-use crate::node::proto::{self, MemberStatus, Record, Role, StatusResponse, TaskInfo, TaskState};
+use crate::node::client::messages::{
+    Counters, Load, Member, MemberStatus, Record, Role, StatusResponse, TaskInfo, TaskState,
+};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -92,10 +94,7 @@ pub(super) fn task_dict<'py>(py: Python<'py>, task: &TaskInfo) -> PyResult<Bound
     }))
 }
 
-fn load_dict<'py>(
-    py: Python<'py>,
-    load: Option<&proto::Load>,
-) -> PyResult<Option<Bound<'py, PyDict>>> {
+fn load_dict<'py>(py: Python<'py>, load: Option<&Load>) -> PyResult<Option<Bound<'py, PyDict>>> {
     let Some(load) = load else { return Ok(None) };
     Ok(Some(dict!(py, {
         "cpu_available": number(load.cpu_available),
@@ -105,7 +104,7 @@ fn load_dict<'py>(
     })))
 }
 
-fn me_dict<'py>(py: Python<'py>, member: &proto::Member) -> PyResult<Bound<'py, PyDict>> {
+fn me_dict<'py>(py: Python<'py>, member: &Member) -> PyResult<Bound<'py, PyDict>> {
     Ok(dict!(py, {
         "id": node_text(member.id),
         "name": &member.name,
@@ -119,7 +118,7 @@ fn me_dict<'py>(py: Python<'py>, member: &proto::Member) -> PyResult<Bound<'py, 
 }
 
 fn member_dict<'py>(py: Python<'py>, status: &MemberStatus) -> PyResult<Bound<'py, PyDict>> {
-    let dict = me_dict(py, status.member.as_ref().unwrap_or(&proto::Member::default()))?;
+    let dict = me_dict(py, status.member.as_ref().unwrap_or(&Member::default()))?;
     let rest = dict!(py, {
         "alive": status.alive,
         "score": number(status.score),
@@ -131,7 +130,7 @@ fn member_dict<'py>(py: Python<'py>, status: &MemberStatus) -> PyResult<Bound<'p
     Ok(dict)
 }
 
-fn counters_dict<'py>(py: Python<'py>, c: &proto::Counters) -> PyResult<Bound<'py, PyDict>> {
+fn counters_dict<'py>(py: Python<'py>, c: &Counters) -> PyResult<Bound<'py, PyDict>> {
     Ok(dict!(py, {
         "accepted": c.accepted,
         "succeeded": c.succeeded,

@@ -1,5 +1,5 @@
-//! What this process runs natively: one stoppable tokio runtime and one resolver thread, made at first use, never shared
-//! with a forked child; and the interruptible way to wait for either.
+//! What this process runs natively: one stoppable tokio runtime and one resolver thread, made at first use, never
+//! shared with a forked child; and the interruptible way to wait for either.
 
 use super::errors;
 use super::resolver::Resolver;

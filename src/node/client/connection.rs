@@ -258,10 +258,10 @@ async fn look_once(shared: &Shared, target: &Found, silent: bool) -> Look {
             continue;
         }
         let address = view.leader_address.clone();
-        if let Ok(status) = shared.peers.status(&address, STATUS_TIMEOUT).await {
-            if leads(&status) {
-                return Look::Leader(Box::new(Found { address, status }));
-            }
+        if let Ok(status) = shared.peers.status(&address, STATUS_TIMEOUT).await
+            && leads(&status)
+        {
+            return Look::Leader(Box::new(Found { address, status }));
         }
     }
     match here {

@@ -187,11 +187,11 @@ impl Table {
         }
         for id in wire::parse_ids(&message.unknown) {
             // Only what is accepted was followed; a task on its way is answered on the other stream.
-            if self.entries.get(&id).is_some_and(|entry| entry.stage == Stage::Accepted) {
-                if let Some(entry) = self.remove(id) {
-                    let error = Error::TaskNotFound { task: id.to_string() };
-                    settlements.push((entry.handle, Settled::Failed(error)));
-                }
+            if self.entries.get(&id).is_some_and(|entry| entry.stage == Stage::Accepted)
+                && let Some(entry) = self.remove(id)
+            {
+                let error = Error::TaskNotFound { task: id.to_string() };
+                settlements.push((entry.handle, Settled::Failed(error)));
             }
         }
         settlements
@@ -225,11 +225,11 @@ impl Table {
         let deferred = std::mem::take(&mut self.deferred);
         let any = !deferred.is_empty();
         for id in deferred.into_iter().rev() {
-            if let Some(entry) = self.entries.get_mut(&id) {
-                if entry.stage == Stage::Deferred {
-                    entry.stage = Stage::Queued;
-                    self.queue.push_front(id);
-                }
+            if let Some(entry) = self.entries.get_mut(&id)
+                && entry.stage == Stage::Deferred
+            {
+                entry.stage = Stage::Queued;
+                self.queue.push_front(id);
             }
         }
         any

@@ -1,4 +1,4 @@
-//! One task's outcome to come: resolved once, watched by threads, callbacks and completion queues without a channel each.
+//! One task's outcome to come: settled once, watched by threads, callbacks and queues without a channel each.
 
 use super::completion::Slot;
 use super::lock;

@@ -27,6 +27,14 @@ pub use table::{
 };
 pub use watch::MAX_RECORDS;
 
+/// What a cluster answers, as it arrives.
+pub mod messages {
+    pub use crate::node::proto::{
+        Counters, Load, Member, MemberStatus, Record, Role, StatusResponse, TaskInfo, TaskState,
+    };
+}
+pub use crate::node::proto::Refusal;
+
 use crate::core::cluster::command::FunctionSource;
 use crate::core::ids::{FunctionHash, SessionId, TaskId};
 use crate::error::{Error, Result};
@@ -214,10 +222,10 @@ impl Client {
     pub async fn close(&self) {
         self.begin_close();
         let task = lock(&self.task).take();
-        if let Some(mut task) = task {
-            if tokio::time::timeout(CLOSE_TIMEOUT, &mut task).await.is_err() {
-                task.abort();
-            }
+        if let Some(mut task) = task
+            && tokio::time::timeout(CLOSE_TIMEOUT, &mut task).await.is_err()
+        {
+            task.abort();
         }
     }
 

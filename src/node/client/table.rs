@@ -241,10 +241,10 @@ impl Table {
         if let Some(task) = &entry.task {
             self.bytes = self.bytes.saturating_sub(cost(task));
         }
-        if self.finished_order.len() >= MAX_FINISHED {
-            if let Some(oldest) = self.finished_order.pop_front() {
-                self.finished.remove(&oldest);
-            }
+        if self.finished_order.len() >= MAX_FINISHED
+            && let Some(oldest) = self.finished_order.pop_front()
+        {
+            self.finished.remove(&oldest);
         }
         if self.finished.insert(id, (Arc::downgrade(&entry.handle), entry.digest)).is_none() {
             self.finished_order.push_back(id);
