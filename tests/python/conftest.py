@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-import hustings as hs
 import pytest
+
+import hustings as hs
 
 T = TypeVar("T")
 HERE = Path(__file__).parent
@@ -37,7 +38,9 @@ def alive(pid: int) -> bool:
     return state not in "ZX"
 
 
-def run_script(text: str, *arguments: str, timeout: float = 90.0) -> subprocess.CompletedProcess[str]:
+def run_script(
+    text: str, *arguments: str, timeout: float = 90.0
+) -> subprocess.CompletedProcess[str]:
     """Runs a script of its own, as a user would, and returns what it said."""
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", text, *arguments],

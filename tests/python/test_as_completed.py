@@ -5,8 +5,9 @@ from __future__ import annotations
 from concurrent.futures import FIRST_COMPLETED, FIRST_EXCEPTION
 from typing import Any
 
-import hustings as hs
 import pytest
+
+import hustings as hs
 import sample_tasks
 
 

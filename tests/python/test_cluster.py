@@ -7,8 +7,9 @@ import signal
 import threading
 from typing import Any
 
-import hustings as hs
 import pytest
+
+import hustings as hs
 import sample_tasks
 from conftest import alive, eventually
 
@@ -105,7 +106,16 @@ def test_workers_are_members_that_do_not_vote() -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["nonsense", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:70000", "http://127.0.0.1:7400", "::1:7400", "a@b:1"]
+    "address",
+    [
+        "nonsense",
+        "127.0.0.1",
+        "127.0.0.1:0",
+        "127.0.0.1:70000",
+        "http://127.0.0.1:7400",
+        "::1:7400",
+        "a@b:1",
+    ],
 )
 def test_a_wrong_address_is_shown_the_right_form(address: str) -> None:
     with pytest.raises(hs.InvalidAddressError, match="host:port"):
@@ -184,7 +194,9 @@ def test_a_frozen_workers_tasks_run_elsewhere_and_its_late_word_is_refused(gate:
         assert made.metrics()["succeeded"] == 12
 
 
-def test_the_entry_node_dies_and_its_clients_results_do_not(isolated: hs.Cluster, gate: Any) -> None:
+def test_the_entry_node_dies_and_its_clients_results_do_not(
+    isolated: hs.Cluster, gate: Any
+) -> None:
     leader = isolated.wait_leader()
     entry = next(n for n in isolated.nodes if n.name != leader.name)
     with hs.Cluster.connect(entry.address, allow_pickle=True) as client:

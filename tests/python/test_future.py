@@ -7,8 +7,9 @@ import concurrent.futures
 import threading
 from typing import Any
 
-import hustings as hs
 import pytest
+
+import hustings as hs
 import sample_tasks
 from conftest import eventually
 

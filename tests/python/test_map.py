@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import hustings as hs
 import pytest
+
+import hustings as hs
 import sample_tasks
 
 

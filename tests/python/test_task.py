@@ -8,8 +8,9 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-import hustings as hs
 import pytest
+
+import hustings as hs
 import sample_tasks
 
 
@@ -135,7 +136,9 @@ def test_retries_run_again_until_it_works(cluster: hs.Cluster, tmp_path: Path) -
         sample_tasks.fail_first.submit(str(tmp_path / "other"), 1).result(30)
 
 
-def test_a_crashed_runner_costs_an_attempt_not_the_task(cluster: hs.Cluster, tmp_path: Path) -> None:
+def test_a_crashed_runner_costs_an_attempt_not_the_task(
+    cluster: hs.Cluster, tmp_path: Path
+) -> None:
     assert sample_tasks.die.submit(str(tmp_path / "m"), 1).result(60) == 2
 
 
