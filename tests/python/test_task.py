@@ -24,7 +24,7 @@ def test_a_task_is_still_its_function() -> None:
 
 
 def test_submit_without_a_cluster_says_how_to_get_one() -> None:
-    with pytest.raises(hs.NoClusterError, match="Cluster.local"):
+    with pytest.raises(hs.NoClusterError, match=r"Cluster\.local"):
         sample_tasks.square.submit(2)
 
 

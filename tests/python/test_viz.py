@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def test_bars_of_leaders_never_overlap() -> None:
     story = tell_story(make_rows())
     reigns = sorted(reign for lane in story.lanes.values() for reign in lane.led)
     assert len(reigns) == 2
-    assert all(a[1] <= b[0] for a, b in zip(reigns, reigns[1:], strict=False))
+    assert all(a[1] <= b[0] for a, b in itertools.pairwise(reigns))
     assert story.lanes["n3"].led[0][1] == pytest.approx(4.5)
 
 
