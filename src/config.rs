@@ -201,10 +201,12 @@ pub struct Knob {
 macro_rules! knob {
     ($name:literal, $doc:literal, $min:expr, $max:expr, seconds $($field:ident).+) => {
         Knob { name: $name, doc: $doc, min: $min, max: $max,
-               get: |c| c.$($field).+.as_secs_f64(), set: |c, v| c.$($field).+ = Duration::from_secs_f64(v) }
+               get: |c| c.$($field).+.as_secs_f64(),
+               set: |c, v| c.$($field).+ = Duration::from_secs_f64(v) }
     };
     ($name:literal, $doc:literal, $min:expr, $max:expr, ratio $($field:ident).+) => {
-        Knob { name: $name, doc: $doc, min: $min, max: $max, get: |c| c.$($field).+, set: |c, v| c.$($field).+ = v }
+        Knob { name: $name, doc: $doc, min: $min, max: $max,
+               get: |c| c.$($field).+, set: |c, v| c.$($field).+ = v }
     };
     ($name:literal, $doc:literal, $min:expr, $max:expr, count $($field:ident).+) => {
         Knob { name: $name, doc: $doc, min: $min, max: $max,

@@ -55,6 +55,7 @@ class Node:
         allow_pickle: bool = False,
         load: Mapping[str, Any] | None = None,
         config: Mapping[str, float | str] | None = None,
+        may_vote: bool = True,
         runner_argv: Sequence[str] = (),
         runner_env: Mapping[str, str] | None = None,
     ) -> Node: ...

@@ -62,6 +62,7 @@ def _node_arguments(options: dict[str, Any]) -> dict[str, Any]:
         "slots": int(options.get("slots", 1)),
         "allow_pickle": bool(options.get("allow_pickle", False)),
         "load": options.get("load"),
+        "may_vote": bool(options.get("may_vote", True)),
         "config": options.get("config"),
         "runner_argv": [str(a) for a in options["runner_argv"]],
         "runner_env": {str(k): str(v) for k, v in options["runner_env"].items()},

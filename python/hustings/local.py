@@ -112,7 +112,12 @@ class InProcessNode(LocalNode):
 
     def listen(self) -> None:
         """Binds its port."""
-        arguments = {**self._options, "runner_argv": runner_argv(), "runner_env": runner_env()}
+        arguments = {
+            **self._options,
+            "may_vote": self.voter,
+            "runner_argv": runner_argv(),
+            "runner_env": runner_env(),
+        }
         self._node = _core.Node(**arguments)
         self.address = self._node.bind()
         self.id, self.pid, self.state = self._node.id, os.getpid(), "running"
@@ -155,6 +160,7 @@ class ProcessNode(LocalNode):
         self._tell(
             {
                 **self._options,
+                "may_vote": self.voter,
                 "sys_path": python_path(),
                 "runner_argv": runner_argv(),
                 "runner_env": runner_env(),

@@ -175,6 +175,8 @@ pub enum Event {
         token: Token,
         /// How.
         report: Report,
+        /// How long it ran.
+        duration: Duration,
     },
     /// (worker) this node shall take no more work and hand back what it has not started.
     DrainStarted,
@@ -310,6 +312,8 @@ pub enum Change {
         session: SessionId,
         /// Which task.
         task: TaskId,
+        /// What the submission was charged for.
+        bytes: u64,
     },
     /// The same id with other content: refused.
     Conflicted {
@@ -317,6 +321,8 @@ pub enum Change {
         session: SessionId,
         /// Which task.
         task: TaskId,
+        /// What the submission was charged for.
+        bytes: u64,
     },
     /// A new attempt is live.
     Assigned {
@@ -333,7 +339,7 @@ pub enum Change {
         /// Why.
         cause: super::cluster::command::AssignCause,
     },
-    /// The attempt failed and another one is owed.
+    /// The attempt failed or lost its node, and another one is owed.
     Requeued {
         /// The task.
         spec: Arc<TaskSpec>,
@@ -345,8 +351,8 @@ pub enum Change {
         attempt: u32,
         /// How long to wait before the next one.
         delay: Duration,
-        /// Why, in a few words.
-        reason: String,
+        /// Why.
+        reason: RequeueReason,
     },
     /// The task has its one outcome.
     Finished {
@@ -367,6 +373,13 @@ pub enum Change {
         node: NodeId,
         /// The stale attempt.
         token: Token,
+    },
+    /// The same report again (a re-send after a failover): nothing to do but settle it.
+    Repeated {
+        /// Which task.
+        task: TaskId,
+        /// Whose report.
+        node: NodeId,
     },
     /// An assignment that came too late (the task ended or moved in between): ignored.
     AssignmentVoid {
@@ -390,6 +403,21 @@ pub enum Change {
         /// Who it was.
         member: Member,
     },
+}
+
+/// Why a task waits again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequeueReason {
+    /// User code raised and a retry is left.
+    Failed,
+    /// It timed out and a retry is left.
+    TimedOut,
+    /// Its runner died.
+    Crashed,
+    /// Its node handed it back unstarted.
+    HandedBack,
+    /// Its node died.
+    NodeLost,
 }
 
 /// A task with its outcome.
@@ -429,6 +457,8 @@ pub struct NodeStatus {
     pub running: Vec<TaskId>,
     /// It takes no more work.
     pub draining: bool,
+    /// How long a task takes there, smoothed; zero until one has run.
+    pub mean_task: Duration,
 }
 
 /// Why a submission is refused before anything is stored.

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod boundary;
+pub mod chance;
 pub mod cluster;
 pub mod election;
 pub mod ids;
@@ -25,3 +26,6 @@ impl Moment {
         std::time::Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
 }
+
+#[cfg(test)]
+mod world_tests;

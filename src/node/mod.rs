@@ -1,4 +1,261 @@
 //! **Acts.** Sockets, clocks, processes and openraft; performs what the core decides.
+//!
+//! ```text
+//!            ┌────────────── one runtime per node ───────────────┐
+//!  clients ─▶│ transport/  ─Input─▶ driver ─effects─▶ links      │─▶ other nodes
+//!  peers   ─▶│ (gRPC)               (core)            sessions   │─▶ clients
+//!            │     └─▶ consensus/ (openraft + elector)  hands ───│─▶ runners
+//!            └───────────────────────────────────────────────────┘
+//! ```
 
+mod assembly;
+pub mod client;
 pub mod clock;
+pub mod consensus;
+pub mod driver;
+mod errands;
+pub mod execution;
+pub mod history;
+pub mod membership;
+pub mod proposals;
 pub mod proto;
+pub mod sampler;
+pub mod shared;
+pub mod shutdown;
+pub mod transport;
+
+pub use membership::Entry;
+
+use crate::config::Config;
+use crate::core::cluster::command::{Function, FunctionSource};
+use crate::core::ids::NodeId;
+use crate::core::load::Position;
+use crate::core::record::{Record, RecordKind};
+use crate::error::{Error, Result};
+use execution::Pool;
+use sampler::LoadSource;
+use shared::Shared;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::runtime::Runtime;
+
+/// Threads that serve one node.
+const THREADS: usize = 2;
+
+/// What a node is made of.
+pub struct NodeOptions {
+    /// For people; unique in the cluster.
+    pub name: String,
+    /// `host:port`; port 0 takes a free one.
+    pub listen: String,
+    /// Where it stands.
+    pub position: Position,
+    /// How many callbacks it runs at once.
+    pub slots: u32,
+    /// Whether pickled functions and payloads may run here.
+    pub allow_pickle: bool,
+    /// What it says about its resources; `None`: it measures.
+    pub load: Option<LoadSource>,
+    /// The knobs.
+    pub config: Config,
+    /// May hold a voter's seat; a node that may not needs no log.
+    pub may_vote: bool,
+    /// The command that starts a runner.
+    pub runner_argv: Vec<String>,
+    /// What the runner's environment has besides this process' own.
+    pub runner_env: Vec<(String, String)>,
+}
+
+/// A running node.
+pub struct Node {
+    shared: Arc<Shared>,
+    pool: Arc<Pool>,
+    runtime: Mutex<Option<Runtime>>,
+}
+
+impl Node {
+    /// Starts a node that listens and belongs to no cluster yet.
+    pub async fn bind(options: NodeOptions) -> Result<Arc<Self>> {
+        options.config.validate()?;
+        transport::wire::check_name("name", &options.name)
+            .map_err(|problem| Error::config("name", problem))?;
+        if options.slots == 0 || options.slots > 4_096 {
+            let problem = format!("{} is out of bounds; it must lie in [1, 4096]", options.slots);
+            return Err(Error::config("slots", problem));
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(THREADS)
+            .thread_name(format!("hustings-{}", options.name))
+            .enable_all()
+            .build()
+            .map_err(|e| Error::Runner { problem: format!("no threads: {e}") })?;
+        let started = runtime.spawn(assembly::start(options)).await;
+        match started {
+            Ok(Ok((shared, pool))) => {
+                Ok(Arc::new(Node { shared, pool, runtime: Mutex::new(Some(runtime)) }))
+            }
+            Ok(Err(error)) => {
+                runtime.shutdown_background();
+                Err(error)
+            }
+            Err(join) => {
+                runtime.shutdown_background();
+                Err(Error::Consensus { problem: join.to_string() })
+            }
+        }
+    }
+
+    /// Founds or joins a cluster in the background; [`Node::wait_ready`] tells how it went.
+    pub fn enter(&self, mut entry: Entry) -> Result<()> {
+        entry.founders.sort();
+        entry.founders.dedup();
+        let me = &self.shared.me.address;
+        if !entry.founders.is_empty() && !entry.founders.contains(me) {
+            let problem =
+                format!("the founders' list [{}] lacks this node, {me}", entry.founders.join(", "));
+            return Err(Error::InvalidPeers { problem });
+        }
+        for address in entry.founders.iter().chain(&entry.join) {
+            client::address::check(address)?;
+        }
+        let votes = !entry.founders.is_empty() || entry.join.is_empty() || entry.voter;
+        if self.shared.consensus.is_none() && votes {
+            let problem = "this node was made a worker (may_vote=False), it cannot vote".to_owned();
+            return Err(Error::InvalidPeers { problem });
+        }
+        self.shared.seated.store(votes, Ordering::Release);
+        self.spawn(membership::enter(self.shared.clone(), entry))
+    }
+
+    /// Waits until the leader has admitted this node.
+    pub async fn wait_ready(&self, timeout: Duration) -> Result<()> {
+        let ready = async {
+            loop {
+                if self.shared.connected.load(Ordering::Acquire) {
+                    return Ok(());
+                }
+                if let Some(error) = self.shared.standing().fatal.clone() {
+                    return Err(error);
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let what = format!("node {} to be admitted by a leader", self.shared.me.name);
+        tokio::time::timeout(timeout, ready)
+            .await
+            .unwrap_or(Err(Error::WaitTimeout { what, waited: timeout }))
+    }
+
+    /// Makes a function known here; the cluster hears of it when this node joins (again).
+    pub fn register(&self, name: String, source: FunctionSource) -> Result<()> {
+        transport::wire::check_name("name", &name).map_err(|p| Error::config("name", p))?;
+        let limits = &self.shared.config.limits;
+        if source.size() as u64 > limits.function_bytes {
+            return Err(Error::PayloadTooLarge {
+                what: format!("function {name:?}"),
+                size: source.size(),
+                limit: limits.function_bytes as usize,
+                knob: "limits.function_bytes",
+            });
+        }
+        let function = Arc::new(Function::new(name.clone(), source));
+        let mut functions = self.shared.functions.lock().unwrap_or_else(PoisonError::into_inner);
+        functions.insert(name, function);
+        Ok(())
+    }
+
+    /// Refuses new work, hands over and back, finishes up to `grace`, ends. True if nothing was cut off.
+    pub async fn stop(&self, grace: Duration) -> bool {
+        if self.runtime.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
+            return true;
+        }
+        self.shared.stopping.store(true, Ordering::Release);
+        let shared = self.shared.clone();
+        let drained = match self.handle() {
+            Some(handle) => {
+                let draining = handle.spawn(async move { shutdown::drain(&shared, grace).await });
+                draining.await.unwrap_or(false)
+            }
+            None => true,
+        };
+        self.shared.record(Record::new(RecordKind::NodeStopped));
+        if let Some(consensus) = &self.shared.consensus {
+            consensus.shutdown().await;
+        }
+        self.abort();
+        drained
+    }
+
+    /// Ends at once, without a goodbye, as a crash would; its runners are killed.
+    pub fn abort(&self) {
+        self.pool.abort();
+        let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(runtime) = runtime {
+            runtime.shutdown_background();
+        }
+    }
+
+    /// Hands leadership and unstarted work over and finishes running work; the node stays up, idle.
+    pub async fn drain(&self, timeout: Duration) -> Result<bool> {
+        let shared = self.shared.clone();
+        let Some(handle) = self.handle() else { return Err(self.stopped()) };
+        let drained = handle.spawn(async move { shutdown::drain(&shared, timeout).await });
+        drained.await.map_err(|_| self.stopped())
+    }
+
+    /// This node's own view.
+    pub async fn status(&self) -> Result<proto::StatusResponse> {
+        if self.handle().is_none() {
+            return Err(self.stopped());
+        }
+        transport::status::of(&self.shared).await.map_err(|_| self.stopped())
+    }
+
+    /// This node's rows after `seq`, oldest first; bounded per call.
+    pub fn records_after(&self, seq: u64) -> Vec<proto::Record> {
+        let (rows, _) = self.shared.history.after(seq, history::MAX_READ);
+        rows.iter().map(|row| transport::status::record_out(row)).collect()
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> &str {
+        &self.shared.me.address
+    }
+
+    /// Its id.
+    pub fn id(&self) -> NodeId {
+        self.shared.me.id
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.shared.me.name
+    }
+
+    /// Whether it was stopped or aborted.
+    pub fn is_stopped(&self) -> bool {
+        self.handle().is_none()
+    }
+
+    fn stopped(&self) -> Error {
+        Error::Stopped { what: format!("node {}", self.shared.me.name) }
+    }
+
+    fn handle(&self) -> Option<tokio::runtime::Handle> {
+        let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner);
+        runtime.as_ref().map(|runtime| runtime.handle().clone())
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Result<()> {
+        let handle = self.handle().ok_or_else(|| self.stopped())?;
+        handle.spawn(task);
+        Ok(())
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.abort();
+    }
+}

@@ -1,1 +1,57 @@
 //! **Speaks.** pyo3: converts and forwards, nothing else.
+
+mod client;
+mod completion;
+mod config;
+mod errors;
+mod future;
+mod node;
+mod outcome;
+mod records;
+mod resolver;
+mod runner;
+mod runtime;
+
+use pyo3::prelude::*;
+
+/// The native classes of hustings; `_core.pyi` is their reference.
+#[pymodule]
+mod _core {
+    #[pymodule_export]
+    use super::client::Client;
+    #[pymodule_export]
+    use super::completion::CompletionQueue;
+    #[pymodule_export]
+    use super::config::{knobs, resolve_config};
+    #[pymodule_export]
+    use super::future::Future;
+    #[pymodule_export]
+    use super::node::Node;
+    #[pymodule_export]
+    use super::outcome::set_codec_hooks;
+    #[pymodule_export]
+    use super::resolver::_drain;
+    #[pymodule_export]
+    use super::runner::run_runner;
+    #[pymodule_export]
+    use super::{on_fork_child, shutdown};
+    use pyo3::prelude::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        super::runtime::watch_forks();
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
+}
+
+/// Marks every live object as unusable in a forked child. Registered with `os.register_at_fork`.
+#[pyfunction]
+fn on_fork_child() {
+    runtime::forget_parent();
+}
+
+/// Stops all nodes, clients and threads of this process. Registered with `atexit`; safe to call twice.
+#[pyfunction]
+fn shutdown(py: Python<'_>) {
+    runtime::shut_down(py);
+}

@@ -39,7 +39,7 @@ pub enum Command {
         /// Who runs it; `None`: it waits.
         to: Option<NodeId>,
     },
-    /// A new attempt of a task that waits, was stolen, or lost its node.
+    /// A new attempt of a task that waits or is stolen.
     Assign {
         /// Which task.
         task: TaskId,
@@ -49,6 +49,15 @@ pub enum Command {
         cause: AssignCause,
         /// The attempt this replaces: ignored unless it is still the live one (`Token(0)`: the task was waiting).
         replaces: Token,
+    },
+    /// An attempt is taken from its node; the task waits again.
+    Release {
+        /// Which task.
+        task: TaskId,
+        /// Which attempt; ignored unless it is still the live one.
+        replaces: Token,
+        /// Why.
+        cause: ReleaseCause,
     },
     /// An attempt ended.
     Complete {
@@ -77,7 +86,9 @@ pub enum Command {
     Register(Arc<Function>),
     /// A node belongs to the cluster.
     Admit(Member),
-    /// A node is gone; its attempts are reassigned by `Assign`.
+    /// The bounds that hold from here on; said by each new leader.
+    Adopt(Rules),
+    /// A node is gone; its attempts are taken by `Release`.
     Remove {
         /// Which node.
         node: NodeId,
@@ -93,25 +104,49 @@ impl Command {
             Command::Acknowledge { tasks, .. } => tasks.len() * 16 + 24,
             Command::Register(function) => function.name.len() + function.source.size() + 32,
             Command::Admit(member) => member.name.len() + member.address.len() + 64,
-            Command::Assign { .. } | Command::Cancel { .. } | Command::Remove { .. } => 48,
+            Command::Assign { .. }
+            | Command::Release { .. }
+            | Command::Cancel { .. }
+            | Command::Adopt(_)
+            | Command::Remove { .. } => 48,
         }
     }
 }
 
-/// Why a task is assigned.
+/// Why a task is assigned. Neither costs any budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AssignCause {
     /// It waited for a slot.
     Placed,
-    /// A thief takes it from a victim that confirmed it had not started; costs no budget.
+    /// A thief takes it from a victim that confirmed it had not started.
     Stolen,
-    /// Its node handed it back unstarted (drain); costs no budget.
+}
+
+/// Why an attempt is taken from its node and the task waits again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReleaseCause {
+    /// Its node handed it back unstarted (drain, or a steal whose thief is gone); costs no budget.
     HandedBack,
-    /// Its node died. `started`: it was running there, so the crash budget pays.
+    /// Its node died.
     NodeLost {
-        /// Whether it had been reported as running.
+        /// Whether it had been reported as running there: then the crash budget pays.
         started: bool,
     },
+}
+
+/// The bounds `apply` works with. They are in the log, so that every node forgets the same things.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rules {
+    /// Runner or node deaths one task may cause.
+    pub crash_budget: u32,
+    /// Outcomes kept unacknowledged.
+    pub outcomes: u64,
+    /// Their bytes.
+    pub outcome_bytes: u64,
+    /// How long an unacknowledged outcome is kept.
+    pub outcome_ttl_ms: u64,
+    /// How long a finished task's id is remembered.
+    pub id_memory_ms: u64,
 }
 
 /// A task as its client gave it.

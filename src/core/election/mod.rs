@@ -1,1 +1,404 @@
 //! When this node suspects the leader, when it campaigns, to whom a leader yields. Pure.
+//!
+//! Preference (the score) lives in *who polls when* and in *to whom a leader hands over*, never in RequestVote: a
+//! vote is granted by Raft's rules alone, so liveness and safety stay Raft's. With equal scores plain Raft remains.
+//!
+//! ```text
+//!   appends, ECONNREFUSED ──▶ suspicion ──▶ campaign ──Poll──▶ voters ──quorum──▶ Campaign (RequestVote)
+//!   heartbeat replies ──▶ peer_scores ──▶ ranking ──▶ (rank, patience, handover)
+//! ```
+
+pub mod campaign;
+pub mod handover;
+pub mod peer_scores;
+pub mod ranking;
+pub mod score;
+pub mod suspicion;
+mod voter;
+
+use super::Moment;
+use super::boundary::{ElectionEffect, PollAnswer, PollQuestion, PollRefusal};
+use super::ids::{LogIndex, NodeId, Term};
+use super::record::{Record, RecordKind};
+use crate::config::Config;
+use campaign::Campaign;
+use handover::{Stabiliser, plan_handover};
+use peer_scores::PeerScores;
+use ranking::{RankEntry, Ranking};
+use std::time::Duration;
+use suspicion::{Cause, Detector};
+
+/// Without a leader for this long the library's own elections help out.
+const WATCHDOG: Duration = Duration::from_secs(5);
+/// How often the leader writes its view of the scores down.
+const SCORED_EVERY: Duration = Duration::from_millis(250);
+/// Effects that wait for the next tick at most; older ones win, since records come first.
+const MAX_PENDING: usize = 1_024;
+
+/// What Raft says this node is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RaftRole {
+    /// Follows, or knows no leader.
+    #[default]
+    Follower,
+    /// Asks for votes.
+    Candidate,
+    /// Leads its term.
+    Leader,
+    /// Is no voter.
+    Learner,
+}
+
+/// What Raft knows, as the election needs it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RaftView {
+    /// The highest term known.
+    pub term: Term,
+    /// What this node is in it.
+    pub role: RaftRole,
+    /// Who leads it, if known.
+    pub leader: Option<NodeId>,
+    /// The voters, sorted.
+    pub voters: Vec<NodeId>,
+    /// The end of this node's log: (term, index).
+    pub last_log: (Term, LogIndex),
+}
+
+/// The election loop's mind. The shell calls it under a mutex and performs what [`Elector::tick`] returns.
+#[derive(Debug)]
+pub struct Elector {
+    me: NodeId,
+    jitter: f64,
+    patience: Duration,
+    rank_delay: Duration,
+    own_score: f64,
+    view: RaftView,
+    detector: Detector,
+    campaign: Campaign,
+    ranking: Ranking,
+    peers: PeerScores,
+    stabiliser: Stabiliser,
+    leaderless_since: Option<Moment>,
+    library_elections: bool,
+    scored_at: Option<Moment>,
+    pending: Vec<ElectionEffect>,
+}
+
+impl Elector {
+    /// The mind of `me`; `seed` makes its jitter repeatable.
+    pub fn new(me: NodeId, config: &Config, seed: u64) -> Self {
+        let election = &config.election;
+        Elector {
+            me,
+            jitter: config.score.jitter,
+            patience: election.poll_patience,
+            rank_delay: election.rank_delay,
+            own_score: 0.0,
+            view: RaftView::default(),
+            detector: Detector::new(election),
+            campaign: Campaign::new(election, seed),
+            ranking: Ranking::default(),
+            peers: PeerScores::default(),
+            stabiliser: Stabiliser::new(election),
+            leaderless_since: None,
+            library_elections: false,
+            scored_at: None,
+            pending: Vec::new(),
+        }
+    }
+
+    /// This node measured itself.
+    pub fn set_score(&mut self, score: f64) {
+        if score.is_finite() {
+            self.own_score = score;
+        }
+    }
+
+    /// Its score, as last set.
+    pub fn own_score(&self) -> f64 {
+        self.own_score
+    }
+
+    /// The leader this node listens to.
+    pub fn watched(&self) -> Option<NodeId> {
+        self.detector.leader()
+    }
+
+    /// The table as it stands.
+    pub fn ranking(&self) -> &Ranking {
+        &self.ranking
+    }
+
+    /// An append of the leader of `term` arrived; `is_heartbeat`: it was sent by the clock, not by load.
+    pub fn on_append(&mut self, now: Moment, leader: NodeId, term: Term, is_heartbeat: bool) {
+        if let Some(gap) = self.detector.on_append(now, leader, term, is_heartbeat) {
+            let record = Record::new(RecordKind::FalseSuspicion).term(term).subject(leader);
+            self.record(record.value(gap.as_secs_f64()));
+        }
+        if self.detector.suspected(now).is_none() {
+            self.campaign.reset();
+        }
+    }
+
+    /// The port of `leader` refused a connection just now.
+    pub fn on_connection_evidence(&mut self, now: Moment, leader: NodeId) {
+        self.detector.on_refused(now, leader);
+    }
+
+    /// This voter granted a real vote.
+    pub fn on_vote_granted(&mut self, now: Moment, term: Term, to: NodeId) {
+        self.campaign.on_vote_granted(now);
+        self.record(Record::new(RecordKind::Voted).term(term).subject(to));
+    }
+
+    /// Raft's own state changed.
+    pub fn on_raft_changed(&mut self, now: Moment, view: RaftView) {
+        let was_leading = self.view.role == RaftRole::Leader;
+        let leads = view.role == RaftRole::Leader;
+        let new_term = view.term != self.view.term;
+        if was_leading && (!leads || new_term) {
+            self.record(Record::new(RecordKind::SteppedDown).term(self.view.term).subject(self.me));
+            self.stabiliser.on_following();
+        }
+        if leads && (!was_leading || new_term) {
+            let record = Record::new(RecordKind::BecameLeader).term(view.term).subject(self.me);
+            self.record(record.score(self.own_score));
+            self.stabiliser.on_leading(now);
+            // What the last leader knew, but for itself, until the voters answer this one.
+            self.peers.inherit(now, &self.ranking, self.detector.leader());
+            self.scored_at = None;
+        }
+        if let Some(leader) = view.leader.filter(|l| *l != self.me)
+            && (new_term || view.leader != self.view.leader)
+        {
+            self.record(Record::new(RecordKind::Followed).term(view.term).subject(leader));
+        }
+        self.detector.on_term(view.term);
+        self.view = view;
+    }
+
+    /// The leader of `term` sent its table.
+    pub fn on_table(&mut self, term: Term, rows: Vec<RankEntry>) {
+        if term >= self.ranking.term() && self.view.role != RaftRole::Leader {
+            self.ranking = Ranking::adopt(term, rows);
+        }
+    }
+
+    /// (leader) `node` answered a heartbeat with its score and the end of its log.
+    pub fn on_peer_score(
+        &mut self,
+        now: Moment,
+        node: NodeId,
+        score: f64,
+        last_log: (Term, LogIndex),
+    ) {
+        self.peers.note(now, node, score, last_log, self.view.last_log);
+    }
+
+    /// (leader) Makes the table that is to be broadcast; `None` where this node does not lead.
+    pub fn build_table(&mut self, now: Moment) -> Option<(Term, Vec<RankEntry>)> {
+        if self.view.role != RaftRole::Leader {
+            return None;
+        }
+        let (term, own) = (self.view.term, (self.me, self.own_score));
+        self.ranking = self.peers.table(now, term, &self.view.voters, own, self.jitter);
+        if self.scored_at.is_none_or(|at| now.since(at) >= SCORED_EVERY) {
+            self.scored_at = Some(now);
+            for (rank, row) in self.ranking.clone().rows().iter().enumerate() {
+                let record = Record::new(RecordKind::Scored).term(term).subject(row.node);
+                self.record(record.score(row.score).rank(rank as u32));
+            }
+        }
+        let live = |node| self.peers.is_live(now, node);
+        if let Some(to) = self.stabiliser.consider(now, &self.ranking, self.me, live) {
+            self.start_handover(to, "a better voter leads");
+        }
+        Some((term, self.ranking.rows().to_vec()))
+    }
+
+    /// (leader) To whom leadership would go now: the best live, caught-up other voter.
+    pub fn plan_handover(&self, now: Moment) -> Option<NodeId> {
+        plan_handover(&self.ranking, self.me, |node| self.peers.is_live(now, node))
+    }
+
+    /// (leader) Hands over to `to` at the next tick.
+    pub fn start_handover(&mut self, to: NodeId, why: &str) {
+        let record = Record::new(RecordKind::HandoverStarted).term(self.view.term).subject(to);
+        self.record(record.score(self.own_score).detail(why));
+        self.push(ElectionEffect::TransferLeader { to });
+    }
+
+    /// (leader) How many voters answered within the last second, itself included; 0 where this node does not lead.
+    pub fn live_voters(&self, now: Moment) -> usize {
+        if self.view.role != RaftRole::Leader {
+            return 0;
+        }
+        let live = |node: &&NodeId| **node == self.me || self.peers.is_live(now, **node);
+        self.view.voters.iter().filter(live).count()
+    }
+
+    /// This node would accuse the leader: the lease may be passed over for a candidate that does as well.
+    pub fn suspects(&self, now: Moment) -> bool {
+        self.view.role != RaftRole::Leader && self.detector.suspected(now).is_some()
+    }
+
+    /// Enough voters agree already: the poll need not wait for the rest.
+    pub fn is_poll_decided(&self, answers: &[(NodeId, PollAnswer)]) -> bool {
+        self.agreeing(answers) >= self.quorum()
+    }
+
+    /// The poll is over, by quorum, by all answers, or by time.
+    pub fn on_poll_closed(&mut self, now: Moment, answers: &[(NodeId, PollAnswer)]) {
+        let Some(question) = self.campaign.close_poll() else { return };
+        let suspects = self.suspects(now) && self.is_voter();
+        if suspects && self.agreeing(answers) >= self.quorum() {
+            self.start_campaign(now, &question);
+            return;
+        }
+        let answers: Vec<PollAnswer> = answers.iter().map(|(_, answer)| *answer).collect();
+        self.campaign.on_poll_lost(now, &answers);
+        let detail = if suspects { describe(&answers) } else { "the leader is heard again".into() };
+        let record = Record::new(RecordKind::PollLost).term(self.view.term);
+        if self.campaign.is_notable() {
+            self.record(record.subject(question.suspect).rank(question.rank).detail(detail));
+        }
+    }
+
+    /// Time passes: decides, and hands over everything that is to be done, in order.
+    pub fn tick(&mut self, now: Moment) -> Vec<ElectionEffect> {
+        self.detector.tick(now);
+        if self.view.role == RaftRole::Leader {
+            self.detector.on_leading(now, self.me, self.view.term);
+            self.campaign.reset();
+        } else if self.is_voter() {
+            self.tick_follower(now);
+        } else {
+            self.campaign.reset();
+        }
+        self.tick_watchdog(now);
+        std::mem::take(&mut self.pending)
+    }
+
+    /// When [`Elector::tick`] is needed at the latest, apart from the punctual one a follower owes its detector.
+    pub fn next_deadline(&self, now: Moment) -> Option<Moment> {
+        if self.view.role == RaftRole::Leader || !self.is_voter() {
+            return None;
+        }
+        match self.detector.suspected(now) {
+            Some(_) => self.campaign.deadline(),
+            None => self.detector.deadline(now),
+        }
+    }
+
+    fn tick_follower(&mut self, now: Moment) {
+        let Some((since, cause)) = self.detector.suspected(now) else {
+            self.campaign.reset();
+            return;
+        };
+        let dead = self.detector.leader();
+        if dead.is_some() && self.detector.announce() {
+            let silence = self.detector.contact().map_or(Duration::ZERO, |at| now.since(at));
+            let detail = match cause {
+                Cause::Silence => "silence",
+                Cause::Refused => "connection refused",
+            };
+            let record = Record::new(RecordKind::Suspected).term(self.view.term);
+            let record = record.subject(dead.unwrap_or_default()).value(silence.as_secs_f64());
+            self.record(record.detail(detail));
+        }
+        let ranked = !self.ranking.rows().is_empty();
+        let rank = ranked.then(|| self.ranking.rank_of(self.me, dead));
+        let due = self.campaign.due(since, rank, self.own_score);
+        if now >= due && !self.campaign.is_polling(now) {
+            self.open_poll(now, dead.unwrap_or_default(), rank.unwrap_or(0));
+        }
+    }
+
+    fn open_poll(&mut self, now: Moment, suspect: NodeId, rank: u32) {
+        let question = PollQuestion {
+            candidate: self.me,
+            suspect,
+            term: self.view.term,
+            last_log: self.view.last_log,
+            score: self.agreed_score(),
+            rank,
+            insistent: self.campaign.is_insistent(),
+        };
+        self.campaign.open_poll(now, question.clone());
+        let record = Record::new(RecordKind::Polled).term(question.term).subject(suspect);
+        if self.campaign.is_notable() {
+            self.record(record.score(question.score).rank(rank));
+        }
+        if self.quorum() == 1 {
+            self.on_poll_closed(now, &[]);
+        } else {
+            self.push(ElectionEffect::Poll(question));
+        }
+    }
+
+    fn start_campaign(&mut self, now: Moment, question: &PollQuestion) {
+        self.campaign.on_campaigned(now, question.rank);
+        let record = Record::new(RecordKind::Campaigned).term(self.view.term + 1).subject(self.me);
+        self.record(record.score(question.score).rank(question.rank));
+        self.push(ElectionEffect::Campaign);
+    }
+
+    fn tick_watchdog(&mut self, now: Moment) {
+        let heard = self.detector.suspected(now).is_none() && self.detector.leader().is_some();
+        let content = heard || self.view.role == RaftRole::Leader || !self.is_voter();
+        if content {
+            self.leaderless_since = None;
+        }
+        let since = if content { now } else { *self.leaderless_since.get_or_insert(now) };
+        let needed = now.since(since) >= WATCHDOG;
+        if needed != self.library_elections {
+            self.library_elections = needed;
+            self.push(ElectionEffect::EnableLibraryElections(needed));
+        }
+    }
+
+    /// The score all observers agree on, as far as there is a table.
+    fn agreed_score(&self) -> f64 {
+        self.ranking.row(self.me).map_or(self.own_score, |row| row.score)
+    }
+
+    fn is_voter(&self) -> bool {
+        self.view.voters.contains(&self.me)
+    }
+
+    fn quorum(&self) -> usize {
+        self.view.voters.len() / 2 + 1
+    }
+
+    /// Distinct voters that agree, this node among them.
+    fn agreeing(&self, answers: &[(NodeId, PollAnswer)]) -> usize {
+        let agrees =
+            |voter: &&NodeId| **voter == self.me || answers.contains(&(**voter, PollAnswer::Agree));
+        self.view.voters.iter().filter(agrees).count()
+    }
+
+    fn record(&mut self, record: Record) {
+        self.push(ElectionEffect::Record(record));
+    }
+
+    fn push(&mut self, effect: ElectionEffect) {
+        if self.pending.len() < MAX_PENDING {
+            self.pending.push(effect);
+        }
+    }
+}
+
+fn describe(answers: &[PollAnswer]) -> String {
+    let word = |answer: &PollAnswer| match answer {
+        PollAnswer::Agree => "agrees",
+        PollAnswer::Refuse { reason: PollRefusal::LeaderAlive, .. } => "hears the leader",
+        PollAnswer::Refuse { reason: PollRefusal::StaleLog, .. } => "has a newer log",
+        PollAnswer::Refuse { reason: PollRefusal::BetterCandidate, .. } => "knows a better one",
+        PollAnswer::Refuse { reason: PollRefusal::ILead, .. } => "leads",
+        PollAnswer::Refuse { reason: PollRefusal::JustVoted, .. } => "has just voted",
+    };
+    if answers.is_empty() {
+        return "nobody answered".into();
+    }
+    answers.iter().map(word).collect::<Vec<_>>().join(", ")
+}

@@ -1,1 +1,12 @@
-//! The leader's opinion: who runs what, who may take it from whom. Pure.
+//! The leader's opinion: who runs what, who may take it from whom. Pure, rebuilt from the log at each election.
+
+mod changes;
+mod intake;
+mod leader;
+mod leases;
+mod placement;
+pub mod roster;
+mod stealing;
+
+pub use intake::cancellable;
+pub use leader::Leader;

@@ -1,0 +1,385 @@
+"""What a runner subprocess does in Python: load a task's function, call it, encode its result.
+
+The loop around it is native (``run_runner``): it reads frames from the node and calls
+``load_function`` and ``call``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import importlib
+import json
+import math
+import os
+import pickle
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from types import CoroutineType, TracebackType
+from typing import Any
+
+MAX_MESSAGE_BYTES = 4 << 10
+"""Most bytes of an exception's text that travel."""
+MAX_TRACEBACK_BYTES = 64 << 10
+"""Most bytes of a traceback that travel; its middle is cut out."""
+MAX_JSON_DEPTH = 200
+"""Deepest nesting of a JSON result; every JSON decoder has such a bound."""
+DEFAULT_PAYLOAD_LIMIT = 64 << 10
+"""``limits.payload_bytes`` where the node does not say."""
+
+Answer = tuple[bool, str, bytes, str, str, str]
+
+info: dict[str, Any] | None = None
+"""The running attempt: ``task_id``, ``attempt``, ``fencing_token``, ``timeout_s``; or ``None``."""
+
+
+class PayloadTooLargeError(ValueError):
+    """A result over ``limits.payload_bytes``."""
+
+
+class CodecRefusedError(RuntimeError):
+    """Something pickled where pickle is not allowed."""
+
+
+def _public(cls: type[Exception]) -> type[Exception]:
+    """The exception users know by this name, if the package around this file is complete."""
+    try:
+        from hustings import errors
+    except ImportError:
+        return cls
+    public = getattr(errors, cls.__name__, cls)
+    return public if isinstance(public, type) and issubclass(public, Exception) else cls
+
+
+@functools.cache
+def payload_limit() -> int:
+    """Most bytes of a result, as the node set it."""
+    return int(os.environ.get("HUSTINGS_PAYLOAD_LIMIT", DEFAULT_PAYLOAD_LIMIT))
+
+
+@functools.cache
+def pickle_allowed() -> bool:
+    """Whether this node unpickles, as the node set it."""
+    return os.environ.get("HUSTINGS_ALLOW_PICKLE") == "1"
+
+
+def _require_pickle(what: str) -> None:
+    if not pickle_allowed():
+        raise _public(CodecRefusedError)(
+            f"{what}: pickle is refused on this node; start it with allow_pickle=True, or register "
+            "an importable function (module:qualname) and pass plain JSON values"
+        )
+
+
+# --- functions ------------------------------------------------------------------------------------
+
+
+def load_function(name: str, reference: str | None, pickled: bytes | None) -> Callable[..., Any]:
+    """The function called ``name``: imported by ``module:qualname``, or unpickled if allowed."""
+    if reference is not None:
+        found = _import_reference(name, reference)
+    elif pickled is not None:
+        _require_pickle(f"function {name!r}")
+        found = pickle.loads(pickled)
+    else:
+        raise ValueError(f"function {name!r}: neither a reference nor a pickled body was given")
+    if _is_task(found):
+        found = found.__wrapped__
+    if not callable(found):
+        raise TypeError(f"function {name!r} is a {type(found).__name__}, which cannot be called")
+    return found  # type: ignore[no-any-return]
+
+
+def _import_reference(name: str, reference: str) -> Any:
+    module_name, colon, qualname = reference.partition(":")
+    if not (module_name and colon and qualname):
+        raise ValueError(
+            f"function {name!r}: reference {reference!r} is not of the form module:qualname"
+        )
+    if module_name == "__main__" or "<locals>" in qualname:
+        raise ValueError(
+            f"function {name!r}: {reference!r} cannot be imported by another process; move it to "
+            "the top level of a module, or allow pickle"
+        )
+    found: Any = importlib.import_module(module_name)
+    for part in qualname.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            file = getattr(sys.modules[module_name], "__file__", None) or "it"
+            raise AttributeError(
+                f"function {name!r}: module {module_name!r} has no {qualname!r}; "
+                f"is {file} the same version on every node?"
+            ) from None
+    return found
+
+
+def _is_task(value: Any) -> bool:
+    # Only our own wrapper is taken off: functools.wraps sets __wrapped__ on everybody's.
+    cls = type(value)
+    return (
+        cls.__name__ == "Task"
+        and cls.__module__.partition(".")[0] == "hustings"
+        and hasattr(value, "__wrapped__")
+    )
+
+
+# --- one attempt ----------------------------------------------------------------------------------
+
+
+def call(fn: Callable[..., Any], codec: str, payload: bytes, attempt: dict[str, Any]) -> Answer:
+    """Runs one attempt; never raises.
+
+    Returns ``(True, codec, body, "", "", "")``, or ``(False, codec, pickled exception, type name,
+    message, traceback)``.
+    """
+    global info
+    try:
+        try:
+            args, kwargs = decode_arguments(codec, payload)
+            info = attempt
+            value = fn(*args, **kwargs)
+            if isinstance(value, CoroutineType):
+                value = asyncio.run(value)
+            return True, codec, encode_result(codec, value), "", "", ""
+        finally:
+            info = None
+            _flush()
+    # SystemExit and KeyboardInterrupt end the attempt, not the runner.
+    except BaseException as exc:
+        return describe_failure(exc, codec)
+
+
+def _flush() -> None:
+    # What a task prints shall be seen even if its runner is killed later.
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except Exception:  # a callback may have closed or replaced it
+            continue
+
+
+def decode_arguments(
+    codec: str, payload: bytes
+) -> tuple[list[Any] | tuple[Any, ...], dict[str, Any]]:
+    """The positional and keyword arguments in ``payload``."""
+    if codec == "pickle":
+        _require_pickle("arguments")
+        args, kwargs = pickle.loads(payload)
+        return args, kwargs
+    if codec != "json":
+        raise ValueError(f"codec {codec!r} is not known; use 'json' or 'pickle'")
+    decoded = _DECODER.decode(payload.decode())
+    if (
+        not isinstance(decoded, dict)
+        or decoded.keys() - {"args", "kwargs"}
+        or not isinstance(decoded.get("args", []), list)
+        or not isinstance(decoded.get("kwargs", {}), dict)
+    ):
+        raise ValueError('the JSON payload must be {"args": [...], "kwargs": {...}}')
+    return decoded.get("args", []), decoded.get("kwargs", {})
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not valid JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+# --- results --------------------------------------------------------------------------------------
+
+
+def encode_result(codec: str, value: Any) -> bytes:
+    """``value`` in ``codec``; refuses what would come back changed, and what is over the limit."""
+    limit = payload_limit()
+    if codec == "json":
+        body = _encode_json(value, limit)
+    else:
+        _require_pickle("result")
+        body = _pickle(value)
+    if len(body) > limit:
+        raise _too_large(f"{len(body)} bytes", limit)
+    return body
+
+
+def _too_large(size: str, limit: int) -> Exception:
+    return _public(PayloadTooLargeError)(
+        f"the result is {size}, the limit is {limit} (limits.payload_bytes); return less, or write "
+        "it to storage and return where it is"
+    )
+
+
+def _pickle(value: Any) -> bytes:
+    """Protocol 5; by value where a class or function cannot be imported elsewhere."""
+    try:
+        return pickle.dumps(value, 5)
+    except Exception:  # PicklingError, AttributeError, TypeError: "not by reference"
+        import cloudpickle  # type: ignore[import-untyped]
+
+        return cloudpickle.dumps(value, 5)  # type: ignore[no-any-return]
+
+
+_PLAIN = (type(None), bool, int, str)
+_ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+
+
+def _encode_json(value: Any, limit: int) -> bytes:
+    if type(value) not in _PLAIN:
+        _check_json(value, limit)
+    try:
+        return _ENCODER.encode(value).encode()
+    except UnicodeEncodeError:  # a lone surrogate survives as an escape
+        return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _check_json(value: Any, limit: int) -> None:
+    """Raises for the first value that JSON would change or lose, with its path."""
+    open_ids: set[int] = set()
+    left = limit
+
+    def visit(value: Any, path: tuple[Any, ...]) -> None:
+        nonlocal left
+        left -= 1  # every value costs a byte at least: shared parts cannot grow without bound
+        if left < 0:
+            raise _too_large(f"more than {limit} values", limit)
+        kind = type(value)
+        if kind in _PLAIN:
+            return
+        if kind is float:
+            if not math.isfinite(value):
+                raise ValueError(f"{_spell(path)} is {value}, which JSON does not have; use None")
+            return
+        if kind is not list and kind is not dict:
+            raise TypeError(
+                f"{_spell(path)} is {_article(kind)}, which JSON would change or cannot hold; "
+                "return None, bool, int, float, str, list or dict, or use codec='pickle'"
+            )
+        if id(value) in open_ids:
+            raise ValueError(f"{_spell(path)} contains itself, which JSON cannot express")
+        if len(path) >= MAX_JSON_DEPTH:
+            raise ValueError(f"the result is nested more than {MAX_JSON_DEPTH} levels deep")
+        open_ids.add(id(value))
+        if kind is list:
+            for index, item in enumerate(value):
+                visit(item, (*path, index))
+        else:
+            for key, item in value.items():
+                if type(key) is not str:
+                    raise TypeError(
+                        f"{_spell(path)} has the key {key!r}, {_article(type(key))}; JSON keys are "
+                        "str: convert them, or use codec='pickle'"
+                    )
+                visit(item, (*path, key))
+        open_ids.discard(id(value))
+
+    visit(value, ())
+
+
+def _spell(path: tuple[Any, ...]) -> str:
+    text = "result" + "".join(f"[{part!r}]" for part in path)
+    return text if len(text) <= 200 else text[:100] + " ... " + text[-90:]
+
+
+def _article(kind: type) -> str:
+    name = kind.__qualname__
+    if kind.__module__ != "builtins":
+        name = f"{kind.__module__}.{name}"
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+
+
+# --- failures -------------------------------------------------------------------------------------
+
+
+def describe_failure(exc: BaseException, codec: str) -> Answer:
+    """An exception as it travels; whatever its own methods do, this returns."""
+    cls = type(exc)
+    type_name = f"{cls.__module__}.{cls.__qualname__}"
+    try:
+        message = str(exc)
+    except BaseException as inner:
+        reason = type(inner).__name__
+        message = f"({cls.__qualname__} cannot be shown: its __str__ raised {reason})"
+    try:
+        text = "".join(traceback.format_exception(cls, exc, _users_part(exc.__traceback__)))
+    except BaseException:
+        text = f"{type_name}: {message}"
+    return (
+        False,
+        codec,
+        _pickle_exception(exc),
+        _clean(type_name),
+        _cut(message, MAX_MESSAGE_BYTES),
+        _cut(text, MAX_TRACEBACK_BYTES),
+    )
+
+
+def _users_part(tb: TracebackType | None) -> TracebackType | None:
+    """``tb`` without the frames between the runner's loop and the user's function."""
+    ours = (
+        __file__,
+        importlib.__file__,
+        asyncio.runners.__file__,
+        asyncio.base_events.__file__,
+    )
+    while tb is not None and tb.tb_frame.f_code.co_filename in ours:
+        tb = tb.tb_next
+    return tb
+
+
+def _pickle_exception(exc: BaseException) -> bytes:
+    """The exception, if it can be rebuilt elsewhere and pickle is allowed; else empty."""
+    # A SystemExit or KeyboardInterrupt, raised again by the submitter, would end the submitter.
+    if not pickle_allowed() or not isinstance(exc, Exception):
+        return b""
+    try:
+        body = _pickle(exc)
+        # A class whose __init__ takes other arguments pickles and then does not unpickle.
+        if len(body) > payload_limit() or type(pickle.loads(body)) is not type(exc):
+            return b""
+    except BaseException:
+        return b""
+    return body
+
+
+def _clean(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _cut(text: str, limit: int) -> str:
+    """At most ``limit`` bytes of ``text``: its beginning and its end, which say most."""
+    data = text.encode("utf-8", "backslashreplace")
+    if len(data) <= limit:
+        return data.decode()
+    mark = f"\n... {len(data) - limit} bytes cut ...\n".encode()
+    head = limit // 4
+    tail = limit - head - len(mark) - 16
+    return (data[:head] + mark + data[-tail:]).decode("utf-8", "ignore")
+
+
+# --- the process ----------------------------------------------------------------------------------
+
+
+def extend_path(joined: str) -> None:
+    """Puts the entries of ``joined`` that ``sys.path`` lacks before all others, in their order."""
+    missing = [entry for entry in joined.split(os.pathsep) if entry and entry not in sys.path]
+    sys.path[:0] = dict.fromkeys(missing)
+
+
+def main() -> None:
+    """Serves the node at file descriptor 0 until it closes it."""
+    # The node decides when a runner ends: a Ctrl-C meant for it does not reach a task by accident.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    extend_path(os.environ.get("HUSTINGS_SYS_PATH", ""))
+    from hustings._core import run_runner
+
+    run_runner(load_function, call)
+
+
+if __name__ == "__main__":
+    # As the module other code imports, not as a second copy called __main__.
+    from hustings._runner import main as run
+
+    run()

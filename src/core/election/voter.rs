@@ -1,0 +1,186 @@
+//! How a voter answers a poll: Raft's rules first, then preference, which lapses within milliseconds.
+
+use super::{Elector, RaftRole};
+use crate::core::Moment;
+use crate::core::boundary::{PollAnswer, PollQuestion, PollRefusal};
+use std::time::Duration;
+
+/// A candidate this much better is worth a short wait. Scores nearer than this are as good as equal.
+pub const CLEARLY_BETTER: f64 = 0.10;
+/// Rounding of scores that differ by exactly [`CLEARLY_BETTER`].
+const ROUNDING: f64 = 1e-9;
+/// When to ask a voter again that has no better idea.
+const ASK_AGAIN: Duration = Duration::from_millis(4);
+
+impl Elector {
+    /// A candidate asks whether this voter suspects too and could vote for it.
+    pub fn on_poll(&mut self, now: Moment, question: &PollQuestion) -> PollAnswer {
+        let refuse = |reason, retry_after| PollAnswer::Refuse { reason, retry_after };
+        if self.view.role == RaftRole::Leader {
+            return refuse(PollRefusal::ILead, ASK_AGAIN);
+        }
+        let Some((since, _)) = self.detector.suspected(now) else {
+            let due = self.detector.deadline(now).map_or(ASK_AGAIN, |due| due.since(now));
+            return refuse(PollRefusal::LeaderAlive, due.min(ASK_AGAIN));
+        };
+        if question.last_log < self.view.last_log {
+            return refuse(PollRefusal::StaleLog, ASK_AGAIN);
+        }
+        if self.campaign.resting(now).is_some() {
+            return refuse(PollRefusal::JustVoted, ASK_AGAIN);
+        }
+        // A candidate of rank r has waited for r delays already: by then a better one would have asked.
+        let patience = (self.rank_delay * question.rank.min(64)).min(self.patience);
+        let until = since.after(patience);
+        if now < until && !question.insistent && self.knows_better(question) {
+            return refuse(PollRefusal::BetterCandidate, until.since(now));
+        }
+        self.campaign.on_agreed(now);
+        PollAnswer::Agree
+    }
+
+    /// A live, caught-up voter, perhaps this one, is clearly better than the candidate.
+    fn knows_better(&self, question: &PollQuestion) -> bool {
+        let enough = question.score + CLEARLY_BETTER - ROUNDING;
+        let dead = self.detector.leader();
+        self.ranking.rows().iter().any(|row| {
+            let other = row.node != question.candidate && Some(row.node) != dead;
+            // Whether this node itself is caught up it knows better than any table.
+            let fresh = match row.node == self.me {
+                true => self.view.last_log >= question.last_log,
+                false => row.caught_up,
+            };
+            other && fresh && row.score >= enough
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::core::election::RaftView;
+    use crate::core::election::ranking::RankEntry;
+    use crate::core::ids::NodeId;
+
+    const T0: Moment = Moment(1_000_000);
+
+    fn at(ms: u64) -> Moment {
+        T0.after(Duration::from_millis(ms))
+    }
+
+    /// Voter 2 of 1..=5 that followed 1 in term 3 with its log at (3, 100), and last heard it at 400 ms.
+    fn voter(scores: &[(u64, f64)]) -> Elector {
+        let mut elector = Elector::new(NodeId(2), &Config::default(), 1);
+        elector.on_raft_changed(
+            T0,
+            RaftView {
+                term: 3,
+                role: RaftRole::Follower,
+                leader: Some(NodeId(1)),
+                voters: (1..=5).map(NodeId).collect(),
+                last_log: (3, 100),
+            },
+        );
+        let row = |&(n, score): &(u64, f64)| RankEntry { node: NodeId(n), score, caught_up: true };
+        elector.on_table(3, scores.iter().map(row).collect());
+        for ms in 0..=400 {
+            if ms % 20 == 0 {
+                elector.on_append(at(ms), NodeId(1), 3, true);
+            }
+            elector.tick(at(ms));
+        }
+        elector
+    }
+
+    fn run(elector: &mut Elector, until: u64) {
+        for ms in 401..=until {
+            elector.tick(at(ms));
+        }
+    }
+
+    fn question(candidate: u64, log: (u64, u64), score: f64, rank: u32) -> PollQuestion {
+        PollQuestion {
+            candidate: NodeId(candidate),
+            suspect: NodeId(1),
+            term: 3,
+            last_log: log,
+            score,
+            rank,
+            insistent: false,
+        }
+    }
+
+    fn check(elector: &mut Elector, ms: u64, q: PollQuestion, expected: Option<PollRefusal>) {
+        let got = match elector.on_poll(at(ms), &q) {
+            PollAnswer::Agree => None,
+            PollAnswer::Refuse { reason, .. } => Some(reason),
+        };
+        assert_eq!(got, expected, "at {ms} ms: {q:?}");
+    }
+
+    #[test]
+    fn a_voter_that_hears_the_leader_refuses() {
+        let mut v = voter(&[]);
+        check(&mut v, 401, question(3, (3, 100), 0.9, 0), Some(PollRefusal::LeaderAlive));
+        run(&mut v, 520);
+        check(&mut v, 520, question(3, (3, 100), 0.9, 0), None);
+    }
+
+    #[test]
+    fn a_log_older_than_mine_is_refused_however_good_the_score() {
+        let mut v = voter(&[]);
+        run(&mut v, 520);
+        check(&mut v, 520, question(3, (3, 99), 1.0, 0), Some(PollRefusal::StaleLog));
+        check(&mut v, 520, question(3, (2, 500), 1.0, 0), Some(PollRefusal::StaleLog));
+        check(&mut v, 520, question(3, (3, 101), 0.1, 0), None);
+    }
+
+    #[test]
+    fn a_voter_that_has_just_voted_rests() {
+        let mut v = voter(&[]);
+        run(&mut v, 520);
+        v.on_vote_granted(at(520), 4, NodeId(4));
+        check(&mut v, 579, question(3, (3, 100), 1.0, 0), Some(PollRefusal::LeaderAlive));
+        run(&mut v, 579);
+        check(&mut v, 579, question(3, (3, 100), 1.0, 0), Some(PollRefusal::JustVoted));
+        run(&mut v, 580);
+        check(&mut v, 580, question(3, (3, 100), 1.0, 0), None);
+    }
+
+    #[test]
+    fn preference_is_bounded_and_insisting_ends_it() {
+        let mut v = voter(&[(4, 0.9), (2, 0.5), (3, 0.5)]);
+        run(&mut v, 520);
+        let late_rank = question(3, (3, 100), 0.5, 2);
+        check(&mut v, 520, late_rank.clone(), Some(PollRefusal::BetterCandidate));
+        check(&mut v, 520, PollQuestion { insistent: true, ..late_rank.clone() }, None);
+        run(&mut v, 536);
+        check(&mut v, 535, late_rank.clone(), Some(PollRefusal::BetterCandidate));
+        check(&mut v, 536, late_rank, None);
+        let far = question(3, (3, 100), 0.5, 60);
+        check(&mut v, 559, far.clone(), Some(PollRefusal::BetterCandidate));
+        check(&mut v, 560, far, None);
+    }
+
+    #[test]
+    fn only_a_clear_live_difference_counts() {
+        for (rows, expected) in [
+            (vec![(4, 0.59)], None),
+            (vec![(4, 0.60)], Some(PollRefusal::BetterCandidate)),
+            (vec![(1, 0.99)], None),
+            (vec![(2, 0.99)], Some(PollRefusal::BetterCandidate)),
+        ] {
+            let mut v = voter(&rows);
+            run(&mut v, 520);
+            check(&mut v, 521, question(3, (3, 100), 0.5, 2), expected);
+        }
+    }
+
+    #[test]
+    fn a_better_voter_with_an_older_log_does_not_hold_others_up() {
+        let mut v = voter(&[(2, 0.99)]);
+        run(&mut v, 520);
+        check(&mut v, 520, question(3, (3, 101), 0.5, 2), None);
+    }
+}

@@ -1,0 +1,162 @@
+//! What the leader does about each consequence of a committed entry; the log has decided, this follows.
+
+use super::leader::{Leader, Place};
+use super::roster::Post;
+use crate::core::Moment;
+use crate::core::boundary::{Assignment, Change, Effect, Refusal, RequeueReason};
+use crate::core::cluster::command::{AssignCause, Member, TaskSpec};
+use crate::core::cluster::live::spec_bytes;
+use crate::core::cluster::state::ClusterState;
+use crate::core::ids::{NodeId, Token};
+use crate::core::record::{Record, RecordKind};
+use std::sync::Arc;
+use std::time::Duration;
+
+impl Leader {
+    /// Takes one consequence of a committed entry.
+    pub(super) fn on_change(
+        &mut self,
+        now: Moment,
+        state: &ClusterState,
+        change: Change,
+        out: &mut Vec<Effect>,
+    ) {
+        match change {
+            Change::Submitted { spec } => {
+                self.land(spec_bytes(&spec));
+                self.leave_queue(spec.id);
+                self.enqueue(spec.id, spec.priority);
+                out.push(Effect::Accept { session: spec.session, tasks: vec![spec.id] });
+            }
+            Change::Joined { session, task, bytes } => {
+                self.land(bytes);
+                self.on_joined(session, task, out);
+            }
+            Change::Conflicted { session, task, bytes } => {
+                self.land(bytes);
+                let refusal = Refusal::Conflict;
+                out.push(Effect::Reject { session, task, refusal });
+            }
+            Change::Assigned { spec, to, from, token, attempt, cause } => {
+                self.on_assigned(spec, to, from, token, attempt, cause, out);
+            }
+            Change::Requeued { spec, from, token, attempt, delay, reason } => {
+                self.on_requeued(now, &spec, from, token, delay, reason);
+                out.push(Effect::Record(requeue_record(&spec, from, attempt, reason)));
+            }
+            Change::Finished { finished, session, from, token } => {
+                self.on_finished(&finished, session, from, token, out);
+            }
+            Change::LateCompletion { task, node, token: _ } => {
+                self.settle.entry(node).or_default().push(task);
+                let record = Record::new(RecordKind::LateCompletion).subject(node).task(task, 0);
+                out.push(Effect::Record(record));
+            }
+            Change::Repeated { task, node } => self.settle.entry(node).or_default().push(task),
+            Change::AssignmentVoid { task, to } => {
+                self.unburden(to);
+                self.requeue_proposed(state, task, to);
+            }
+            Change::Registered { function } => {
+                self.registering.remove(&function.hash);
+            }
+            Change::Admitted { member } => self.on_admitted(now, member, out),
+            Change::Removed { member } => {
+                // Assignments that entered the log after the node was given up and before it was removed.
+                if let Some(post) = self.roster.remove(&member.id) {
+                    for (task, token) in post.assigned {
+                        self.take_from_stranger(task, token, out);
+                    }
+                }
+                out.push(Effect::CloseSession { node: member.id });
+            }
+        }
+    }
+
+    fn on_admitted(&mut self, now: Moment, member: Member, out: &mut Vec<Effect>) {
+        if self.roster.get(&member.id).is_some_and(|post| post.open && post.member == member) {
+            return;
+        }
+        let record = Record::new(RecordKind::MemberJoined).subject(member.id).detail(&member.name);
+        out.push(Effect::Record(record));
+        let known = self.roster.remove(&member.id);
+        let mut post = Post::new(member.clone(), now);
+        if let Some(known) = known {
+            post.assigned = known.assigned;
+            post.incoming = known.incoming;
+        }
+        self.roster.insert(member.id, post);
+        out.push(Effect::OpenSession { member });
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "one per field of the change")]
+    fn on_assigned(
+        &mut self,
+        spec: Arc<TaskSpec>,
+        to: NodeId,
+        from: Option<NodeId>,
+        token: Token,
+        attempt: u32,
+        cause: AssignCause,
+        out: &mut Vec<Effect>,
+    ) {
+        let task = spec.id;
+        self.leave_queue(task);
+        if let Some(post) = from.and_then(|node| self.roster.get_mut(&node)) {
+            post.assigned.remove(&task);
+            post.revoking.remove(&task);
+        }
+        if let (AssignCause::Stolen, Some(victim)) = (cause, from) {
+            let victim = self.name_of(victim);
+            let record =
+                Record::new(RecordKind::Stolen).subject(to).task(task, attempt).detail(victim);
+            out.push(Effect::Record(record));
+        }
+        let Some(post) = self.roster.get_mut(&to) else { return };
+        post.incoming = post.incoming.saturating_sub(1);
+        post.assigned.insert(task, token);
+        // Without an open session the inventory will show that it is missing, and it is sent then.
+        if post.open {
+            self.dispatch.entry(to).or_default().push(Assignment { spec, token, attempt });
+        }
+    }
+
+    fn on_requeued(
+        &mut self,
+        now: Moment,
+        spec: &TaskSpec,
+        from: NodeId,
+        token: Token,
+        delay: Duration,
+        reason: RequeueReason,
+    ) {
+        if let Some(post) = self.roster.get_mut(&from) {
+            if post.assigned.get(&spec.id) == Some(&token) {
+                post.assigned.remove(&spec.id);
+            }
+            post.revoking.remove(&spec.id);
+        }
+        if !matches!(reason, RequeueReason::HandedBack | RequeueReason::NodeLost) {
+            self.settle.entry(from).or_default().push(spec.id);
+        }
+        self.leave_queue(spec.id);
+        if delay.is_zero() {
+            self.enqueue(spec.id, spec.priority);
+        } else {
+            let due = now.after(delay);
+            self.delayed.insert((due, spec.id));
+            self.places.insert(spec.id, Place::Delayed(due));
+        }
+    }
+}
+
+fn requeue_record(spec: &TaskSpec, from: NodeId, attempt: u32, reason: RequeueReason) -> Record {
+    let (kind, detail) = match reason {
+        RequeueReason::Failed => (RecordKind::Retried, "raised"),
+        RequeueReason::TimedOut => (RecordKind::Retried, "timed out"),
+        RequeueReason::Crashed => (RecordKind::Retried, "its runner died"),
+        RequeueReason::HandedBack => (RecordKind::Reassigned, "handed back"),
+        RequeueReason::NodeLost => (RecordKind::Reassigned, "its node died"),
+    };
+    Record::new(kind).subject(from).task(spec.id, attempt).detail(detail)
+}

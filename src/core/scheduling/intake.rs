@@ -1,0 +1,257 @@
+//! What clients ask of the leader: submit, follow, cancel; and what they are told.
+
+use super::leader::{Leader, Place};
+use super::placement::plan_placement;
+use crate::config::did_you_mean;
+use crate::core::boundary::{Effect, Event, Finished, Refusal};
+use crate::core::cluster::command::{AssignCause, Command, Function, FunctionRef, TaskSpec};
+use crate::core::cluster::live::spec_bytes;
+use crate::core::cluster::state::ClusterState;
+use crate::core::ids::{FunctionHash, NodeId, SessionId, TaskId, Token};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How soon a client may ask again when the queue is full.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+impl Leader {
+    /// A node that does not lead refuses; the client asks the leader.
+    pub(super) fn refuse_all(&mut self, event: Event, out: &mut Vec<Effect>) {
+        if let Event::Submitted { session, tasks, .. } = event {
+            for spec in tasks {
+                let refusal = Refusal::NotLeader;
+                out.push(Effect::Reject { session, task: spec.id, refusal });
+            }
+        }
+    }
+
+    pub(super) fn on_submitted(
+        &mut self,
+        state: &ClusterState,
+        session: SessionId,
+        functions: &[Arc<Function>],
+        tasks: Vec<Arc<TaskSpec>>,
+        out: &mut Vec<Effect>,
+    ) {
+        let mut commands = self.register(state, functions);
+        for spec in tasks {
+            let task = spec.id;
+            match self.admit(state, spec) {
+                Ok(spec) => commands.push(self.submit(spec)),
+                Err(refusal) => out.push(Effect::Reject { session, task, refusal }),
+            }
+        }
+        if !commands.is_empty() {
+            out.push(Effect::Propose(commands));
+        }
+    }
+
+    /// The commands that make unknown functions known.
+    pub(super) fn register(
+        &mut self,
+        state: &ClusterState,
+        functions: &[Arc<Function>],
+    ) -> Vec<Command> {
+        let mut commands = Vec::new();
+        for function in functions {
+            let known = state.functions().contains_key(&function.hash)
+                && state.newest(&function.name) == Some(function.hash);
+            let room = (state.functions().len() + self.registering.len()) as u64
+                <= self.config.limits.functions;
+            if !known && room && !self.registering.contains_key(&function.hash) {
+                self.registering.insert(function.hash, function.name.clone());
+                commands.push(Command::Register(function.clone()));
+            }
+        }
+        commands
+    }
+
+    /// Checks a task against the bounds and binds it to a function.
+    fn admit(&self, state: &ClusterState, spec: Arc<TaskSpec>) -> Result<Arc<TaskSpec>, Refusal> {
+        let limits = &self.config.limits;
+        let tasks = state.live().len() as u64 + self.in_flight;
+        let bytes = state.live_bytes() + self.in_flight_bytes;
+        if tasks >= limits.queued_tasks || bytes + spec_bytes(&spec) > limits.queued_bytes {
+            let detail = format!(
+                "{tasks} tasks, {bytes} bytes; limits.queued_tasks={}, limits.queued_bytes={}",
+                limits.queued_tasks, limits.queued_bytes
+            );
+            return Err(Refusal::QueueFull { detail, retry_after: RETRY_AFTER });
+        }
+        let hash = spec.function.hash;
+        if hash != FunctionHash(0) {
+            let known =
+                state.functions().contains_key(&hash) || self.registering.contains_key(&hash);
+            return if known {
+                Ok(spec)
+            } else {
+                Err(self.unknown_function(state, &spec.function.name))
+            };
+        }
+        let name = &spec.function.name;
+        let newest = state
+            .newest(name)
+            .or_else(|| self.registering.iter().find(|(_, n)| *n == name).map(|(hash, _)| *hash));
+        let Some(hash) = newest else { return Err(self.unknown_function(state, name)) };
+        let function = FunctionRef { name: name.clone(), hash };
+        Ok(Arc::new(TaskSpec { function, ..(*spec).clone() }))
+    }
+
+    fn unknown_function(&self, state: &ClusterState, name: &str) -> Refusal {
+        Refusal::UnknownFunction { hint: did_you_mean(name, state.function_names()) }
+    }
+
+    fn submit(&mut self, spec: Arc<TaskSpec>) -> Command {
+        self.in_flight += 1;
+        self.in_flight_bytes += spec_bytes(&spec);
+        // Those who wait go first: a newcomer is placed at once only when nobody does.
+        let to = if self.waiting.is_empty() { self.reserve() } else { None };
+        if let Some(node) = to {
+            self.leave_queue(spec.id);
+            self.places.insert(spec.id, Place::Proposed(node));
+        }
+        Command::Submit { spec, to }
+    }
+
+    /// A node with a free place, which is then taken.
+    fn reserve(&mut self) -> Option<NodeId> {
+        let origin = self.origin();
+        let node = plan_placement(&self.roster, origin, &self.config, &mut self.chance)?;
+        self.roster.get_mut(&node)?.incoming += 1;
+        Some(node)
+    }
+
+    /// Gives waiting tasks to nodes until nobody has room.
+    pub(super) fn place_waiting(&mut self, state: &ClusterState, out: &mut Vec<Effect>) {
+        let mut commands = Vec::new();
+        while let Some((&key, &task)) = self.waiting.first_key_value() {
+            if !state.live().get(&task).is_some_and(|live| live.holder.is_none()) {
+                // It was decided in the log meanwhile; the change is on its way.
+                self.waiting.remove(&key);
+                self.places.remove(&task);
+                continue;
+            }
+            let Some(to) = self.reserve() else { break };
+            self.waiting.remove(&key);
+            self.places.insert(task, Place::Proposed(to));
+            let cause = AssignCause::Placed;
+            commands.push(Command::Assign { task, to, cause, replaces: Token(0) });
+        }
+        if !commands.is_empty() {
+            out.push(Effect::Propose(commands));
+        }
+    }
+
+    /// Another submission of a task that is there: if it is finished, the client gets it by following it.
+    pub(super) fn on_joined(&mut self, session: SessionId, task: TaskId, out: &mut Vec<Effect>) {
+        out.push(Effect::Accept { session, tasks: vec![task] });
+        self.follow(session, task);
+    }
+
+    fn follow(&mut self, session: SessionId, task: TaskId) {
+        let sessions = self.followers.entry(task).or_default();
+        if !sessions.contains(&session) {
+            sessions.push(session);
+        }
+    }
+
+    pub(super) fn on_followed(
+        &mut self,
+        state: &ClusterState,
+        session: SessionId,
+        tasks: Vec<TaskId>,
+        out: &mut Vec<Effect>,
+    ) {
+        let (mut outcomes, mut unknown) = (Vec::new(), Vec::new());
+        for task in tasks {
+            if let Some(finished) = state.outcome(task) {
+                outcomes.push(finished.clone());
+            } else if state.live().contains_key(&task) || self.places.contains_key(&task) {
+                self.follow(session, task);
+            } else {
+                unknown.push(task);
+            }
+        }
+        if !outcomes.is_empty() {
+            out.push(Effect::Deliver { session, outcomes });
+        }
+        if !unknown.is_empty() {
+            out.push(Effect::DenyKnowledge { session, tasks: unknown });
+        }
+    }
+
+    pub(super) fn on_finished(
+        &mut self,
+        finished: &Arc<Finished>,
+        session: SessionId,
+        from: Option<NodeId>,
+        token: Token,
+        out: &mut Vec<Effect>,
+    ) {
+        use crate::core::cluster::command::Outcome;
+        let task = finished.task;
+        self.leave_queue(task);
+        if let Some(node) = from {
+            if let Some(post) = self.roster.get_mut(&node)
+                && post.assigned.get(&task) == Some(&token)
+            {
+                post.assigned.remove(&task);
+                post.revoking.remove(&task);
+            }
+            if finished.outcome == Outcome::Cancelled {
+                out.push(Effect::Revoke { node, tasks: vec![task] });
+                out.push(Effect::Kill { node, tasks: vec![task] });
+            } else {
+                self.settle.entry(node).or_default().push(task);
+            }
+        }
+        let mut sessions = self.followers.remove(&task).unwrap_or_default();
+        if !sessions.contains(&session) {
+            sessions.push(session);
+        }
+        for session in sessions {
+            out.push(Effect::Deliver { session, outcomes: vec![finished.clone()] });
+        }
+    }
+
+    pub(super) fn on_session_closed(&mut self, session: SessionId) {
+        self.followers.retain(|_, sessions| {
+            sessions.retain(|s| *s != session);
+            !sessions.is_empty()
+        });
+    }
+
+    pub(super) fn on_cancel(
+        &mut self,
+        state: &ClusterState,
+        tasks: &[TaskId],
+        kill: bool,
+        out: &mut Vec<Effect>,
+    ) {
+        let cancellable = cancellable(self, state, tasks, kill);
+        if !cancellable.is_empty() {
+            let commands = cancellable.into_iter().map(|task| Command::Cancel { task });
+            out.push(Effect::Propose(commands.collect()));
+        }
+    }
+}
+
+/// Those of `tasks` that have no outcome and, unless `kill`, are not known to run.
+pub fn cancellable(
+    leader: &Leader,
+    state: &ClusterState,
+    tasks: &[TaskId],
+    kill: bool,
+) -> Vec<TaskId> {
+    let runs = |task: &TaskId| {
+        let holder = state.live().get(task).and_then(|live| live.holder);
+        holder
+            .and_then(|holder| leader.roster().get(&holder.node))
+            .is_some_and(|post| post.status.running.contains(task))
+    };
+    tasks
+        .iter()
+        .filter(|task| state.live().contains_key(task) && (kill || !runs(task)))
+        .copied()
+        .collect()
+}

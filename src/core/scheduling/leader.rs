@@ -1,0 +1,338 @@
+//! The leader: events in, effects out; its view is rebuilt from the log whenever it is elected.
+
+use super::roster::{Post, Roster};
+use crate::config::Config;
+use crate::core::Moment;
+use crate::core::boundary::{Assignment, Effect, Event, Refusal};
+use crate::core::chance::Chance;
+use crate::core::cluster::command::{AssignCause, Command, ReleaseCause, Rules};
+use crate::core::cluster::live::spec_bytes;
+use crate::core::cluster::state::ClusterState;
+use crate::core::ids::{FunctionHash, LogIndex, NodeId, SessionId, TaskId, Term, Token};
+use crate::core::load::Position;
+use crate::core::record::{Record, RecordKind};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long the leader waits before it proposes again what did not enter the log.
+const RETRY_PROPOSAL: Duration = Duration::from_millis(20);
+/// How often the leader writes down how burdened each node is.
+const LOAD_RECORDS: Duration = Duration::from_millis(250);
+
+/// The scheduling half of a node that leads.
+pub struct Leader {
+    pub(super) me: NodeId,
+    pub(super) config: Arc<Config>,
+    pub(super) term: Term,
+    pub(super) leading: bool,
+    /// Changes up to here are already in the view.
+    rebuilt_at: LogIndex,
+    pub(super) chance: Chance,
+    pub(super) roster: Roster,
+    /// Tasks without a node: by descending priority, then in order of arrival.
+    pub(super) waiting: BTreeMap<(u8, u64), TaskId>,
+    pub(super) places: BTreeMap<TaskId, Place>,
+    arrivals: u64,
+    pub(super) delayed: BTreeSet<(Moment, TaskId)>,
+    /// Who else is told an outcome, besides the submitter.
+    pub(super) followers: BTreeMap<TaskId, Vec<SessionId>>,
+    pub(super) in_flight: u64,
+    pub(super) in_flight_bytes: u64,
+    pub(super) registering: BTreeMap<FunctionHash, String>,
+    /// What must enter the log and did not; proposed again while this node leads.
+    pub(super) retry: Vec<Command>,
+    pub(super) retry_at: Option<Moment>,
+    next_load_record: Moment,
+    pub(super) dispatch: BTreeMap<NodeId, Vec<Assignment>>,
+    pub(super) settle: BTreeMap<NodeId, Vec<TaskId>>,
+}
+
+/// Where a waiting task stands in the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In `waiting` under this key.
+    Queued((u8, u64)),
+    /// In `delayed` until then.
+    Delayed(Moment),
+    /// Proposed for a node.
+    Proposed(NodeId),
+}
+
+impl Leader {
+    /// A leader to be; idle until `LeadershipGained`.
+    pub fn new(me: NodeId, config: Arc<Config>, seed: u64) -> Self {
+        Leader {
+            me,
+            config,
+            term: 0,
+            leading: false,
+            rebuilt_at: 0,
+            chance: Chance::seeded(seed),
+            roster: Roster::new(),
+            waiting: BTreeMap::new(),
+            places: BTreeMap::new(),
+            arrivals: 0,
+            delayed: BTreeSet::new(),
+            followers: BTreeMap::new(),
+            in_flight: 0,
+            in_flight_bytes: 0,
+            registering: BTreeMap::new(),
+            retry: Vec::new(),
+            retry_at: None,
+            next_load_record: Moment(0),
+            dispatch: BTreeMap::new(),
+            settle: BTreeMap::new(),
+        }
+    }
+
+    /// Whether this node leads.
+    pub fn leads(&self) -> bool {
+        self.leading
+    }
+
+    /// The term it leads, 0 before it led.
+    pub fn term(&self) -> Term {
+        self.term
+    }
+
+    /// The members as the leader sees them.
+    pub fn roster(&self) -> &Roster {
+        &self.roster
+    }
+
+    /// Takes one event. Afterwards call [`Leader::flush`] once for all events of a step.
+    pub fn on_event(
+        &mut self,
+        now: Moment,
+        state: &ClusterState,
+        event: Event,
+        out: &mut Vec<Effect>,
+    ) {
+        if let Event::LeadershipGained { term } = event {
+            return self.on_gained(now, term, state, out);
+        }
+        if !self.leading {
+            return self.refuse_all(event, out);
+        }
+        match event {
+            Event::LeadershipLost => self.on_lost(out),
+            Event::Applied { index, changes } => {
+                if index > self.rebuilt_at {
+                    for change in changes {
+                        self.on_change(now, state, change, out);
+                    }
+                }
+            }
+            Event::ProposalFailed { commands } => {
+                self.on_proposal_failed(now, state, commands, out)
+            }
+            Event::Submitted { session, functions, tasks } => {
+                self.on_submitted(state, session, &functions, tasks, out);
+            }
+            Event::Followed { session, tasks } => self.on_followed(state, session, tasks, out),
+            Event::Acknowledged { session, tasks } => {
+                out.push(Effect::Propose(vec![Command::Acknowledge { session, tasks }]));
+            }
+            Event::SessionClosed { session } => self.on_session_closed(session),
+            Event::CancelAsked { tasks, kill } => self.on_cancel(state, &tasks, kill, out),
+            Event::JoinAsked { member, functions } => self.on_join(state, member, functions, out),
+            Event::InventoryArrived { node, held } => {
+                self.on_inventory(now, state, node, &held, out)
+            }
+            Event::StatusArrived { node, status } => self.on_status(now, node, status),
+            Event::Reported { node, reports } => self.on_reported(now, state, node, reports, out),
+            Event::Released { node, tasks } => self.on_released(now, state, node, tasks, out),
+            Event::Kept { node, tasks } => self.on_kept(now, node, &tasks),
+            Event::SessionBroken { node, refused } => self.on_broken(now, node, refused, out),
+            Event::WorkAsked { thief, free_slots, cpu_available } => {
+                self.on_work_asked(now, state, thief, free_slots, cpu_available, out);
+            }
+            Event::TimerFired => {}
+            // A worker's events are not the leader's.
+            _ => {}
+        }
+    }
+
+    /// Places what waits and sends what was collected; once per step.
+    pub fn flush(&mut self, now: Moment, state: &ClusterState, out: &mut Vec<Effect>) {
+        if !self.leading {
+            return;
+        }
+        self.check_timers(now, state, out);
+        self.place_waiting(state, out);
+        for (node, assignments) in std::mem::take(&mut self.dispatch) {
+            out.push(Effect::Assign { node, assignments });
+        }
+        for (node, tasks) in std::mem::take(&mut self.settle) {
+            out.push(Effect::Settle { node, tasks });
+        }
+    }
+
+    /// When `TimerFired` is wanted.
+    pub fn next_deadline(&self) -> Option<Moment> {
+        if !self.leading {
+            return None;
+        }
+        let delayed = self.delayed.first().map(|(due, _)| *due);
+        let leases = self.next_lease();
+        [delayed, leases, self.retry_at, Some(self.next_load_record)].into_iter().flatten().min()
+    }
+
+    fn on_gained(&mut self, now: Moment, term: Term, state: &ClusterState, out: &mut Vec<Effect>) {
+        let chance = self.chance.clone();
+        *self = Leader { chance, term, ..Leader::new(self.me, self.config.clone(), 0) };
+        self.leading = true;
+        self.rebuilt_at = state.applied();
+        self.next_load_record = now;
+        for member in state.members().values() {
+            self.roster.insert(member.id, Post::new(member.clone(), now));
+            out.push(Effect::OpenSession { member: member.clone() });
+        }
+        for (task, live) in state.live() {
+            match live.holder {
+                None => self.enqueue(*task, live.spec.priority),
+                Some(holder) => match self.roster.get_mut(&holder.node) {
+                    Some(post) => {
+                        post.assigned.insert(*task, holder.token);
+                    }
+                    None => self.take_from_stranger(*task, holder.token, out),
+                },
+            }
+        }
+        out.push(Effect::Propose(vec![Command::Adopt(self.rules())]));
+    }
+
+    /// The log says a node holds it that is no member any more: its Release did not make it.
+    pub(super) fn take_from_stranger(&mut self, task: TaskId, token: Token, out: &mut Vec<Effect>) {
+        let cause = ReleaseCause::NodeLost { started: false };
+        out.push(Effect::Propose(vec![Command::Release { task, replaces: token, cause }]));
+    }
+
+    fn rules(&self) -> Rules {
+        let limits = &self.config.limits;
+        Rules {
+            crash_budget: limits.crash_budget,
+            outcomes: limits.outcomes,
+            outcome_bytes: limits.outcome_bytes,
+            outcome_ttl_ms: limits.outcome_ttl.as_millis() as u64,
+            id_memory_ms: limits.id_memory.as_millis() as u64,
+        }
+    }
+
+    fn on_lost(&mut self, out: &mut Vec<Effect>) {
+        for node in self.roster.keys() {
+            out.push(Effect::CloseSession { node: *node });
+        }
+        *self =
+            Leader { chance: self.chance.clone(), ..Leader::new(self.me, self.config.clone(), 0) };
+    }
+
+    fn check_timers(&mut self, now: Moment, state: &ClusterState, out: &mut Vec<Effect>) {
+        while let Some(&(due, task)) = self.delayed.first().filter(|(due, _)| *due <= now) {
+            self.delayed.remove(&(due, task));
+            self.places.remove(&task);
+            self.enqueue(task, priority_of(state, task));
+        }
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.retry_at = None;
+            out.push(Effect::Propose(std::mem::take(&mut self.retry)));
+        }
+        self.check_leases(now, out);
+        if self.next_load_record <= now {
+            self.next_load_record = now.after(LOAD_RECORDS);
+            for post in self.roster.values() {
+                let record = Record::new(RecordKind::Loaded)
+                    .term(self.term)
+                    .subject(post.member.id)
+                    .score(post.status.score)
+                    .value(post.burden() as f64)
+                    .detail(&post.member.name);
+                out.push(Effect::Record(record));
+            }
+        }
+    }
+
+    fn on_proposal_failed(
+        &mut self,
+        now: Moment,
+        state: &ClusterState,
+        commands: Vec<Command>,
+        out: &mut Vec<Effect>,
+    ) {
+        for command in commands {
+            match command {
+                Command::Submit { spec, to } => {
+                    self.land(spec_bytes(&spec));
+                    if let Some(to) = to {
+                        self.unburden(to);
+                        self.places.remove(&spec.id);
+                    }
+                    let (session, task) = (spec.session, spec.id);
+                    out.push(Effect::Reject { session, task, refusal: Refusal::Unknown });
+                }
+                Command::Assign { task, to, cause: AssignCause::Placed, .. } => {
+                    self.unburden(to);
+                    self.requeue_proposed(state, task, to);
+                }
+                other => self.retry.push(other),
+            }
+        }
+        if !self.retry.is_empty() && self.retry_at.is_none() {
+            self.retry_at = Some(now.after(RETRY_PROPOSAL));
+        }
+    }
+
+    pub(super) fn unburden(&mut self, node: NodeId) {
+        if let Some(post) = self.roster.get_mut(&node) {
+            post.incoming = post.incoming.saturating_sub(1);
+        }
+    }
+
+    /// The assignment proposed for `node` is void: the task, if it is still there, waits again.
+    pub(super) fn requeue_proposed(&mut self, state: &ClusterState, task: TaskId, node: NodeId) {
+        if self.places.get(&task) == Some(&Place::Proposed(node)) {
+            self.places.remove(&task);
+            if state.live().get(&task).is_some_and(|live| live.holder.is_none()) {
+                self.enqueue(task, priority_of(state, task));
+            }
+        }
+    }
+
+    /// A submission left the pipe: it is in the log, or it never will be.
+    pub(super) fn land(&mut self, bytes: u64) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.in_flight_bytes = self.in_flight_bytes.saturating_sub(bytes);
+    }
+
+    pub(super) fn enqueue(&mut self, task: TaskId, priority: u8) {
+        self.arrivals += 1;
+        let key = (9 - priority.min(9), self.arrivals);
+        self.waiting.insert(key, task);
+        self.places.insert(task, Place::Queued(key));
+    }
+
+    pub(super) fn leave_queue(&mut self, task: TaskId) {
+        match self.places.remove(&task) {
+            Some(Place::Queued(key)) => {
+                self.waiting.remove(&key);
+            }
+            Some(Place::Delayed(due)) => {
+                self.delayed.remove(&(due, task));
+            }
+            Some(Place::Proposed(_)) | None => {}
+        }
+    }
+
+    pub(super) fn origin(&self) -> Position {
+        self.roster.get(&self.me).map(|post| post.member.position).unwrap_or_default()
+    }
+
+    pub(super) fn name_of(&self, node: NodeId) -> String {
+        self.roster.get(&node).map_or_else(|| node.to_string(), |post| post.member.name.clone())
+    }
+}
+
+fn priority_of(state: &ClusterState, task: TaskId) -> u8 {
+    state.live().get(&task).map_or(0, |live| live.spec.priority)
+}

@@ -1,0 +1,238 @@
+//! The leader and its nodes: sessions, inventories, reports, steals, and when a node is given up.
+
+use super::leader::Leader;
+use super::stealing::plan_steal;
+use crate::core::Moment;
+use crate::core::boundary::{Assignment, Effect, NodeStatus};
+use crate::core::cluster::command::{AssignCause, Command, Function, Member, ReleaseCause, Report};
+use crate::core::cluster::state::ClusterState;
+use crate::core::ids::{NodeId, TaskId, Token};
+use crate::core::record::{Record, RecordKind};
+use std::sync::Arc;
+
+impl Leader {
+    pub(super) fn on_join(
+        &mut self,
+        state: &ClusterState,
+        member: Member,
+        functions: Vec<Arc<Function>>,
+        out: &mut Vec<Effect>,
+    ) {
+        let mut commands = self.register(state, &functions);
+        // Whoever listened at this address before is gone: two processes cannot share a port.
+        let previous: Vec<NodeId> = state
+            .members()
+            .values()
+            .filter(|m| m.address == member.address && m.id != member.id)
+            .map(|m| m.id)
+            .collect();
+        for node in previous {
+            self.give_up(Moment(0), node, "its address was taken over", out);
+        }
+        if state.members().get(&member.id) == Some(&member) {
+            // Admitted already; its session may have been given up, so open it again.
+            if self.roster.get(&member.id).is_some_and(|post| !post.open && !post.lost) {
+                out.push(Effect::OpenSession { member });
+            }
+        } else {
+            commands.push(Command::Admit(member));
+        }
+        if !commands.is_empty() {
+            out.push(Effect::Propose(commands));
+        }
+    }
+
+    pub(super) fn on_inventory(
+        &mut self,
+        now: Moment,
+        state: &ClusterState,
+        node: NodeId,
+        held: &[(TaskId, Token)],
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(post) = self.roster.get_mut(&node).filter(|post| !post.lost) else { return };
+        post.heard = now;
+        post.open = true;
+        post.revoking.clear();
+        let missing =
+            post.assigned.iter().filter(|(task, token)| !held.contains(&(**task, **token)));
+        let assignments: Vec<Assignment> = missing
+            .filter_map(|(task, token)| {
+                let live = state.live().get(task)?;
+                Some(Assignment { spec: live.spec.clone(), token: *token, attempt: live.attempt })
+            })
+            .collect();
+        let stale: Vec<TaskId> = held
+            .iter()
+            .filter(|(task, token)| post.assigned.get(task) != Some(token))
+            .map(|(task, _)| *task)
+            .collect();
+        if !assignments.is_empty() {
+            out.push(Effect::Assign { node, assignments });
+        }
+        if !stale.is_empty() {
+            out.push(Effect::Revoke { node, tasks: stale });
+        }
+    }
+
+    pub(super) fn on_status(&mut self, now: Moment, node: NodeId, status: NodeStatus) {
+        if let Some(post) = self.roster.get_mut(&node) {
+            post.heard = now;
+            post.status = status;
+        }
+    }
+
+    pub(super) fn on_reported(
+        &mut self,
+        now: Moment,
+        state: &ClusterState,
+        node: NodeId,
+        reports: Vec<(TaskId, Token, Report)>,
+        out: &mut Vec<Effect>,
+    ) {
+        if let Some(post) = self.roster.get_mut(&node) {
+            post.heard = now;
+        }
+        let mut commands = Vec::with_capacity(reports.len());
+        for (task, token, report) in reports {
+            let repeated = state.retention().get(task).is_some_and(|done| done.token == token);
+            if repeated {
+                self.settle.entry(node).or_default().push(task);
+            } else {
+                commands.push(Command::Complete { task, token, node, report });
+            }
+        }
+        if !commands.is_empty() {
+            out.push(Effect::Propose(commands));
+        }
+    }
+
+    pub(super) fn on_work_asked(
+        &mut self,
+        now: Moment,
+        state: &ClusterState,
+        thief: NodeId,
+        free_slots: u32,
+        cpu_available: f64,
+        out: &mut Vec<Effect>,
+    ) {
+        if let Some(post) = self.roster.get_mut(&thief) {
+            post.heard = now;
+        }
+        let policy = &self.config.steal;
+        let Some(steal) = plan_steal(&self.roster, state, thief, free_slots, cpu_available, policy)
+        else {
+            return;
+        };
+        let Some(victim) = self.roster.get_mut(&steal.victim) else { return };
+        victim.revoking.extend(steal.tasks.iter().map(|task| (*task, Some(thief))));
+        out.push(Effect::Revoke { node: steal.victim, tasks: steal.tasks });
+    }
+
+    pub(super) fn on_released(
+        &mut self,
+        now: Moment,
+        state: &ClusterState,
+        node: NodeId,
+        tasks: Vec<TaskId>,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(post) = self.roster.get_mut(&node) else { return };
+        post.heard = now;
+        let mut returned = Vec::with_capacity(tasks.len());
+        for task in tasks {
+            let thief = post.revoking.remove(&task).flatten();
+            // Not assigned there any more: the log has moved on, and the release changes nothing.
+            if let Some(token) = post.assigned.get(&task).copied() {
+                returned.push((task, token, thief));
+            }
+        }
+        let mut commands = Vec::with_capacity(returned.len());
+        for (task, replaces, thief) in returned {
+            let ready =
+                thief.filter(|thief| self.roster.get(thief).is_some_and(|post| post.eligible()));
+            commands.push(match ready.filter(|_| state.live().contains_key(&task)) {
+                Some(to) => {
+                    if let Some(post) = self.roster.get_mut(&to) {
+                        post.incoming += 1;
+                    }
+                    Command::Assign { task, to, cause: AssignCause::Stolen, replaces }
+                }
+                None => Command::Release { task, replaces, cause: ReleaseCause::HandedBack },
+            });
+        }
+        if !commands.is_empty() {
+            out.push(Effect::Propose(commands));
+        }
+    }
+
+    pub(super) fn on_kept(&mut self, now: Moment, node: NodeId, tasks: &[TaskId]) {
+        if let Some(post) = self.roster.get_mut(&node) {
+            post.heard = now;
+            for task in tasks {
+                post.revoking.remove(task);
+            }
+        }
+    }
+
+    pub(super) fn on_broken(
+        &mut self,
+        now: Moment,
+        node: NodeId,
+        refused: bool,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(post) = self.roster.get_mut(&node) else { return };
+        post.open = false;
+        post.revoking.clear();
+        if refused {
+            self.give_up(now, node, "its port answers no more", out);
+        }
+    }
+
+    pub(super) fn next_lease(&self) -> Option<Moment> {
+        let lease = self.config.limits.worker_lease;
+        let others = self.roster.values().filter(|post| !post.lost && post.member.id != self.me);
+        others.map(|post| post.heard.after(lease)).min()
+    }
+
+    pub(super) fn check_leases(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        let lease = self.config.limits.worker_lease;
+        let expired: Vec<NodeId> = self
+            .roster
+            .values()
+            .filter(|post| {
+                !post.lost && post.member.id != self.me && post.heard.after(lease) <= now
+            })
+            .map(|post| post.member.id)
+            .collect();
+        for node in expired {
+            self.give_up(now, node, "its lease ran out", out);
+        }
+    }
+
+    /// The node is gone: its tasks wait again, in the log.
+    fn give_up(&mut self, now: Moment, node: NodeId, why: &str, out: &mut Vec<Effect>) {
+        let Some(post) = self.roster.get_mut(&node).filter(|post| !post.lost) else { return };
+        post.lost = true;
+        post.open = false;
+        let silence = now.since(post.heard).as_secs_f64();
+        let record = Record::new(RecordKind::MemberLost)
+            .subject(node)
+            .value(silence)
+            .detail(format!("{}: {why}", post.member.name));
+        out.push(Effect::Record(record));
+        let mut commands: Vec<Command> = post
+            .assigned
+            .iter()
+            .map(|(task, token)| {
+                let started = post.status.running.contains(task);
+                let cause = ReleaseCause::NodeLost { started };
+                Command::Release { task: *task, replaces: *token, cause }
+            })
+            .collect();
+        commands.push(Command::Remove { node });
+        out.push(Effect::CloseSession { node });
+        out.push(Effect::Propose(commands));
+    }
+}

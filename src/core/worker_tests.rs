@@ -1,0 +1,145 @@
+//! A worker's decisions, one event at a time; no effect is left unexamined.
+
+use super::*;
+use crate::core::cluster::command::{Codec, FunctionRef, Payload, TaskSpec};
+use crate::core::ids::{FunctionHash, NodeId, SessionId};
+use bytes::Bytes;
+use std::sync::Arc;
+
+fn assignment(id: u128, token: u64) -> Assignment {
+    let spec = TaskSpec {
+        id: TaskId(id),
+        session: SessionId(1),
+        function: FunctionRef { name: "f".into(), hash: FunctionHash(1) },
+        codec: Codec::Json,
+        payload: Bytes::new(),
+        retries: 0,
+        timeout_ms: 0,
+        priority: 5,
+        backoff_ms: 0,
+    };
+    Assignment { spec: Arc::new(spec), token: Token(token), attempt: 1 }
+}
+
+fn value() -> Report {
+    Report::Value(Payload { codec: Codec::Json, body: Bytes::new() })
+}
+
+/// Feeds one event and compares all effects; none may be left unexamined.
+fn check(worker: &mut Worker, now_ms: u64, event: Event, expected: &[Effect]) {
+    let mut effects = Vec::new();
+    worker.on_event(Moment(now_ms * 1_000), event, &mut effects);
+    assert_eq!(effects, expected);
+}
+
+fn connected(slots: u32) -> Worker {
+    let mut worker = Worker::new(slots, Duration::ZERO);
+    let hello = Event::LeaderConnected { term: 1, leader: NodeId(9) };
+    check(&mut worker, 0, hello, &[Effect::SendInventory { term: 1, held: vec![] }]);
+    worker
+}
+
+fn assigned(term: Term, assignments: Vec<Assignment>) -> Event {
+    Event::TasksAssigned { term, assignments }
+}
+
+fn ended(id: u128, token: u64) -> Event {
+    let duration = Duration::from_millis(1);
+    Event::AttemptEnded { task: TaskId(id), token: Token(token), report: value(), duration }
+}
+
+fn report(id: u128, token: u64) -> Effect {
+    Effect::SendReports { reports: vec![(TaskId(id), Token(token), value())] }
+}
+
+#[test]
+fn work_starts_while_slots_are_free_and_the_rest_waits() {
+    let mut worker = connected(1);
+    let event = assigned(1, vec![assignment(1, 10), assignment(2, 11)]);
+    check(&mut worker, 1, event, &[Effect::Run(assignment(1, 10))]);
+    check(&mut worker, 2, ended(1, 10), &[report(1, 10), Effect::Run(assignment(2, 11))]);
+    assert_eq!(worker.running(), [TaskId(2)]);
+}
+
+#[test]
+fn a_lower_term_is_refused_whatever_it_says() {
+    let mut worker = connected(1);
+    let held = vec![];
+    let hello = Event::LeaderConnected { term: 3, leader: NodeId(8) };
+    check(&mut worker, 1, hello, &[Effect::SendInventory { term: 3, held }]);
+    let refused = [Effect::RefuseStaleLeader { term: 2 }];
+    check(&mut worker, 2, assigned(2, vec![assignment(1, 10)]), &refused);
+    check(&mut worker, 2, Event::TasksRevoked { term: 2, tasks: vec![TaskId(1)] }, &refused);
+}
+
+#[test]
+fn the_same_attempt_again_and_an_older_one_change_nothing() {
+    let mut worker = connected(1);
+    check(&mut worker, 1, assigned(1, vec![assignment(1, 10)]), &[Effect::Run(assignment(1, 10))]);
+    check(&mut worker, 2, assigned(1, vec![assignment(1, 10), assignment(1, 9)]), &[]);
+    check(&mut worker, 3, ended(1, 10), &[report(1, 10)]);
+    check(&mut worker, 4, assigned(1, vec![assignment(1, 10)]), &[]);
+}
+
+#[test]
+fn only_what_has_not_started_is_given_up() {
+    let mut worker = connected(1);
+    let event = assigned(1, vec![assignment(1, 10), assignment(2, 11)]);
+    check(&mut worker, 1, event, &[Effect::Run(assignment(1, 10))]);
+    let tasks = vec![TaskId(1), TaskId(2), TaskId(3)];
+    let answer =
+        Effect::SendRelease { released: vec![TaskId(2)], kept: vec![TaskId(1), TaskId(3)] };
+    check(&mut worker, 2, Event::TasksRevoked { term: 1, tasks }, &[answer]);
+    check(&mut worker, 3, ended(1, 10), &[report(1, 10)]);
+}
+
+#[test]
+fn reports_are_repeated_to_a_new_leader_until_they_are_settled() {
+    let mut worker = connected(1);
+    check(&mut worker, 1, assigned(1, vec![assignment(1, 10)]), &[Effect::Run(assignment(1, 10))]);
+    worker.on_disconnected();
+    check(&mut worker, 2, ended(1, 10), &[]);
+    let hello = Event::LeaderConnected { term: 2, leader: NodeId(8) };
+    let held = vec![(TaskId(1), Token(10), false)];
+    check(&mut worker, 3, hello, &[Effect::SendInventory { term: 2, held }, report(1, 10)]);
+    check(&mut worker, 4, Event::ReportsSettled { term: 2, tasks: vec![TaskId(1)] }, &[]);
+    assert!(worker.is_idle());
+}
+
+#[test]
+fn an_idle_node_asks_for_work_ever_more_rarely() {
+    let mut worker = connected(2);
+    let mut asked = Vec::new();
+    let mut effects = Vec::new();
+    for _ in 0..12 {
+        let at = worker.next_deadline().unwrap();
+        worker.on_event(at, Event::TimerFired, &mut effects);
+        asked.push(at.0 / 1_000);
+    }
+    assert!(effects.iter().all(|e| *e == Effect::AskForWork { free_slots: 2 }), "{effects:?}");
+    let gaps: Vec<u64> = asked.windows(2).map(|w| w[1] - w[0]).collect();
+    assert_eq!(gaps, [8, 16, 32, 64, 128, 250, 250, 250, 250, 250, 250]);
+}
+
+#[test]
+fn a_draining_node_hands_back_what_waits_and_what_still_comes() {
+    let mut worker = connected(1);
+    let event = assigned(1, vec![assignment(1, 10), assignment(2, 11)]);
+    check(&mut worker, 1, event, &[Effect::Run(assignment(1, 10))]);
+    let back = |id| Effect::SendRelease { released: vec![TaskId(id)], kept: vec![] };
+    check(&mut worker, 2, Event::DrainStarted, &[back(2)]);
+    check(&mut worker, 3, assigned(1, vec![assignment(3, 12)]), &[back(3)]);
+    check(&mut worker, 4, ended(1, 10), &[report(1, 10)]);
+    check(&mut worker, 5, Event::ReportsSettled { term: 1, tasks: vec![TaskId(1)] }, &[]);
+    assert!(worker.is_idle());
+}
+
+#[test]
+fn a_killed_attempt_is_nobodys_business() {
+    let mut worker = connected(1);
+    check(&mut worker, 1, assigned(1, vec![assignment(1, 10)]), &[Effect::Run(assignment(1, 10))]);
+    let kill = Effect::KillRunner { task: TaskId(1), token: Token(10) };
+    check(&mut worker, 2, Event::TasksKilled { term: 1, tasks: vec![TaskId(1)] }, &[kill]);
+    check(&mut worker, 3, ended(1, 10), &[]);
+    assert!(worker.is_idle());
+}

@@ -1,0 +1,217 @@
+//! Puts a node together inside its own runtime: listener, consensus, runners, task loop, sampler.
+
+use super::clock::Clock;
+use super::consensus::{self, Consensus, ConsensusOptions};
+use super::driver::{self, Input, TaskLoop, TaskLoopOptions};
+use super::execution::{self, Pool, PoolOptions};
+use super::history::History;
+use super::sampler::LoadSource;
+use super::shared::Shared;
+use super::transport::grpc_peers::GrpcPeers;
+use super::{NodeOptions, membership, proposals, transport};
+use crate::config::Config;
+use crate::core::boundary::Event;
+use crate::core::cluster::command::{Batch, Function, Member};
+use crate::core::election::score::{Ewma, classic_score, score};
+use crate::core::ids::{NodeId, Term};
+use crate::core::record::{Record, RecordKind};
+use crate::error::{Error, Result};
+use futures::future::BoxFuture;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+
+/// How much nicer runners are than their node.
+const RUNNER_NICE: i32 = 5;
+
+/// Everything that runs inside the node's own runtime.
+pub(super) async fn start(options: NodeOptions) -> Result<(Arc<Shared>, Arc<Pool>)> {
+    let clock = Clock::start();
+    let listener = transport::server::bind(&options.listen).await?;
+    let me = member_of(&options, &listener)?;
+    let config = Arc::new(options.config);
+    let history = Arc::new(History::new(me.id, &me.name, config.limits.events));
+    let (inputs, heard) = mpsc::unbounded_channel();
+    let peers = Arc::new(GrpcPeers::new(me.id, config.limits.message_bytes as usize));
+    let consensus = match options.may_vote {
+        true => Some(start_consensus(&me, &config, clock, &history, &inputs, &peers).await?),
+        false => None,
+    };
+    let pool = start_pool(
+        &config,
+        &inputs,
+        options.slots,
+        options.allow_pickle,
+        options.runner_argv,
+        options.runner_env,
+    );
+    let shared = Arc::new(Shared::new(
+        me.clone(),
+        config.clone(),
+        options.allow_pickle,
+        clock,
+        history.clone(),
+        inputs.clone(),
+        consensus.clone(),
+        peers,
+    ));
+    let task_loop = TaskLoop::new(
+        TaskLoopOptions {
+            seed: me.id.0,
+            me,
+            config,
+            clock,
+            history: history.clone(),
+            state: consensus.as_ref().map_or_else(Arc::default, |c| c.state()),
+            commit: consensus.map(|c| Arc::new(Committer::start(c)) as Arc<dyn proposals::Commit>),
+            hands: pool.clone(),
+            allow_pickle: options.allow_pickle,
+        },
+        inputs,
+    );
+    tokio::spawn(task_loop.run(heard));
+    tokio::spawn(transport::server::serve(shared.clone(), listener));
+    tokio::spawn(membership::follow_leadership(shared.clone()));
+    let source = options.load.unwrap_or_else(|| LoadSource::measured(Duration::ZERO));
+    tokio::spawn(measure(shared.clone(), source));
+    history.push(Record::new(RecordKind::NodeStarted));
+    Ok((shared, pool))
+}
+
+fn member_of(options: &NodeOptions, listener: &TcpListener) -> Result<Member> {
+    let address = listener
+        .local_addr()
+        .map_err(|e| Error::Bind { address: options.listen.clone(), reason: e.to_string() })?
+        .to_string();
+    Ok(Member {
+        // 0 means "whoever listens there" in an envelope.
+        id: NodeId(consensus::runtime::random_u64().max(1)),
+        name: options.name.clone(),
+        address,
+        slots: options.slots,
+        position: options.position,
+        voter: false,
+        pid: std::process::id(),
+    })
+}
+
+async fn start_consensus(
+    me: &Member,
+    config: &Arc<Config>,
+    clock: Clock,
+    history: &Arc<History>,
+    inputs: &mpsc::UnboundedSender<Input>,
+    peers: &Arc<GrpcPeers>,
+) -> Result<Arc<Consensus>> {
+    let (applied, mut changes) = mpsc::unbounded_channel();
+    let inputs = inputs.clone();
+    tokio::spawn(async move {
+        while let Some((index, changes)) = changes.recv().await {
+            let _ = inputs.send(Input::Core(Event::Applied { index, changes }));
+        }
+    });
+    let rows = history.clone();
+    Consensus::start(ConsensusOptions {
+        me: me.id,
+        address: me.address.clone(),
+        config: config.clone(),
+        clock,
+        peers: peers.clone(),
+        records: Arc::new(move |record| {
+            rows.push(record);
+        }),
+        applied,
+    })
+    .await
+}
+
+fn start_pool(
+    config: &Config,
+    inputs: &mpsc::UnboundedSender<Input>,
+    slots: u32,
+    allow_pickle: bool,
+    argv: Vec<String>,
+    env: Vec<(String, String)>,
+) -> Arc<Pool> {
+    let (ended, mut ends) = mpsc::unbounded_channel::<execution::AttemptEnded>();
+    let inputs = inputs.clone();
+    tokio::spawn(async move {
+        while let Some(end) = ends.recv().await {
+            let execution::AttemptEnded { task, token, report, duration } = end;
+            let _ = inputs.send(Input::Core(Event::AttemptEnded { task, token, report, duration }));
+        }
+    });
+    Pool::start(
+        PoolOptions {
+            slots: slots as usize,
+            argv,
+            env,
+            allow_pickle,
+            payload_limit: config.limits.payload_bytes as usize,
+            nice: RUNNER_NICE,
+        },
+        ended,
+    )
+}
+
+/// Proposes batches one after the other, so that they enter the log in order, and answers when each is applied.
+struct Committer(mpsc::UnboundedSender<(Term, Batch, oneshot::Sender<bool>)>);
+
+impl Committer {
+    /// What waits here is bounded by the entries `Proposals` lets be on their way.
+    fn start(consensus: Arc<Consensus>) -> Self {
+        let (batches, mut waiting) =
+            mpsc::unbounded_channel::<(Term, Batch, oneshot::Sender<bool>)>();
+        tokio::spawn(async move {
+            while let Some((term, batch, answer)) = waiting.recv().await {
+                let proposal = consensus.propose(term, batch).await;
+                tokio::spawn(async move {
+                    let _ = answer.send(proposal.await.is_ok());
+                });
+            }
+        });
+        Committer(batches)
+    }
+}
+
+impl proposals::Commit for Committer {
+    fn commit(&self, term: Term, batch: Batch) -> BoxFuture<'static, bool> {
+        let (answer, answered) = oneshot::channel();
+        let _ = self.0.send((term, batch, answer));
+        Box::pin(async move { answered.await.unwrap_or(false) })
+    }
+}
+
+impl driver::Hands for Pool {
+    fn run(&self, assignment: crate::core::boundary::Assignment, function: Arc<Function>) {
+        Pool::run(self, assignment, function);
+    }
+
+    fn kill(&self, task: crate::core::ids::TaskId, token: crate::core::ids::Token) {
+        Pool::kill(self, task, token);
+    }
+}
+
+/// Samples, scores, smooths and publishes, a few times a second, never on an RPC's path.
+async fn measure(shared: Arc<Shared>, mut source: LoadSource) {
+    let mut smoothed = Ewma::new(shared.config.election.score_tau);
+    loop {
+        let now = shared.clock.now();
+        let load = source.sample(now.since(crate::core::Moment(1_000_000)));
+        let weights = &shared.config.score;
+        let sampled = match weights.classic {
+            true => classic_score(
+                &load,
+                consensus::runtime::random_range(0..=2_000) as f64 / 1_000.0 - 1.0,
+            ),
+            false => score(&load, weights),
+        };
+        let score = smoothed.update(now, sampled);
+        shared.tell(Input::Measured(load, score));
+        if let Some(consensus) = &shared.consensus {
+            consensus.set_score(score, load);
+        }
+        tokio::time::sleep(shared.config.election.score_period).await;
+    }
+}

@@ -1,0 +1,255 @@
+//! The client's single questions: status, tasks, cancel, drain, handover, and the wait for a leader.
+
+use super::address;
+use super::exchange::settle_all;
+use super::peers::{STATUS_TIMEOUT, describe, leads};
+use super::{Client, Grpc, lock, wire};
+use crate::core::ids::{NodeId, TaskId};
+use crate::error::{Error, Result};
+use crate::node::clock::Clock;
+use crate::node::proto::{self, StatusResponse, TaskState};
+use std::future::Future;
+use std::time::Duration;
+
+/// Ids in one Cancel.
+const MAX_CANCELLED: usize = 100_000;
+/// Ids in one Cancel message.
+const BATCH: usize = 4_096;
+/// Rows in one task list.
+pub const MAX_LISTED: u32 = 100_000;
+/// Pause between two tries of one question.
+const PAUSE: Duration = Duration::from_millis(20);
+
+impl Client {
+    /// How the node at `address` is, or the leader (or any node, if none leads).
+    pub async fn status(&self, address: Option<&str>, timeout: Duration) -> Result<StatusResponse> {
+        if let Some(address) = address {
+            let address = address::check(address)?;
+            let answer = self.shared.peers.status(&address, timeout).await;
+            return answer.map_err(|why| no_quorum(&format!("{address}: {why}")));
+        }
+        self.within(timeout, "status", || async {
+            let (leader, mut others, silent) = self.shared.peers.ask_all(leads).await;
+            others.sort_by_key(|found| std::cmp::Reverse(found.status.term));
+            leader
+                .or_else(|| others.into_iter().next())
+                .map(|found| found.status)
+                .ok_or_else(|| Again(format!("no node answers: {silent}")))
+                .map_err(Into::into)
+        })
+        .await
+    }
+
+    /// Waits until a node leads with its quorum's lease; returns that node's status.
+    pub async fn wait_leader(&self, timeout: Duration) -> Result<StatusResponse> {
+        let clock = Clock::start();
+        let (began, mut pause) = (clock.now(), Duration::from_millis(10));
+        loop {
+            self.check_open()?;
+            let (leader, others, silent) = self.shared.peers.ask_all(leads).await;
+            if let Some(leader) = leader {
+                return Ok(leader.status);
+            }
+            if clock.now().since(began) >= timeout {
+                let detail = format!(
+                    "waited {timeout:?} for a leader: {} of {} known nodes answer, none leads with a quorum; {silent}",
+                    others.len(),
+                    self.shared.peers.candidates().len()
+                );
+                return Err(no_quorum(&detail));
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(50));
+        }
+    }
+
+    /// Tasks the cluster knows, at most `limit`, in one state or all.
+    pub async fn tasks(
+        &self,
+        state: Option<TaskState>,
+        limit: u32,
+        timeout: Duration,
+    ) -> Result<proto::ListTasksResponse> {
+        if limit == 0 || limit > MAX_LISTED {
+            return Err(Error::config("limit", format!("{limit} is outside 1 to {MAX_LISTED}")));
+        }
+        let state = state.unwrap_or(TaskState::Unspecified).into();
+        self.ask(timeout, "the list of tasks", |mut grpc| async move {
+            let request = proto::ListTasksRequest { state, limit, task_ids: Vec::new() };
+            grpc.list_tasks(request).await
+        })
+        .await
+    }
+
+    /// Cancels tasks; `kill`: also those that run. Returns those that are cancelled now.
+    pub async fn cancel(
+        &self,
+        ids: &[TaskId],
+        kill: bool,
+        timeout: Duration,
+    ) -> Result<Vec<TaskId>> {
+        if ids.len() > MAX_CANCELLED {
+            let problem = format!("{} given, at most {MAX_CANCELLED} at once", ids.len());
+            return Err(Error::config("task_ids", problem));
+        }
+        let (settlements, mut rest) = lock(&self.shared.table).cancel_queued(ids);
+        let mut done: Vec<TaskId> = settlements.iter().map(|(handle, _)| handle.id()).collect();
+        settle_all(settlements);
+        let clock = Clock::start();
+        let began = clock.now();
+        while !rest.is_empty() {
+            let left = timeout.saturating_sub(clock.now().since(began));
+            let cancelled = self.ask_cancel(&rest, kill, left).await?;
+            let settlements = lock(&self.shared.table).on_cancelled(&cancelled);
+            settle_all(settlements);
+            self.shared.ids_ready.notify_one();
+            // What is still on its way to the cluster could not be found there yet: ask again.
+            rest = self.unanswered(&rest, &cancelled);
+            done.extend(cancelled);
+            if rest.is_empty() || clock.now().since(began) >= timeout {
+                break;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(done)
+    }
+
+    async fn ask_cancel(&self, ids: &[TaskId], kill: bool, left: Duration) -> Result<Vec<TaskId>> {
+        let mut cancelled = Vec::new();
+        for batch in ids.chunks(BATCH) {
+            let task_ids = wire::ids_bytes(batch);
+            let response = self
+                .ask(left, "the cancellation", |mut grpc| {
+                    let request = proto::CancelRequest { task_ids: task_ids.clone(), kill };
+                    async move { grpc.cancel(request).await }
+                })
+                .await?;
+            cancelled.extend(wire::parse_ids(&response.cancelled));
+        }
+        Ok(cancelled)
+    }
+
+    fn unanswered(&self, ids: &[TaskId], cancelled: &[TaskId]) -> Vec<TaskId> {
+        let table = lock(&self.shared.table);
+        let on_its_way = |id: &&TaskId| {
+            let entry = table.entries.get(*id);
+            entry.is_some_and(|e| e.task.is_some()) && !cancelled.contains(id)
+        };
+        ids.iter().filter(on_its_way).copied().collect()
+    }
+
+    /// Asks the node at `address` to hand over what it holds and leave; returns how many tasks it handed back.
+    pub async fn drain(&self, address: &str, grace: Duration) -> Result<u32> {
+        let address = address::check(address)?;
+        let mut grpc = self.shared.peers.grpc(&address)?;
+        let request = proto::DrainRequest { grace_ms: grace.as_millis() as u64 };
+        // The node may use all its grace; the answer comes a little later.
+        let most = grace + Duration::from_secs(10);
+        match tokio::time::timeout(most, grpc.drain(request)).await {
+            Ok(Ok(response)) => Ok(response.into_inner().handed_back),
+            Ok(Err(status)) => Err(from_status("address", &address, &status)),
+            Err(_) => {
+                Err(Error::WaitTimeout { what: format!("the drain of {address}"), waited: most })
+            }
+        }
+    }
+
+    /// Moves leadership to `to`, or to the best-ranked other voter; returns the new leader.
+    pub async fn handover(&self, to: Option<NodeId>, timeout: Duration) -> Result<NodeId> {
+        let to_node = to.map_or(0, |node| node.0);
+        let response = self
+            .ask(timeout, "the handover", |mut grpc| async move {
+                grpc.handover(proto::HandoverRequest { to_node }).await
+            })
+            .await?;
+        Ok(NodeId(response.to_node))
+    }
+
+    /// Asks the connected node (or the likeliest leader) until it answers or `timeout` is over.
+    async fn ask<T, F, A>(&self, timeout: Duration, what: &str, call: F) -> Result<T>
+    where
+        F: Fn(Grpc) -> A,
+        A: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+    {
+        self.within(timeout, what, || async {
+            let Some(address) = self.asked_address() else {
+                return Err(Again("no node is known".into()).into());
+            };
+            let grpc = self.shared.peers.grpc(&address)?;
+            match call(grpc).await {
+                Ok(response) => Ok(response.into_inner()),
+                Err(status) if status.code() == tonic::Code::Unavailable => {
+                    Err(Again(format!("{address}: {}", describe(&status))).into())
+                }
+                Err(status) => Err(from_status(what, &address, &status).into()),
+            }
+        })
+        .await
+    }
+
+    fn asked_address(&self) -> Option<String> {
+        self.connected_to().or_else(|| self.shared.peers.candidates().into_iter().next())
+    }
+
+    async fn within<T, F, A>(&self, timeout: Duration, what: &str, attempt: F) -> Result<T>
+    where
+        F: Fn() -> A,
+        A: Future<Output = Result<T, Attempt>>,
+    {
+        let trouble = std::sync::Mutex::new(None::<String>);
+        let tries = async {
+            loop {
+                self.check_open()?;
+                match attempt().await {
+                    Ok(answer) => return Ok(answer),
+                    Err(Attempt::Final(error)) => return Err(error),
+                    Err(Attempt::Again(problem)) => *lock(&trouble) = Some(problem),
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
+        match tokio::time::timeout(timeout.max(PAUSE), tries).await {
+            Ok(answer) => answer,
+            Err(_) => Err(match lock(&trouble).take() {
+                Some(problem) => no_quorum(&format!("{what} found nobody: {problem}")),
+                None => Error::WaitTimeout { what: what.into(), waited: timeout },
+            }),
+        }
+    }
+}
+
+/// A try failed in a way that may pass.
+struct Again(String);
+
+enum Attempt {
+    Again(String),
+    Final(Error),
+}
+
+impl From<Again> for Attempt {
+    fn from(again: Again) -> Self {
+        Attempt::Again(again.0)
+    }
+}
+
+impl From<Error> for Attempt {
+    fn from(error: Error) -> Self {
+        Attempt::Final(error)
+    }
+}
+
+fn no_quorum(detail: &str) -> Error {
+    Error::NoQuorum { detail: detail.trim_end_matches("; ").into() }
+}
+
+fn from_status(what: &str, address: &str, status: &tonic::Status) -> Error {
+    use tonic::Code;
+    let problem = describe(status);
+    match status.code() {
+        Code::InvalidArgument | Code::NotFound | Code::FailedPrecondition | Code::OutOfRange => {
+            Error::config(what, problem)
+        }
+        Code::DeadlineExceeded => Error::WaitTimeout { what: what.into(), waited: STATUS_TIMEOUT },
+        _ => no_quorum(&format!("{address}: {:?}: {problem}", status.code())),
+    }
+}

@@ -1,0 +1,276 @@
+//! What one connection says and hears: batches out of the table, answers into it.
+
+use super::handle::{Handle, Settled};
+use super::table::{MAX_BODY, Stage, Table};
+use super::wire;
+use crate::core::ids::{FunctionHash, NodeId, SessionId, TaskId};
+use crate::error::Error;
+use crate::node::proto::{self, Refusal};
+use bytes::Bytes;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Tasks in one message.
+const BATCH_TASKS: usize = 256;
+/// Bytes in one message, unless a single task is larger.
+const BATCH_BYTES: usize = 1 << 20;
+/// Ids in one message.
+const BATCH_IDS: usize = 4_096;
+/// Acknowledgements repeated after a reconnect.
+const REPEATED_ACKNOWLEDGEMENTS: usize = 8_192;
+
+/// Handles and their final words, to be settled outside the table's lock.
+pub(super) type Settlements = Vec<(Arc<Handle>, Settled)>;
+
+pub(super) fn settle_all(settlements: Settlements) {
+    for (handle, settled) in settlements {
+        handle.settle(settled);
+    }
+}
+
+/// What an answer to a batch asks the connection to do.
+#[derive(Default)]
+pub(super) struct Answered {
+    pub settlements: Settlements,
+    /// Some tasks can go again at once.
+    pub requeued: bool,
+    /// Some tasks must go again after a while.
+    pub deferred: bool,
+    /// Some ids must be followed.
+    pub follow: bool,
+}
+
+impl Table {
+    /// The next message of the Submit stream, if anything is queued.
+    pub fn take_batch(&mut self, session: &Bytes) -> Option<proto::SubmitRequest> {
+        let mut message = proto::SubmitRequest {
+            session_id: session.clone(),
+            functions: Vec::new(),
+            tasks: Vec::with_capacity(self.queue.len().min(BATCH_TASKS)),
+        };
+        let mut size = 0;
+        while message.tasks.len() < BATCH_TASKS && size < BATCH_BYTES {
+            let Some(id) = self.queue.pop_front() else { break };
+            let Some(task) = self.queued(id) else { continue };
+            let (hash, length) = (task.hash, task.payload.len() + task.name.len() + 64);
+            let body = hash.filter(|h| !self.functions_sent.contains(h)).and_then(|h| self.body(h));
+            let body_length = body.map_or(0, |f| f.source.size() + f.name.len() + 32);
+            let fits = size + length + body_length <= BATCH_BYTES;
+            let empty = message.tasks.is_empty() && message.functions.is_empty();
+            if !fits && !empty {
+                self.queue.push_front(id);
+                break;
+            }
+            if let (Some(body), Some(hash)) = (body, hash) {
+                message.functions.push(wire::function_to_proto(body));
+                self.functions_sent.insert(hash);
+            }
+            size += length + body_length;
+            if length + body_length > MAX_BODY + BATCH_BYTES {
+                // Together they might pass the receiver's limit: the body goes first, alone.
+                self.queue.push_front(id);
+                break;
+            }
+            let Some(entry) = self.entries.get_mut(&id) else { continue };
+            if let Some(task) = &entry.task {
+                message.tasks.push(wire::task_to_proto(id, task));
+                entry.stage = Stage::Sent;
+            }
+        }
+        (!message.tasks.is_empty() || !message.functions.is_empty()).then_some(message)
+    }
+
+    fn queued(&self, id: TaskId) -> Option<&super::table::TaskRequest> {
+        let entry = self.entries.get(&id)?;
+        entry.task.as_deref().filter(|_| entry.stage == Stage::Queued)
+    }
+
+    /// The next message of the Outcomes stream, if there is anything to say.
+    pub fn take_ids(&mut self, session: &Bytes) -> Option<proto::OutcomesRequest> {
+        if self.follow.is_empty() && self.acknowledge.is_empty() {
+            return None;
+        }
+        let follow = take(&mut self.follow, BATCH_IDS);
+        let acknowledge = take(&mut self.acknowledge, BATCH_IDS);
+        self.acknowledged.extend(&acknowledge);
+        let excess = self.acknowledged.len().saturating_sub(REPEATED_ACKNOWLEDGEMENTS);
+        self.acknowledged.drain(..excess);
+        Some(proto::OutcomesRequest {
+            session_id: session.clone(),
+            follow: wire::ids_bytes(&follow),
+            acknowledge: wire::ids_bytes(&acknowledge),
+        })
+    }
+
+    /// What became of tasks that were sent.
+    pub fn on_answer(&mut self, answer: proto::SubmitResponse) -> Answered {
+        let mut answered = Answered::default();
+        for id in wire::parse_ids(&answer.accepted) {
+            let Some(entry) = self.entries.get_mut(&id) else { continue };
+            entry.stage = Stage::Accepted;
+            entry.handle.accept();
+            if entry.resent {
+                self.follow.push(id);
+                answered.follow = true;
+            }
+            self.release(id);
+        }
+        for rejection in answer.rejected {
+            self.on_rejection(rejection, &mut answered);
+        }
+        answered
+    }
+
+    fn on_rejection(&mut self, rejection: proto::Rejection, answered: &mut Answered) {
+        let Some(id) = TaskId::from_bytes(&rejection.task_id) else { return };
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        if entry.stage == Stage::Accepted {
+            return;
+        }
+        let hash = entry.task.as_ref().and_then(|task| task.hash);
+        let refusal = rejection.refusal();
+        match refusal {
+            Refusal::NotLeader | Refusal::Stopping | Refusal::Unspecified => {
+                entry.stage = Stage::Deferred;
+                entry.resent = true;
+                self.deferred.push(id);
+                answered.deferred = true;
+                // A body that went with the batch may have been lost with it.
+                self.forget_body(hash);
+            }
+            Refusal::UnknownFunction
+                if !entry.body_resent && hash.is_some_and(|h| self.has_body(h)) =>
+            {
+                if let Some(entry) = self.entries.get_mut(&id) {
+                    entry.body_resent = true;
+                    entry.stage = Stage::Queued;
+                }
+                self.forget_body(hash);
+                self.queue.push_back(id);
+                answered.requeued = true;
+            }
+            _ => {
+                let settled = Settled::Refused {
+                    refusal,
+                    message: rejection.message,
+                    retry_after: Duration::from_millis(rejection.retry_after_ms.into()),
+                };
+                if let Some(entry) = self.remove(id) {
+                    answered.settlements.push((entry.handle, settled));
+                }
+            }
+        }
+    }
+
+    fn has_body(&self, hash: FunctionHash) -> bool {
+        self.body(hash).is_some()
+    }
+
+    fn forget_body(&mut self, hash: Option<FunctionHash>) {
+        if let Some(hash) = hash {
+            self.functions_sent.remove(&hash);
+        }
+    }
+
+    /// Outcomes arrived. They are acknowledged whether they are news or not: the sender does not know.
+    pub fn on_outcomes(&mut self, message: proto::OutcomesResponse) -> Settlements {
+        let mut settlements = Vec::with_capacity(message.outcomes.len());
+        for outcome in message.outcomes {
+            let Some(id) = TaskId::from_bytes(&outcome.task_id) else { continue };
+            let (attempts, node) = (outcome.attempts, NodeId(outcome.node));
+            let Some(outcome) = wire::outcome_from_proto(outcome) else { continue };
+            self.acknowledge.push(id);
+            if let Some(entry) = self.remove(id) {
+                let settled = Settled::Outcome { outcome, attempts, node };
+                settlements.push((entry.handle, settled));
+            }
+        }
+        for id in wire::parse_ids(&message.unknown) {
+            // Only what is accepted was followed; a task on its way is answered on the other stream.
+            if self.entries.get(&id).is_some_and(|entry| entry.stage == Stage::Accepted) {
+                if let Some(entry) = self.remove(id) {
+                    let error = Error::TaskNotFound { task: id.to_string() };
+                    settlements.push((entry.handle, Settled::Failed(error)));
+                }
+            }
+        }
+        settlements
+    }
+
+    /// Makes ready for a new connection: what has no answer goes again, with the same ids, in the order of submission;
+    /// what is accepted is followed.
+    pub fn restart(&mut self) {
+        self.functions_sent.clear();
+        self.deferred.clear();
+        let (mut again, mut follow) = (Vec::new(), Vec::new());
+        for (id, entry) in &mut self.entries {
+            if entry.stage == Stage::Accepted {
+                follow.push((entry.order, *id));
+                continue;
+            }
+            entry.resent |= entry.stage == Stage::Sent;
+            entry.stage = Stage::Queued;
+            again.push((entry.order, *id));
+        }
+        again.sort_unstable();
+        follow.sort_unstable();
+        self.queue = again.into_iter().map(|(_, id)| id).collect();
+        self.follow = follow.into_iter().map(|(_, id)| id).collect();
+        let repeated: Vec<TaskId> = self.acknowledged.drain(..).collect();
+        self.acknowledge.extend(repeated);
+    }
+
+    /// Puts deferred tasks back at the front of the queue; true if there were any.
+    pub fn requeue_deferred(&mut self) -> bool {
+        let deferred = std::mem::take(&mut self.deferred);
+        let any = !deferred.is_empty();
+        for id in deferred.into_iter().rev() {
+            if let Some(entry) = self.entries.get_mut(&id) {
+                if entry.stage == Stage::Deferred {
+                    entry.stage = Stage::Queued;
+                    self.queue.push_front(id);
+                }
+            }
+        }
+        any
+    }
+
+    /// Cancels what never left this client; returns what the cluster must be asked about.
+    pub fn cancel_queued(&mut self, ids: &[TaskId]) -> (Settlements, Vec<TaskId>) {
+        let (mut settlements, mut rest) = (Vec::new(), Vec::new());
+        for &id in ids {
+            let local =
+                self.entries.get(&id).is_some_and(|e| e.stage == Stage::Queued && !e.resent);
+            match local.then(|| self.remove(id)).flatten() {
+                Some(entry) => settlements.push((entry.handle, cancelled())),
+                None => rest.push(id),
+            }
+        }
+        (settlements, rest)
+    }
+
+    /// The cluster confirmed that these are cancelled; their outcome needs no second telling.
+    pub fn on_cancelled(&mut self, ids: &[TaskId]) -> Settlements {
+        let mut settlements = Vec::with_capacity(ids.len());
+        for &id in ids {
+            if let Some(entry) = self.remove(id) {
+                self.acknowledge.push(id);
+                settlements.push((entry.handle, cancelled()));
+            }
+        }
+        settlements
+    }
+}
+
+fn cancelled() -> Settled {
+    use crate::core::cluster::command::Outcome;
+    Settled::Outcome { outcome: Outcome::Cancelled, attempts: 0, node: NodeId(0) }
+}
+
+fn take(list: &mut Vec<TaskId>, most: usize) -> Vec<TaskId> {
+    list.split_off(list.len().saturating_sub(most))
+}
+
+pub(super) fn session_bytes(session: SessionId) -> Bytes {
+    Bytes::copy_from_slice(&session.to_bytes())
+}

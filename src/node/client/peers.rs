@@ -1,0 +1,256 @@
+//! Which nodes this client knows, how it calls them, and which of them it should be connected to.
+
+use super::identity::Backoff;
+use super::table::MAX_BODY;
+use super::{Shared, lock};
+use crate::core::ids::NodeId;
+use crate::error::{Error, Result};
+use crate::node::clock::Clock;
+use crate::node::proto::client_service_client::ClientServiceClient;
+use crate::node::proto::{self, Role, StatusResponse};
+use futures::stream::{self, StreamExt};
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::time::Duration;
+use tonic::transport::{Channel, Endpoint};
+
+pub(super) type Grpc = ClientServiceClient<Channel>;
+
+/// Members whose addresses are remembered.
+const MAX_MEMBERS: usize = 1_000;
+/// Nodes asked at once.
+const ASKED_AT_ONCE: usize = 16;
+/// A node that does not take a connection within this time is tried later.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// A node that does not say how it is within this time is passed over.
+pub(super) const STATUS_TIMEOUT: Duration = Duration::from_millis(500);
+/// After this long without a leader any node that answers will do: it forwards once one leads.
+const LEADERLESS_PATIENCE: Duration = Duration::from_millis(300);
+/// Greatest message this client takes: the upper bound of `limits.message_bytes`.
+const MAX_MESSAGE: usize = 32 * MAX_BODY;
+const STREAM_WINDOW: u32 = 2 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+
+/// Addresses and the channels to them.
+pub(super) struct Peers {
+    seeds: Vec<String>,
+    known: Mutex<Known>,
+    channels: Mutex<HashMap<String, Channel>>,
+}
+
+#[derive(Default)]
+struct Known {
+    members: Vec<String>,
+    leader: Option<String>,
+    turn: usize,
+}
+
+/// A node that answered.
+pub(super) struct Found {
+    pub address: String,
+    pub status: StatusResponse,
+}
+
+impl Peers {
+    pub fn new(seeds: Vec<String>) -> Self {
+        Peers { seeds, known: Mutex::default(), channels: Mutex::default() }
+    }
+
+    /// All addresses, the likeliest leader first, then members, then those given at the start.
+    pub fn candidates(&self) -> Vec<String> {
+        let known = lock(&self.known);
+        let mut list = Vec::with_capacity(known.members.len() + self.seeds.len() + 1);
+        for address in known.leader.iter().chain(&known.members).chain(&self.seeds) {
+            if !list.contains(address) {
+                list.push(address.clone());
+            }
+        }
+        list
+    }
+
+    /// As given at the start first, in that order: what `pinned` means.
+    fn pinned_candidates(&self) -> Vec<String> {
+        let mut list = self.seeds.clone();
+        list.extend(self.candidates().into_iter().filter(|a| !self.seeds.contains(a)));
+        list
+    }
+
+    /// Another node than `address`, a different one each time.
+    pub fn another(&self, address: &str) -> Option<String> {
+        let mut list = self.candidates();
+        list.retain(|candidate| candidate != address);
+        let mut known = lock(&self.known);
+        known.turn = known.turn.wrapping_add(1);
+        (!list.is_empty()).then(|| list.swap_remove(known.turn % list.len()))
+    }
+
+    /// Remembers the members and the leader a node names.
+    pub fn learn(&self, status: &StatusResponse) {
+        let mut known = lock(&self.known);
+        let addresses = status.members.iter().filter_map(|m| m.member.as_ref()).map(|m| &m.address);
+        let members: Vec<String> =
+            addresses.filter(|a| !a.is_empty()).take(MAX_MEMBERS).cloned().collect();
+        if !members.is_empty() {
+            known.members = members;
+        }
+        if !status.leader_address.is_empty() {
+            known.leader = Some(status.leader_address.clone());
+        }
+    }
+
+    /// A client for `address`; it dials when it is used and again after a break.
+    pub fn grpc(&self, address: &str) -> Result<Grpc> {
+        let mut channels = lock(&self.channels);
+        if let Some(channel) = channels.get(address) {
+            return Ok(speak(channel.clone()));
+        }
+        if channels.len() >= 2 * MAX_MEMBERS {
+            channels.clear();
+        }
+        let channel = endpoint(address)?.connect_lazy();
+        channels.insert(address.into(), channel.clone());
+        Ok(speak(channel))
+    }
+
+    /// A new connection to `address`, opened now.
+    pub async fn dial(&self, address: &str) -> Result<Grpc, String> {
+        let endpoint = endpoint(address).map_err(|e| e.to_string())?;
+        let channel = endpoint.connect().await.map_err(|e| describe(&e))?;
+        lock(&self.channels).insert(address.into(), channel.clone());
+        Ok(speak(channel))
+    }
+
+    /// How the node at `address` is.
+    pub async fn status(&self, address: &str, most: Duration) -> Result<StatusResponse, String> {
+        let mut grpc = self.grpc(address).map_err(|e| e.to_string())?;
+        match tokio::time::timeout(most, grpc.status(proto::StatusRequest {})).await {
+            Ok(Ok(response)) => {
+                let status = response.into_inner();
+                self.learn(&status);
+                Ok(status)
+            }
+            Ok(Err(status)) => Err(describe(&status)),
+            Err(_) => Err(format!("no answer within {most:?}")),
+        }
+    }
+
+    /// Asks everybody; ends early at a node for which `good` holds. The rest: who answered, who did not and why.
+    pub async fn ask_all(
+        &self,
+        good: impl Fn(&StatusResponse) -> bool,
+    ) -> (Option<Found>, Vec<Found>, String) {
+        let mut answers = stream::iter(self.candidates())
+            .map(|address| async move {
+                let answer = self.status(&address, STATUS_TIMEOUT).await;
+                (address, answer)
+            })
+            .buffer_unordered(ASKED_AT_ONCE);
+        let (mut found, mut silent) = (Vec::new(), Vec::new());
+        while let Some((address, answer)) = answers.next().await {
+            match answer {
+                Ok(status) if good(&status) => {
+                    return (Some(Found { address, status }), found, silent.join("; "));
+                }
+                Ok(status) => found.push(Found { address, status }),
+                Err(problem) => silent.push(format!("{address}: {problem}")),
+            }
+        }
+        silent.truncate(8);
+        (None, found, silent.join("; "))
+    }
+}
+
+/// True for a leader that holds its quorum's lease.
+pub(super) fn leads(status: &StatusResponse) -> bool {
+    status.role() == Role::Leader && status.leader_ready
+}
+
+/// The id of the node that answered.
+pub(super) fn own_id(status: &StatusResponse) -> NodeId {
+    NodeId(status.me.as_ref().map_or(0, |me| me.id))
+}
+
+impl Shared {
+    /// Finds the node to be connected to; tries until there is one.
+    pub async fn find_node(&self) -> Found {
+        let mut backoff = Backoff::new();
+        let clock = Clock::start();
+        let began = clock.now();
+        loop {
+            let found = if self.options.pinned {
+                self.find_pinned().await
+            } else {
+                let patient = clock.now().since(began) < LEADERLESS_PATIENCE;
+                self.find_leader(patient).await
+            };
+            match found {
+                Ok(found) => return found,
+                Err(problem) => *lock(&self.trouble) = problem,
+            }
+            let wait = lock(&self.identity).jitter(backoff.step());
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    async fn find_pinned(&self) -> Result<Found, String> {
+        let mut silent = Vec::new();
+        for address in self.peers.pinned_candidates() {
+            match self.peers.status(&address, STATUS_TIMEOUT).await {
+                Ok(status) => return Ok(Found { address, status }),
+                Err(problem) => silent.push(format!("{address}: {problem}")),
+            }
+        }
+        silent.truncate(8);
+        Err(silent.join("; "))
+    }
+
+    async fn find_leader(&self, patient: bool) -> Result<Found, String> {
+        let (leader, mut found, silent) = self.peers.ask_all(leads).await;
+        if let Some(leader) = leader {
+            return Ok(leader);
+        }
+        // A leader we cannot reach ourselves: somebody who can will forward.
+        let answered: Vec<NodeId> = found.iter().map(|f| own_id(&f.status)).collect();
+        let elsewhere = |f: &Found| {
+            f.status.leader_node != 0 && !answered.contains(&NodeId(f.status.leader_node))
+        };
+        let choice =
+            found.iter().position(|f| !patient && elsewhere(f)).or((!patient).then_some(0));
+        match choice.filter(|&i| i < found.len()) {
+            Some(i) => Ok(found.swap_remove(i)),
+            None if found.is_empty() => Err(silent),
+            None => Err(format!("{} nodes answer, none leads; {silent}", found.len())),
+        }
+    }
+}
+
+fn endpoint(address: &str) -> Result<Endpoint> {
+    let uri = format!("http://{address}");
+    let endpoint = Endpoint::from_shared(uri).map_err(|error| Error::InvalidAddress {
+        value: address.into(),
+        problem: error.to_string(),
+    })?;
+    Ok(endpoint
+        .tcp_nodelay(true)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW))
+}
+
+fn speak(channel: Channel) -> Grpc {
+    ClientServiceClient::new(channel)
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_MESSAGE)
+}
+
+/// The innermost cause: what a person can act on ("Connection refused"), not the layers around it.
+pub(super) fn describe(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut inner = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    match error.downcast_ref::<tonic::Status>() {
+        Some(status) if std::ptr::addr_eq(inner, error) => status.message().to_string(),
+        _ => inner.to_string(),
+    }
+}

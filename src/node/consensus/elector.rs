@@ -1,0 +1,242 @@
+//! The election loop: wakes the core's elector in time and performs what it decides.
+
+use super::Consensus;
+use crate::core::Moment;
+use crate::core::boundary::{ElectionEffect, PollQuestion};
+use crate::core::election::RaftRole;
+use crate::core::election::campaign::POLL_TTL;
+use crate::core::election::suspicion::TICK;
+use crate::core::ids::NodeId;
+use crate::node::transport::peers::{Dialled, Heartbeat, Target};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::task::JoinHandle;
+
+/// How often the leader broadcasts its table.
+const TABLE_EVERY: Duration = Duration::from_millis(100);
+/// A new leader's first tables come faster, so that ranks are agreed soon.
+const FIRST_TABLES: u32 = 5;
+const FIRST_TABLE_EVERY: Duration = Duration::from_millis(20);
+/// How long a table's answer may take.
+const HEARTBEAT_TTL: Duration = Duration::from_millis(200);
+/// A broken tether is tied again after this, doubling up to the second figure.
+const RETIE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+/// A dying process may still accept for a moment, so its port is dialled more than once.
+const DIALS: u32 = 5;
+const DIAL_EVERY: Duration = Duration::from_millis(1);
+const DIAL_TTL: Duration = Duration::from_millis(20);
+/// A node that is no voter has little to decide.
+const IDLE_TICK: Duration = Duration::from_millis(50);
+
+/// What runs beside the loop: at most one heartbeat, one tether and one doubt per peer.
+#[derive(Default)]
+pub(super) struct InFlight {
+    heartbeats: Mutex<BTreeSet<NodeId>>,
+    tethers: Mutex<BTreeMap<Target, JoinHandle<()>>>,
+    doubted: Mutex<BTreeSet<NodeId>>,
+}
+
+impl InFlight {
+    pub(super) fn abort_tethers(&self) {
+        for (_, tether) in std::mem::take(&mut *lock(&self.tethers)) {
+            tether.abort();
+        }
+    }
+}
+
+// Sets of ids: whole after any panic.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// When the next table is due.
+#[derive(Default)]
+struct Tables {
+    reign: u64,
+    sent: u32,
+    next: Option<Moment>,
+}
+
+impl Consensus {
+    pub(super) async fn run_elector(self: Arc<Self>) {
+        let mut server = self.raft.server_metrics();
+        let mut tables = Tables::default();
+        loop {
+            let now = self.clock.now();
+            self.observe_raft();
+            let effects = self.elector().tick(now);
+            for effect in effects {
+                self.perform(effect).await;
+            }
+            self.publish_view();
+            self.tie_tethers();
+            let due = self.next_tick(now, &mut tables);
+            tokio::select! {
+                biased;
+                () = self.wake.notified() => {}
+                alive = server.wait() => if !alive { return },
+                () = self.progress.new_term.notified() => {}
+                () = tokio::time::sleep_until(self.clock.instant(due)) => {}
+            }
+        }
+    }
+
+    /// Sends the table if it is due, and says when the loop must run again.
+    fn next_tick(self: &Arc<Self>, now: Moment, tables: &mut Tables) -> Moment {
+        let view = self.raft_view();
+        if view.role != RaftRole::Leader {
+            *tables = Tables::default();
+            let voter = view.voters.contains(&self.me);
+            let punctual = now.after(if voter { TICK } else { IDLE_TICK });
+            return self.elector().next_deadline(now).map_or(punctual, |at| {
+                // A deadline that has passed waits for an answer, not for the clock.
+                if at > now { at.min(punctual) } else { punctual }
+            });
+        }
+        if tables.reign != view.term {
+            *tables = Tables { reign: view.term, ..Tables::default() };
+        }
+        if tables.next.is_none_or(|next| now >= next) {
+            self.broadcast_table(now);
+            let first = tables.sent < FIRST_TABLES;
+            tables.sent = tables.sent.saturating_add(1);
+            tables.next = Some(now.after(if first { FIRST_TABLE_EVERY } else { TABLE_EVERY }));
+        }
+        let lease_check = now.after(self.config.election.heartbeat);
+        tables.next.map_or(lease_check, |next| next.min(lease_check))
+    }
+
+    async fn perform(self: &Arc<Self>, effect: ElectionEffect) {
+        // An error means that the library has stopped; the loop ends with its metrics.
+        let _ = match effect {
+            ElectionEffect::Poll(question) => {
+                let poll = tokio::spawn(self.clone().poll_voters(question));
+                self.keep(poll);
+                Ok(())
+            }
+            ElectionEffect::Campaign => self.raft.trigger().elect(false).await,
+            ElectionEffect::TransferLeader { to } => {
+                self.raft.trigger().transfer_leader(to.0).await
+            }
+            ElectionEffect::EnableLibraryElections(on) => {
+                self.raft.runtime_config().elect(on);
+                Ok(())
+            }
+            ElectionEffect::Record(record) => {
+                (self.records)(record);
+                Ok(())
+            }
+        };
+    }
+
+    fn others(&self) -> Vec<Target> {
+        let target =
+            |(node, voter): (NodeId, super::Voter)| Target { node, address: voter.address };
+        self.voters().into_iter().filter(|(node, _)| *node != self.me).map(target).collect()
+    }
+
+    /// Asks all voters but the suspect at once, and closes the poll as soon as it is decided.
+    async fn poll_voters(self: Arc<Self>, question: PollQuestion) {
+        let mut asked = FuturesUnordered::new();
+        for target in self.others().into_iter().filter(|t| t.node != question.suspect) {
+            let answer = self.peers.poll(&target, question.clone(), POLL_TTL);
+            asked.push(async move { (target.node, answer.await) });
+        }
+        let mut answers = Vec::new();
+        while let Some((node, answer)) = asked.next().await {
+            if let Ok((_, answer)) = answer {
+                answers.push((node, answer));
+            }
+            if self.elector().is_poll_decided(&answers) {
+                break;
+            }
+        }
+        self.observe_raft();
+        let now = self.clock.now();
+        self.elector().on_poll_closed(now, &answers);
+        self.wake.notify_one();
+    }
+
+    fn broadcast_table(self: &Arc<Self>, now: Moment) {
+        let Some((term, table)) = self.elector().build_table(now) else { return };
+        for target in self.others() {
+            if !lock(&self.in_flight.heartbeats).insert(target.node) {
+                continue;
+            }
+            let heartbeat = Heartbeat { term, table: table.clone() };
+            let answer = self.peers.heartbeat(&target, heartbeat, HEARTBEAT_TTL);
+            let this = self.clone();
+            let asking = tokio::spawn(async move {
+                let answer = answer.await;
+                lock(&this.in_flight.heartbeats).remove(&target.node);
+                if let Ok(reply) = answer {
+                    this.observe_raft();
+                    let now = this.clock.now();
+                    let mut elector = this.elector();
+                    elector.on_peer_score(now, target.node, reply.score, reply.last_log);
+                }
+            });
+            self.keep(asking);
+        }
+    }
+
+    /// Holds one tether to every other voter, and to nobody else.
+    fn tie_tethers(self: &Arc<Self>) {
+        let wanted = self.others();
+        let mut tethers = lock(&self.in_flight.tethers);
+        if tethers.len() == wanted.len() && wanted.iter().all(|t| tethers.contains_key(t)) {
+            return;
+        }
+        tethers.retain(|target, tether| {
+            let keep = wanted.contains(target);
+            if !keep {
+                tether.abort();
+            }
+            keep
+        });
+        for target in wanted {
+            let tether = || tokio::spawn(self.clone().hold_tether(target.clone()));
+            tethers.entry(target.clone()).or_insert_with(tether);
+        }
+    }
+
+    async fn hold_tether(self: Arc<Self>, target: Target) {
+        let mut wait = RETIE.0;
+        loop {
+            let held = self.peers.tether(&target).await.is_ok();
+            self.doubt(&target).await;
+            wait = if held { RETIE.0 } else { (wait * 2).min(RETIE.1) };
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// A stream from `node` broke: look into it, beside the caller.
+    pub(super) fn doubt_later(self: Arc<Self>, node: NodeId) {
+        let Some(target) = self.others().into_iter().find(|t| t.node == node) else { return };
+        let this = self.clone();
+        let doubting = tokio::spawn(async move { this.doubt(&target).await });
+        self.keep(doubting);
+    }
+
+    /// A broken stream is a hint only. If it leads to the leader, its port tells whether the process is gone.
+    async fn doubt(&self, target: &Target) {
+        if self.elector().watched() != Some(target.node)
+            || !lock(&self.in_flight.doubted).insert(target.node)
+        {
+            return;
+        }
+        for _ in 0..DIALS {
+            if self.peers.dial(target, DIAL_TTL).await == Dialled::Refused {
+                let now = self.clock.now();
+                self.elector().on_connection_evidence(now, target.node);
+                self.wake.notify_one();
+                break;
+            }
+            tokio::time::sleep(DIAL_EVERY).await;
+        }
+        lock(&self.in_flight.doubted).remove(&target.node);
+    }
+}

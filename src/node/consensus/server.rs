@@ -1,0 +1,157 @@
+//! The receiving side: what other voters may ask of this one. The gRPC service checks envelopes and calls these.
+
+use super::network::{AppendReply, decode, encode};
+use super::types::{Snapshot, SnapshotMeta, TypeConfig, Vote};
+use super::{Consensus, stopped};
+use crate::core::boundary::{PollAnswer, PollQuestion};
+use crate::core::ids::{NodeId, Term};
+use crate::error::{Error, Result};
+use crate::node::transport::peers::{Heartbeat, HeartbeatReply};
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest, VoteRequest};
+use openraft::vote::RaftLeaderId;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, PoisonError};
+
+/// Bytes of one snapshot at most.
+const MAX_SNAPSHOT_BYTES: usize = 4 << 30;
+
+fn malformed(error: postcard::Error) -> Error {
+    Error::Consensus { problem: format!("malformed raft message: {error}") }
+}
+
+impl Consensus {
+    /// RequestVote: Raft's rules alone decide. If this voter itself suspects the leader it need not wait for the
+    /// lease to end, which is what the library's flag for handovers says.
+    pub async fn on_request_vote(&self, raft: Bytes) -> Result<Bytes> {
+        let mut request: VoteRequest<TypeConfig> = decode(&raft).map_err(malformed)?;
+        let leader_id = *request.vote.leader_id();
+        self.observe_raft();
+        if self.suspects() {
+            request.leadership_transfer = true;
+        }
+        let response = self.raft.vote(request).await.map_err(stopped)?;
+        if response.vote_granted {
+            let now = self.clock.now();
+            self.elector().on_vote_granted(now, leader_id.term, NodeId(*leader_id.node_id()));
+        }
+        encode(&response).map_err(malformed)
+    }
+
+    /// A stream of appends in, the answers out, in order.
+    pub fn on_append(
+        self: &Arc<Self>,
+        requests: BoxStream<'static, Result<Bytes, Error>>,
+    ) -> BoxStream<'static, Result<Bytes>> {
+        let this = self.clone();
+        let sender = AtomicU64::new(0);
+        let requests = requests.enumerate().map(move |(position, message)| match message {
+            Ok(bytes) => {
+                let request = decode::<AppendEntriesRequest<TypeConfig>>(&bytes).ok()?;
+                // The library opens a stream for each heartbeat; on a longer one the empty messages only carry
+                // the commit index.
+                let is_heartbeat = position == 0 && request.entries.is_empty();
+                sender.store(this.note_append(&request, is_heartbeat).0, Relaxed);
+                Some(request)
+            }
+            Err(_) => {
+                this.clone().doubt_later(NodeId(sender.load(Relaxed)));
+                None
+            }
+        });
+        let requests = requests
+            .take_while(|request| futures::future::ready(request.is_some()))
+            .filter_map(futures::future::ready);
+        let answers = self.raft.stream_append(requests.boxed());
+        answers
+            .map(|answer| match answer {
+                Ok(result) => encode(&AppendReply::new(result)).map_err(malformed),
+                Err(fatal) => Err(stopped(fatal)),
+            })
+            .boxed()
+    }
+
+    fn note_append(
+        &self,
+        request: &AppendEntriesRequest<TypeConfig>,
+        is_heartbeat: bool,
+    ) -> NodeId {
+        let leader_id = *request.vote.leader_id();
+        let leader = NodeId(*leader_id.node_id());
+        let mine = self.raft.server_metrics().value().vote.leader_id().term;
+        if leader_id.term >= mine && leader != self.me {
+            let now = self.clock.now();
+            self.elector().on_append(now, leader, leader_id.term, is_heartbeat);
+        }
+        leader
+    }
+
+    /// A snapshot: the header, then the encoded state in pieces.
+    pub async fn on_install_snapshot(
+        &self,
+        header: Bytes,
+        mut pieces: BoxStream<'static, Result<Bytes, Error>>,
+    ) -> Result<Bytes> {
+        let (vote, meta): (Vote, SnapshotMeta) = decode(&header).map_err(malformed)?;
+        let mut data = BytesMut::new();
+        while let Some(piece) = pieces.next().await {
+            let piece = piece?;
+            if data.len() + piece.len() > MAX_SNAPSHOT_BYTES {
+                return Err(Error::PayloadTooLarge {
+                    what: "snapshot".into(),
+                    size: data.len() + piece.len(),
+                    limit: MAX_SNAPSHOT_BYTES,
+                    knob: "fixed; lower limits.queued_bytes and limits.outcome_bytes",
+                });
+            }
+            data.extend_from_slice(&piece);
+        }
+        let snapshot = Snapshot { meta, snapshot: data.freeze() };
+        let response = self.raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
+        encode(&response).map_err(malformed)
+    }
+
+    /// The leader hands over, to this node or to another.
+    pub async fn on_transfer_leader(&self, raft: Bytes) -> Result<Bytes> {
+        let request: TransferLeaderRequest<TypeConfig> = decode(&raft).map_err(malformed)?;
+        let response = self.raft.handle_transfer_leader(request).await.map_err(stopped)?;
+        encode(&response).map_err(malformed)
+    }
+
+    /// A candidate asks whether this voter suspects too. This voter's term comes with the answer.
+    pub fn on_poll(&self, question: &PollQuestion) -> (Term, PollAnswer) {
+        self.observe_raft();
+        let now = self.clock.now();
+        let term = self.raft.server_metrics().value().vote.leader_id().term;
+        (term, self.elector().on_poll(now, question))
+    }
+
+    /// The leader's table in, this node's score out.
+    pub fn on_heartbeat(&self, heartbeat: Heartbeat) -> HeartbeatReply {
+        let view = self.raft_view();
+        let mut elector = self.elector();
+        if heartbeat.term >= view.term {
+            elector.on_table(heartbeat.term, heartbeat.table);
+        }
+        let load = *self.load.lock().unwrap_or_else(PoisonError::into_inner);
+        HeartbeatReply {
+            term: view.term,
+            score: elector.own_score(),
+            load,
+            last_log: view.last_log,
+        }
+    }
+
+    /// A stream that never sends; its end tells the other side that this process is gone.
+    pub fn on_tether<T: Send + 'static>(&self) -> BoxStream<'static, T> {
+        stream::pending().boxed()
+    }
+
+    /// Tells the elector where Raft stands, before it is asked for an opinion.
+    pub(super) fn observe_raft(&self) {
+        let (now, view) = (self.clock.now(), self.raft_view());
+        self.elector().on_raft_changed(now, view);
+    }
+}

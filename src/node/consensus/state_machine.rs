@@ -1,0 +1,204 @@
+//! Applies committed entries to the replicated state, in log order, and tells the task loop what changed.
+
+use super::types::{Applied, Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
+use crate::core::boundary::Change;
+use crate::core::cluster::command::Batch;
+use crate::core::cluster::state::ClusterState;
+use crate::core::ids::{LogIndex, Term};
+use bytes::Bytes;
+use futures::{Stream, TryStreamExt};
+use openraft::storage::{EntryResponder, RaftStateMachine};
+use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+use tokio::sync::mpsc::UnboundedSender;
+
+/// What all voters agree on: the only thing `apply` writes to.
+pub trait ReplicatedState: Default + Send + 'static {
+    /// Applies one entry and says what changed. The same entries in the same order give the same state everywhere.
+    fn apply(&mut self, index: LogIndex, batch: &Batch) -> Vec<Change>;
+    /// All of it, for a snapshot.
+    fn encode(&self) -> Vec<u8>;
+    /// The inverse of `encode`.
+    fn decode(bytes: &[u8]) -> Result<Self, String>;
+}
+
+/// The state this product replicates.
+pub type State = ClusterState;
+
+impl ReplicatedState for ClusterState {
+    fn apply(&mut self, index: LogIndex, batch: &Batch) -> Vec<Change> {
+        ClusterState::apply(self, index, batch)
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        ClusterState::encode(self)
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, String> {
+        ClusterState::decode(bytes)
+    }
+}
+
+/// How far the state has come; shared with the election loop.
+#[derive(Debug, Default)]
+pub struct Progress {
+    applied: Mutex<(Term, LogIndex)>,
+    /// Rung when the term of the last applied entry changes.
+    pub new_term: Notify,
+}
+
+impl Progress {
+    /// (term, index) of the last applied entry.
+    pub fn applied(&self) -> (Term, LogIndex) {
+        *self.applied.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn advance(&self, to: (Term, LogIndex)) {
+        let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
+        let new_term = applied.0 != to.0;
+        *applied = to;
+        if new_term {
+            self.new_term.notify_one();
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Covered {
+    last: Option<LogId>,
+    membership: StoredMembership,
+    snapshot: Option<(SnapshotMeta, Bytes)>,
+}
+
+/// openraft's view of the state; clones share it.
+#[derive(Clone)]
+pub struct StateMachine {
+    state: Arc<Mutex<State>>,
+    covered: Arc<Mutex<Covered>>,
+    progress: Arc<Progress>,
+    applied: UnboundedSender<(LogIndex, Vec<Change>)>,
+}
+
+impl StateMachine {
+    /// An empty one. `applied` is bounded upstream, by the proposals in flight.
+    pub fn new(applied: UnboundedSender<(LogIndex, Vec<Change>)>) -> Self {
+        StateMachine {
+            state: Arc::default(),
+            covered: Arc::default(),
+            progress: Arc::default(),
+            applied,
+        }
+    }
+
+    /// One that tells nobody.
+    #[cfg(test)]
+    pub fn detached() -> Self {
+        StateMachine::new(tokio::sync::mpsc::unbounded_channel().0)
+    }
+
+    /// The replicated state, for reading.
+    pub fn state(&self) -> Arc<Mutex<State>> {
+        self.state.clone()
+    }
+
+    /// How far it has come.
+    pub fn progress(&self) -> Arc<Progress> {
+        self.progress.clone()
+    }
+
+    fn apply_entry(&self, entry: Entry) -> LogIndex {
+        let id = entry.log_id;
+        let changes = match entry.payload {
+            EntryPayload::Blank => Vec::new(),
+            EntryPayload::Normal(batch) => lock(&self.state).apply(id.index(), &batch),
+            EntryPayload::Membership(membership) => {
+                lock(&self.covered).membership = StoredMembership::new(Some(id), membership);
+                Vec::new()
+            }
+        };
+        lock(&self.covered).last = Some(id);
+        // Nobody listens once the node stops; the entry is applied all the same.
+        let _ = self.applied.send((id.index(), changes));
+        self.progress.advance(super::types::position(Some(&id)));
+        id.index()
+    }
+}
+
+// A panic inside `apply` stops Raft on this node; readers may still look at what it left.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A snapshot about to be made: what it covers and the bytes, taken together.
+pub struct SnapshotBuilder {
+    machine: StateMachine,
+    meta: SnapshotMeta,
+    data: Bytes,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
+    type SnapshotData = Bytes;
+
+    async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
+        let (meta, data) = (self.meta.clone(), self.data.clone());
+        lock(&self.machine.covered).snapshot = Some((meta.clone(), data.clone()));
+        Ok(Snapshot { meta, snapshot: data })
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for StateMachine {
+    type SnapshotData = Bytes;
+    type SnapshotBuilder = SnapshotBuilder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        let covered = lock(&self.covered);
+        Ok((covered.last, covered.membership.clone()))
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
+    where
+        S: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
+    {
+        while let Some((entry, responder)) = entries.try_next().await? {
+            let index = self.apply_entry(entry);
+            if let Some(responder) = responder {
+                responder.send(Applied { index });
+            }
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
+        // openraft applies nothing until this returns, so cover and bytes belong together.
+        let data = lock(&self.state).encode().into();
+        let covered = lock(&self.covered);
+        let meta =
+            SnapshotMeta { last_log_id: covered.last, last_membership: covered.membership.clone() };
+        SnapshotBuilder { machine: self.clone(), meta, data }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        data: Bytes,
+    ) -> Result<(), io::Error> {
+        let state = State::decode(&data).map_err(io::Error::other)?;
+        *lock(&self.state) = state;
+        let mut covered = lock(&self.covered);
+        covered.last = meta.last_log_id;
+        covered.membership = meta.last_membership.clone();
+        covered.snapshot = Some((meta.clone(), data));
+        drop(covered);
+        let position = super::types::position(meta.last_log_id.as_ref());
+        let _ = self.applied.send((position.1, Vec::new()));
+        self.progress.advance(position);
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
+        let snapshot = lock(&self.covered).snapshot.clone();
+        Ok(snapshot.map(|(meta, snapshot)| Snapshot { meta, snapshot }))
+    }
+}

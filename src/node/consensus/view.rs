@@ -1,0 +1,131 @@
+//! What this node knows about the group right now, and the news of it.
+
+use super::types::position;
+use super::{Consensus, Voter, watch};
+use crate::core::election::{RaftRole, RaftView};
+use crate::core::ids::{LogIndex, NodeId, Term};
+use openraft::{Instant, ServerState};
+use std::collections::BTreeMap;
+
+/// One moment of the group, as seen from here.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct View {
+    /// The highest term known.
+    pub term: Term,
+    /// What this node is in it.
+    pub role: RaftRole,
+    /// Who leads it, if known.
+    pub leader: Option<NodeId>,
+    /// Where the leader listens; empty if unknown.
+    pub leader_address: String,
+    /// This node leads, has applied its own first entry, and a quorum answered within the lease: it may dispatch.
+    pub ready: bool,
+    /// The voters.
+    pub voters: BTreeMap<NodeId, Voter>,
+    /// The end of this node's log: (term, index).
+    pub last_log: (Term, LogIndex),
+    /// The last entry applied here: (term, index).
+    pub applied: (Term, LogIndex),
+}
+
+impl View {
+    /// Whether a listener would want to know: all but the ends of the log.
+    fn differs(&self, other: &View) -> bool {
+        (self.term, self.role, self.leader, self.ready)
+            != (other.term, other.role, other.leader, other.ready)
+            || self.voters != other.voters
+    }
+}
+
+impl Consensus {
+    /// The group as seen from here, now.
+    pub fn view(&self) -> View {
+        let raft = self.raft_view();
+        let voters = self.voters();
+        let applied = self.applied();
+        let leads = raft.role == RaftRole::Leader;
+        View {
+            ready: leads && applied.0 == raft.term && self.holds_lease(),
+            leader_address: raft
+                .leader
+                .and_then(|leader| voters.get(&leader))
+                .map_or_else(String::new, |voter| voter.address.clone()),
+            term: raft.term,
+            role: raft.role,
+            leader: raft.leader,
+            last_log: raft.last_log,
+            voters,
+            applied,
+        }
+    }
+
+    /// News of changed views, first come, first served. The ends of the log are no news.
+    pub fn subscribe(&self) -> watch::Receiver<View> {
+        self.views.receiver()
+    }
+
+    /// All members of the group: voters, and learners on their way to be voters.
+    pub fn members(&self) -> BTreeMap<NodeId, Voter> {
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.value();
+        let nodes = metrics.membership_config.nodes();
+        nodes.map(|(id, voter)| (NodeId(*id), voter.clone())).collect()
+    }
+
+    /// The voters.
+    pub fn voters(&self) -> BTreeMap<NodeId, Voter> {
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.value();
+        let membership = metrics.membership_config.membership();
+        let voter = |id| Some((NodeId(id), membership.get_node(&id)?.clone()));
+        membership.voter_ids().filter_map(voter).collect()
+    }
+
+    /// How many voters answered the leader within the last second; 0 where this node does not lead.
+    pub fn reachable_voters(&self) -> usize {
+        let now = self.clock.now();
+        self.elector().live_voters(now)
+    }
+
+    /// What the election needs to know of Raft.
+    pub(super) fn raft_view(&self) -> RaftView {
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.value();
+        let term = metrics.vote.leader_id().term;
+        let membership = metrics.membership_config.membership();
+        let mut voters: Vec<NodeId> = membership.voter_ids().map(NodeId).collect();
+        voters.sort_unstable();
+        voters.dedup();
+        let role = match metrics.state {
+            ServerState::Leader => RaftRole::Leader,
+            ServerState::Candidate => RaftRole::Candidate,
+            ServerState::Learner => RaftRole::Learner,
+            ServerState::Follower | ServerState::Shutdown => RaftRole::Follower,
+        };
+        // In term 0 the library calls whoever founded the group its leader; nobody was elected.
+        let leader = metrics.current_leader.filter(|_| term > 0).map(NodeId);
+        let last_log = position(self.raft.data_metrics().value().last_log.as_ref());
+        RaftView { term, role, leader, voters, last_log }
+    }
+
+    /// Tells listeners if there is news.
+    pub(super) fn publish_view(&self) {
+        let view = self.view();
+        self.views.modify(|old| {
+            let news = old.differs(&view);
+            *old = view;
+            news
+        });
+    }
+
+    /// A quorum answered within the lease; a lone voter is its own quorum.
+    fn holds_lease(&self) -> bool {
+        let lone = {
+            let metrics = self.raft.server_metrics();
+            metrics.value().membership_config.membership().voter_ids().count() == 1
+        };
+        let metrics = self.raft.data_metrics();
+        let acked = metrics.value().last_quorum_acked;
+        lone || acked.is_some_and(|at| at.elapsed() < self.config.election.lease)
+    }
+}

@@ -1,0 +1,391 @@
+//! The task loop: wait, let the core decide, perform the effects in order. It makes no decision.
+
+use super::clock::Clock;
+use super::history::History;
+use super::proposals::{Commit, Proposals};
+use super::transport::links::Word;
+use super::transport::sessions::{OutcomesOutbox, Sessions, SubmitOutbox};
+use super::transport::upstream::{Upstream, Words};
+use crate::config::Config;
+use crate::core::boundary::{Assignment, Effect, Event, NodeStatus};
+use crate::core::cluster::command::{Function, Member};
+use crate::core::cluster::state::ClusterState;
+use crate::core::ids::{FunctionHash, NodeId, SessionId, TaskId, Term, Token};
+use crate::core::load::Load;
+use crate::core::scheduling::Leader;
+use crate::core::worker::Worker;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// Inputs taken in one step.
+const STEP: usize = 512;
+
+/// What reaches the task loop.
+pub enum Input {
+    /// Something for the core.
+    Core(Event),
+    /// Something for the core from the link of that number; ignored once the link is replaced.
+    FromLink(u64, Event),
+    /// A client opened its Submit stream.
+    SubmitOpened(SessionId, u64, SubmitOutbox),
+    /// A client opened its Outcomes stream.
+    OutcomesOpened(SessionId, u64, OutcomesOutbox),
+    /// One of a client's streams ended.
+    StreamClosed(SessionId, u64),
+    /// The leader of a term opened its AssignTask stream to this node.
+    UpstreamOpened(Upstream),
+    /// The leader said something on the stream of that number.
+    FromUpstream(u64, Words),
+    /// That stream ended.
+    UpstreamClosed(u64),
+    /// A fresh sample and its smoothed score.
+    Measured(Load, f64),
+    /// Somebody wants to look, between two steps.
+    Look(Box<dyn FnOnce(&mut TaskLoop) + Send>),
+}
+
+/// How callbacks are run; the pool of runners.
+pub trait Hands: Send + Sync {
+    /// Starts an attempt; its end arrives as [`Event::AttemptEnded`].
+    fn run(&self, assignment: Assignment, function: Arc<Function>);
+    /// Ends an attempt by force.
+    fn kill(&self, task: TaskId, token: Token);
+}
+
+/// What the loop is built with.
+pub struct TaskLoopOptions {
+    /// This node.
+    pub me: Member,
+    /// The knobs.
+    pub config: Arc<Config>,
+    /// The clock.
+    pub clock: Clock,
+    /// Where rows go.
+    pub history: Arc<History>,
+    /// The replicated state, on voters.
+    pub state: Arc<Mutex<ClusterState>>,
+    /// The way into the log, on voters.
+    pub commit: Option<Arc<dyn Commit>>,
+    /// The runners.
+    pub hands: Arc<dyn Hands>,
+    /// Whether pickled functions and payloads may run here.
+    pub allow_pickle: bool,
+    /// Seed of the random policies.
+    pub seed: u64,
+}
+
+/// The loop and everything it owns; `Look` sees it.
+pub struct TaskLoop {
+    /// This node.
+    pub me: Member,
+    /// The cluster, once known.
+    pub cluster_id: Bytes,
+    /// Its half that leads.
+    pub leader: Leader,
+    /// Its half that works.
+    pub worker: Worker,
+    /// The replicated state, on voters.
+    pub state: Arc<Mutex<ClusterState>>,
+    /// Clients served here.
+    pub sessions: Sessions,
+    /// The leader's stream to this node.
+    pub upstream: Option<Upstream>,
+    /// The members as the leader last told them.
+    pub told_members: Vec<Member>,
+    /// The last sample and score.
+    pub measured: (Load, f64),
+    pub(super) config: Arc<Config>,
+    clock: Clock,
+    pub(super) history: Arc<History>,
+    proposals: Proposals,
+    pub(super) hands: Arc<dyn Hands>,
+    pub(super) allow_pickle: bool,
+    pub(super) links: BTreeMap<NodeId, (u64, mpsc::UnboundedSender<Word>)>,
+    pub(super) next_link: u64,
+    pub(super) functions: BTreeMap<FunctionHash, Arc<Function>>,
+    pub(super) inputs: mpsc::UnboundedSender<Input>,
+    next_status: crate::core::Moment,
+    pub(super) members_changed: bool,
+}
+
+impl TaskLoop {
+    /// A loop that is fed through `inputs`.
+    pub fn new(options: TaskLoopOptions, inputs: mpsc::UnboundedSender<Input>) -> Self {
+        let TaskLoopOptions {
+            me,
+            config,
+            clock,
+            history,
+            state,
+            commit,
+            hands,
+            allow_pickle,
+            seed,
+        } = options;
+        TaskLoop {
+            leader: Leader::new(me.id, config.clone(), seed),
+            worker: Worker::new(me.slots, config.steal.cooldown),
+            me,
+            cluster_id: Bytes::new(),
+            state,
+            sessions: Sessions::default(),
+            upstream: None,
+            told_members: Vec::new(),
+            measured: (Load::default(), 0.0),
+            clock,
+            history,
+            proposals: Proposals::new(commit, inputs.clone()),
+            hands,
+            allow_pickle,
+            links: BTreeMap::new(),
+            next_link: 0,
+            functions: BTreeMap::new(),
+            inputs,
+            next_status: clock.now(),
+            members_changed: false,
+            config,
+        }
+    }
+
+    /// Runs until every sender of inputs is gone.
+    pub async fn run(mut self, mut inputs: mpsc::UnboundedReceiver<Input>) {
+        let mut batch = Vec::with_capacity(STEP);
+        loop {
+            let deadline = self.next_deadline();
+            let taken = tokio::select! {
+                biased;
+                taken = inputs.recv_many(&mut batch, STEP) => taken,
+                () = tokio::time::sleep_until(self.clock.instant(deadline)) => {
+                    batch.push(Input::Core(Event::TimerFired));
+                    1
+                }
+            };
+            if taken == 0 {
+                return;
+            }
+            self.step(&mut batch);
+        }
+    }
+
+    fn next_deadline(&self) -> crate::core::Moment {
+        let wanted = [self.leader.next_deadline(), self.worker.next_deadline()];
+        wanted.into_iter().flatten().chain([self.next_status]).min().unwrap_or(self.next_status)
+    }
+
+    fn step(&mut self, batch: &mut Vec<Input>) {
+        let mut effects = Vec::new();
+        for input in batch.drain(..) {
+            self.take(input, &mut effects);
+            self.perform(&mut effects);
+        }
+        let now = self.clock.now();
+        {
+            let state = self.state.clone();
+            let state = state.lock().unwrap_or_else(PoisonError::into_inner);
+            self.leader.flush(now, &state, &mut effects);
+        }
+        self.perform(&mut effects);
+        self.tell_members();
+        self.tell_status(now);
+        self.proposals.flush(self.leader.term());
+        self.sessions.flush();
+        if let Some(upstream) = &mut self.upstream {
+            upstream.flush();
+        }
+    }
+
+    fn take(&mut self, input: Input, effects: &mut Vec<Effect>) {
+        match input {
+            Input::Core(event) => self.feed(event, effects),
+            Input::FromLink(link, event) => {
+                let node = node_of(&event);
+                if node.and_then(|n| self.links.get(&n)).is_some_and(|(l, _)| *l == link) {
+                    self.feed(event, effects);
+                }
+            }
+            Input::SubmitOpened(session, stream, outbox) => {
+                self.sessions.open_submit(session, stream, outbox);
+            }
+            Input::OutcomesOpened(session, stream, outbox) => {
+                self.sessions.open_outcomes(session, stream, outbox);
+            }
+            Input::StreamClosed(session, stream) => {
+                if self.sessions.close(session, stream) {
+                    self.feed(Event::SessionClosed { session }, effects);
+                }
+            }
+            Input::UpstreamOpened(upstream) => self.on_upstream(upstream, effects),
+            Input::FromUpstream(stream, words) => self.on_words(stream, words, effects),
+            Input::UpstreamClosed(stream) => {
+                if self.upstream.as_ref().is_some_and(|u| u.stream == stream) {
+                    self.upstream = None;
+                    self.worker.on_disconnected();
+                }
+            }
+            Input::Measured(load, score) => self.measured = (load, score),
+            Input::Look(look) => look(self),
+        }
+    }
+
+    /// Lets the right half of the core decide.
+    fn feed(&mut self, event: Event, effects: &mut Vec<Effect>) {
+        let now = self.clock.now();
+        match &event {
+            Event::LeaderConnected { .. }
+            | Event::TasksAssigned { .. }
+            | Event::TasksRevoked { .. }
+            | Event::TasksKilled { .. }
+            | Event::ReportsSettled { .. }
+            | Event::AttemptEnded { .. }
+            | Event::DrainStarted => self.worker.on_event(now, event, effects),
+            Event::TimerFired => self.worker.on_event(now, event, effects),
+            Event::LeadershipLost => {
+                self.feed_leader(now, event, effects);
+                self.proposals.clear();
+                self.sessions.cut_all();
+            }
+            Event::Applied { changes, .. } => {
+                use crate::core::boundary::Change;
+                let moved =
+                    |c: &Change| matches!(c, Change::Admitted { .. } | Change::Removed { .. });
+                self.members_changed |= changes.iter().any(moved);
+                self.feed_leader(now, event, effects);
+            }
+            _ => self.feed_leader(now, event, effects),
+        }
+    }
+
+    fn feed_leader(&mut self, now: crate::core::Moment, event: Event, effects: &mut Vec<Effect>) {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.leader.on_event(now, &state, event, effects);
+    }
+
+    fn perform(&mut self, effects: &mut Vec<Effect>) {
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Propose(commands) => self.proposals.push(commands),
+                Effect::Accept { session, tasks } => self.sessions.accept(session, tasks),
+                Effect::Reject { session, task, refusal } => {
+                    self.sessions.reject(session, task, &refusal);
+                }
+                Effect::Deliver { session, outcomes } => self.sessions.deliver(session, outcomes),
+                Effect::DenyKnowledge { session, tasks } => self.sessions.deny(session, tasks),
+                Effect::OpenSession { member } => self.open_link(member),
+                Effect::CloseSession { node } => {
+                    self.links.remove(&node);
+                }
+                Effect::Assign { node, assignments } => self.send_assignments(node, assignments),
+                Effect::Revoke { node, tasks } => self.say(node, Word::Revoke(tasks)),
+                Effect::Kill { node, tasks } => self.say(node, Word::Kill(tasks)),
+                Effect::Settle { node, tasks } => self.say(node, Word::Settle(tasks)),
+                Effect::Record(record) => {
+                    self.history.push(record);
+                }
+                Effect::Run(assignment) => self.run_attempt(assignment),
+                Effect::KillRunner { task, token } => self.hands.kill(task, token),
+                Effect::SendInventory { term, held } => {
+                    if let Some(upstream) = &mut self.upstream {
+                        upstream.inventory(term, &held);
+                    }
+                }
+                Effect::SendReports { reports } => {
+                    if let Some(upstream) = &mut self.upstream {
+                        upstream.report(reports);
+                    }
+                }
+                Effect::SendRelease { released, kept } => {
+                    if let Some(upstream) = &mut self.upstream {
+                        upstream.release(&released, &kept);
+                    }
+                }
+                Effect::AskForWork { free_slots } => {
+                    if let Some(upstream) = &self.upstream {
+                        upstream.ask_for_work(free_slots, self.measured.0.cpu_available);
+                    }
+                }
+                // The stream of the old leader has been replaced already; its words end here.
+                Effect::RefuseStaleLeader { .. } => {}
+            }
+        }
+    }
+
+    /// Several times within a lease, a node says how it is.
+    fn tell_status(&mut self, now: crate::core::Moment) {
+        if now < self.next_status {
+            return;
+        }
+        let period = (self.config.limits.worker_lease / 4).min(Duration::from_millis(250));
+        self.next_status = now.after(period);
+        let status = self.status();
+        if let Some(upstream) = &mut self.upstream {
+            upstream.status(&status);
+        }
+    }
+
+    /// Cancels what can be; says which tasks that is. The outcome follows as any other.
+    pub fn cancel(&mut self, tasks: &[TaskId], kill: bool) -> Vec<TaskId> {
+        let cancelled = {
+            let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            crate::core::scheduling::cancellable(&self.leader, &state, tasks, kill)
+        };
+        let asked = Event::CancelAsked { tasks: cancelled.clone(), kill };
+        let _ = self.inputs.send(Input::Core(asked));
+        cancelled
+    }
+
+    /// How this node is.
+    pub fn status(&self) -> NodeStatus {
+        NodeStatus {
+            score: self.measured.1,
+            load: self.measured.0,
+            queued: self.worker.queued() as u32,
+            running: self.worker.running(),
+            draining: self.worker.is_draining(),
+            mean_task: self.worker.mean_task(),
+        }
+    }
+
+    fn on_upstream(&mut self, upstream: Upstream, effects: &mut Vec<Effect>) {
+        if upstream.term < self.worker.term() {
+            upstream.refuse_stale(self.worker.term());
+            return;
+        }
+        let (term, leader): (Term, NodeId) = (upstream.term, upstream.leader);
+        self.upstream = Some(upstream);
+        self.feed(Event::LeaderConnected { term, leader }, effects);
+        self.next_status = self.clock.now();
+    }
+
+    fn on_words(&mut self, stream: u64, words: Words, effects: &mut Vec<Effect>) {
+        if self.upstream.as_ref().is_none_or(|u| u.stream != stream) {
+            return;
+        }
+        for function in words.functions {
+            if (self.functions.len() as u64) < self.config.limits.functions {
+                self.functions.insert(function.hash, function);
+            }
+        }
+        if !words.members.is_empty() {
+            self.told_members = words.members;
+        }
+        for event in words.events {
+            self.feed(event, effects);
+        }
+    }
+}
+
+/// The node a link's event is about.
+fn node_of(event: &Event) -> Option<NodeId> {
+    match event {
+        Event::InventoryArrived { node, .. }
+        | Event::StatusArrived { node, .. }
+        | Event::Reported { node, .. }
+        | Event::Released { node, .. }
+        | Event::Kept { node, .. }
+        | Event::SessionBroken { node, .. } => Some(*node),
+        _ => None,
+    }
+}

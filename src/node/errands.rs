@@ -1,0 +1,89 @@
+//! What the task loop does for the core beyond its own door: links to members, words on them, attempts in runners.
+
+use super::driver::{Input, TaskLoop};
+use super::transport::links::{self, Word};
+use crate::core::boundary::{Assignment, Event};
+use crate::core::cluster::command::{Codec, Failure, Function, FunctionSource, Member, Report};
+use crate::core::ids::{FunctionHash, NodeId};
+use bytes::Bytes;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+impl TaskLoop {
+    pub(super) fn open_link(&mut self, member: Member) {
+        self.next_link += 1;
+        let (link, inputs) = (self.next_link, self.inputs.clone());
+        let (words, heard) = mpsc::unbounded_channel();
+        self.links.insert(member.id, (link, words));
+        self.members_changed = true;
+        let speaker = links::Speaker {
+            node: self.me.id,
+            cluster_id: self.cluster_id.clone(),
+            term: self.leader.term(),
+            address: self.me.address.clone(),
+            message_bytes: self.config.limits.message_bytes as usize,
+        };
+        let report = Box::new(move |event| {
+            let _ = inputs.send(Input::FromLink(link, event));
+        });
+        tokio::spawn(links::run(speaker, member, heard, report));
+    }
+
+    pub(super) fn say(&self, node: NodeId, word: Word) {
+        if let Some((_, words)) = self.links.get(&node) {
+            let _ = words.send(word);
+        }
+    }
+
+    pub(super) fn send_assignments(&self, node: NodeId, assignments: Vec<Assignment>) {
+        let functions = {
+            let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut wanted: Vec<FunctionHash> =
+                assignments.iter().map(|a| a.spec.function.hash).collect();
+            wanted.sort_unstable();
+            wanted.dedup();
+            wanted.iter().filter_map(|hash| state.functions().get(hash).cloned()).collect()
+        };
+        self.say(node, Word::Assign(assignments, functions));
+    }
+
+    pub(super) fn tell_members(&mut self) {
+        if !std::mem::take(&mut self.members_changed) || !self.leader.leads() {
+            return;
+        }
+        let members: Vec<Member> = {
+            let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.members().values().cloned().collect()
+        };
+        for (_, words) in self.links.values() {
+            let _ = words.send(Word::Members(members.clone()));
+        }
+    }
+
+    pub(super) fn run_attempt(&mut self, assignment: Assignment) {
+        let spec = &assignment.spec;
+        let function = self.functions.get(&spec.function.hash).cloned();
+        let pickled = |f: &Arc<Function>| matches!(f.source, FunctionSource::Pickled(_));
+        let refused = !self.allow_pickle
+            && (spec.codec == Codec::Pickle || function.as_ref().is_some_and(pickled));
+        let report = match function {
+            Some(function) if !refused => return self.hands.run(assignment, function),
+            Some(_) => Report::Failure(Failure {
+                type_name: "hustings.errors.CodecRefusedError".to_owned(),
+                message: format!(
+                    "node {} does not allow pickle; start it with allow_pickle=True (--allow-pickle)",
+                    self.me.name
+                ),
+                traceback: String::new(),
+                pickled: Bytes::new(),
+            }),
+            None => {
+                Report::Crashed(format!("function {:?} never arrived here", spec.function.name))
+            }
+        };
+        let (task, token) = (spec.id, assignment.token);
+        let ended = Event::AttemptEnded { task, token, report, duration: Duration::ZERO };
+        let _ = self.inputs.send(Input::Core(ended));
+    }
+}

@@ -1,0 +1,339 @@
+//! Runs attempts in a bounded pool of runner subprocesses (design D8): starts them at first use, outlives their
+//! deaths, kills what runs too long, and tells how each attempt ended.
+//!
+//! ```text
+//!   run ──▶ Roster (one lock, decides) ──Act──▶ send(2), at once, on the caller's thread ──▶ runner process
+//!                     ▲                                                                          │ Done
+//!                     ├──────── reader thread, one per runner ◀──────────────────────────────────┘
+//!                     ├──────── serving thread, one per runner: spawns it, waits for its end
+//!                     └──────── timekeeper thread: timeouts, start limits, back-off
+//! ```
+//!
+//! The reader hands the next waiting attempt to its runner before it reports the last one: no thread is woken in
+//! between.
+
+mod backoff;
+pub mod frame;
+mod roster;
+mod runner;
+mod slot;
+pub mod stream;
+
+use crate::core::Moment;
+use crate::core::boundary::Assignment;
+use crate::core::cluster::command::{Failure, Function, Payload, Report};
+use crate::core::ids::{TaskId, Token};
+use crate::node::clock::Clock;
+use bytes::Bytes;
+use frame::{Frame, RunResult};
+use roster::{Roster, RunnerId};
+use runner::{Runner, STACK};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+use stream::FrameReader;
+use tokio::sync::Notify;
+use tokio::sync::mpsc::UnboundedSender;
+
+/// How long runners may take to end by themselves when the pool stops; then they are killed.
+const CLOSE_LIMIT: Duration = Duration::from_secs(1);
+
+/// What a pool is made of.
+#[derive(Clone, Debug)]
+pub struct PoolOptions {
+    /// Attempts that run at once; at least 1.
+    pub slots: usize,
+    /// The runner's command line; it must exec the interpreter, not fork it.
+    pub argv: Vec<String>,
+    /// Added to the node's own environment.
+    pub env: Vec<(String, String)>,
+    /// Whether runners may unpickle.
+    pub allow_pickle: bool,
+    /// Most bytes of arguments or of a result.
+    pub payload_limit: usize,
+    /// How much nicer than the node runners are.
+    pub nice: i32,
+}
+
+/// How an attempt ended here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttemptEnded {
+    /// Which task.
+    pub task: TaskId,
+    /// Which attempt.
+    pub token: Token,
+    /// How.
+    pub report: Report,
+    /// How long it ran, from being sent to its runner.
+    pub duration: Duration,
+}
+
+/// The runners of one node.
+pub struct Pool {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    options: PoolOptions,
+    ended: UnboundedSender<AttemptEnded>,
+    clock: Clock,
+    /// The process that may kill and wait: not a forked copy of it.
+    owner: u32,
+    roster: Mutex<Roster>,
+    /// With the roster's lock: the earliest timer changed.
+    rearmed: Condvar,
+    has_timekeeper: AtomicBool,
+    changed: Notify,
+}
+
+/// What the roster decided.
+enum Act {
+    /// Start a thread that starts and serves this runner.
+    Start(RunnerId),
+    /// Send frames.
+    Send(Arc<Runner>, Vec<u8>),
+    /// Kill it; its death is then told as [`Roster::on_dead`].
+    Kill(Arc<Runner>),
+    /// Let it end by itself.
+    Close(Arc<Runner>),
+    /// Tell the node.
+    End(AttemptEnded),
+    /// The earliest timer changed.
+    Rearm,
+    /// Somebody may wait for this: no attempt is left, or no runner, or the pool is closed.
+    Announce,
+}
+
+impl Pool {
+    /// An empty pool: runners start with the first attempts. Every attempt given to [`Pool::run`] ends in exactly one
+    /// message to `ended`, unless the pool is stopped or aborted before.
+    pub fn start(options: PoolOptions, ended: UnboundedSender<AttemptEnded>) -> Arc<Pool> {
+        let inner = Inner {
+            roster: Mutex::new(Roster::new(&options)),
+            options,
+            ended,
+            clock: Clock::start(),
+            owner: std::process::id(),
+            rearmed: Condvar::new(),
+            has_timekeeper: AtomicBool::new(false),
+            changed: Notify::new(),
+        };
+        Arc::new(Pool { inner: Arc::new(inner) })
+    }
+
+    /// Runs an attempt as soon as a slot and a runner are free. Never blocks.
+    pub fn run(&self, assignment: Assignment, function: Arc<Function>) {
+        self.inner.update(|roster, now, acts| roster.accept(now, assignment, function, acts));
+    }
+
+    /// Kills an attempt by killing its runner; it ends as `Crashed("cancelled")`. Unknown attempts are ignored.
+    pub fn kill(&self, task: TaskId, token: Token) {
+        self.inner.update(|roster, _, acts| roster.kill(task, token, acts));
+    }
+
+    /// Tasks that are in a runner now.
+    pub fn running(&self) -> Vec<TaskId> {
+        self.inner.lock().running()
+    }
+
+    /// Attempts that could start at once.
+    pub fn idle_slots(&self) -> usize {
+        self.inner.lock().idle_slots()
+    }
+
+    /// Takes no more attempts, lets the present ones end for up to `grace`, then ends all runners. Returns the tasks
+    /// that were cut off; they are not reported. Returns when no runner is left.
+    pub async fn stop(&self, grace: Duration) -> Vec<TaskId> {
+        self.inner.lock().drain();
+        let drained = self.inner.wait_until(|roster| !roster.has_work());
+        // The bound is the point: who is not done by then is cut off.
+        let _ = tokio::time::timeout(grace, drained).await;
+        let cut = self.inner.update(|roster, _, acts| roster.close(false, acts));
+        let gone = self.inner.wait_until(|roster| !roster.has_runners());
+        if tokio::time::timeout(CLOSE_LIMIT, gone).await.is_err() {
+            self.abort();
+            // SIGKILL takes effect at once, except on a process stuck in the kernel: do not wait for that one.
+            let gone = self.inner.wait_until(|roster| !roster.has_runners());
+            let _ = tokio::time::timeout(CLOSE_LIMIT, gone).await;
+        }
+        cut
+    }
+
+    /// Kills all runners at once and reports nothing, as the death of the node would.
+    pub fn abort(&self) {
+        if self.inner.owner == std::process::id() {
+            self.inner.update(|roster, _, acts| roster.close(true, acts));
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.abort();
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, Roster> {
+        self.roster.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets the roster decide, then performs its acts without the lock.
+    fn update<R>(
+        self: &Arc<Self>,
+        decide: impl FnOnce(&mut Roster, Moment, &mut Vec<Act>) -> R,
+    ) -> R {
+        let mut acts = Vec::new();
+        let result = decide(&mut self.lock(), self.clock.now(), &mut acts);
+        for act in acts {
+            self.perform(act);
+        }
+        result
+    }
+
+    fn perform(self: &Arc<Self>, act: Act) {
+        match act {
+            Act::Start(id) => self.start_thread(id),
+            Act::Send(runner, frames) => runner.send(frames),
+            Act::Kill(runner) => runner.kill(),
+            Act::Close(runner) => runner.close(),
+            // Nobody listens any more only when the node itself is gone.
+            Act::End(ended) => drop(self.ended.send(ended)),
+            Act::Rearm => self.rearm(),
+            Act::Announce => {
+                self.changed.notify_waiters();
+                self.rearmed.notify_all();
+            }
+        }
+    }
+
+    fn start_thread(self: &Arc<Self>, id: RunnerId) {
+        let inner = Arc::clone(self);
+        let serve = move || inner.serve(id);
+        let name = format!("hustings-run{id}");
+        if let Err(error) = thread::Builder::new().name(name).stack_size(STACK).spawn(serve) {
+            let words = format!("cannot start a thread for a runner: {error}");
+            self.update(|roster, now, acts| roster.on_dead(now, id, words, acts));
+        }
+    }
+
+    /// One runner's life, on its serving thread.
+    fn serve(self: &Arc<Self>, id: RunnerId) {
+        let words = match Runner::spawn(&self.options) {
+            Ok((runner, child)) => {
+                self.update(|roster, _, acts| roster.on_spawned(id, Arc::clone(&runner), acts));
+                let (inner, source) = (Arc::clone(self), Arc::clone(&runner));
+                let read = move || {
+                    inner.read(id, &source);
+                    // It closed its stream: nothing more can come of it.
+                    source.kill();
+                };
+                let name = format!("hustings-read{id}");
+                let reader = thread::Builder::new().name(name).stack_size(STACK).spawn(read);
+                if reader.is_err() {
+                    runner.kill();
+                }
+                let words = runner.reap(child);
+                match reader {
+                    // All it said before its end is heard first.
+                    Ok(reader) => drop(reader.join()),
+                    Err(error) => {
+                        let words = format!("cannot start a thread for a runner: {error}");
+                        self.update(|roster, _, acts| roster.on_broken(id, words, acts));
+                    }
+                }
+                words
+            }
+            Err(error) => {
+                let program = self.options.argv.first().map_or("", String::as_str);
+                format!("cannot start runner {program:?}: {error}")
+            }
+        };
+        self.update(|roster, now, acts| roster.on_dead(now, id, words, acts));
+    }
+
+    /// Hears a runner until its stream ends or breaks.
+    fn read(self: &Arc<Self>, id: RunnerId, runner: &Runner) {
+        let limit = frame::to_node_limit(self.options.payload_limit);
+        let mut frames = FrameReader::new(&runner.socket, limit);
+        let problem = loop {
+            let body = match frames.read_body() {
+                Ok(Some(body)) => body,
+                Ok(None) => return,
+                // The socket's own errors come with the death of the process, which has better words.
+                Err(error) if error.kind() != std::io::ErrorKind::InvalidData => return,
+                Err(error) => break error.to_string(),
+            };
+            match frame::decode(body) {
+                Ok(Frame::Done { seq, result }) => {
+                    let report = report(&result);
+                    self.update(|roster, now, acts| roster.on_done(now, id, seq, report, acts));
+                }
+                Ok(Frame::Ready { protocol }) => {
+                    self.update(|roster, now, acts| roster.on_ready(now, id, protocol, acts));
+                }
+                Ok(Frame::Load(_) | Frame::Run(_)) => break "it sent a request".to_owned(),
+                Err(error) => break error.to_string(),
+            }
+        };
+        let words = format!("runner broke its protocol: {problem}");
+        self.update(|roster, _, acts| roster.on_broken(id, words, acts));
+    }
+
+    fn rearm(self: &Arc<Self>) {
+        if self.has_timekeeper.swap(true, Ordering::Relaxed) {
+            return self.rearmed.notify_one();
+        }
+        let inner = Arc::clone(self);
+        let keep = move || inner.keep_time();
+        let name = "hustings-timers".to_owned();
+        if thread::Builder::new().name(name).stack_size(STACK).spawn(keep).is_err() {
+            // Without threads no runner starts either; the next timer tries again.
+            self.has_timekeeper.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Fires timers until the pool is closed.
+    fn keep_time(self: &Arc<Self>) {
+        loop {
+            self.update(|roster, now, acts| roster.expire(now, acts));
+            let roster = self.lock();
+            if roster.is_closed() {
+                return;
+            }
+            let now = self.clock.now();
+            // A poisoned lock is as good as any: the roster holds no half-made state.
+            match roster.next_timer() {
+                Some(at) if at <= now => {}
+                Some(at) => drop(self.rearmed.wait_timeout(roster, at.since(now))),
+                None => drop(self.rearmed.wait(roster)),
+            }
+        }
+    }
+
+    async fn wait_until(&self, condition: impl Fn(&Roster) -> bool) {
+        loop {
+            let changed = self.changed.notified();
+            if condition(&self.lock()) {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
+
+/// A runner's answer as the cluster knows it.
+fn report(result: &RunResult<'_>) -> Report {
+    match *result {
+        RunResult::Value { codec, body } => {
+            Report::Value(Payload { codec, body: Bytes::copy_from_slice(body) })
+        }
+        RunResult::Failure { type_name, message, traceback, pickled } => Report::Failure(Failure {
+            type_name: type_name.to_owned(),
+            message: message.to_owned(),
+            traceback: traceback.to_owned(),
+            pickled: Bytes::copy_from_slice(pickled),
+        }),
+    }
+}

@@ -1,0 +1,394 @@
+//! Decides which runner runs which attempt, when runners start, and what the end of one means.
+//!
+//! Touches no process: every method says by [`Act`]s what the pool shall do after it has let go of the lock. A slot
+//! that is to be killed is *doomed* first, so that a late kill never hits the next attempt of the same runner.
+
+use super::backoff::Backoff;
+use super::frame::{self, PROTOCOL};
+use super::runner::Runner;
+use super::slot::{Busy, Doom, Job, Slot};
+use super::{Act, PoolOptions};
+use crate::core::Moment;
+use crate::core::boundary::Assignment;
+use crate::core::cluster::command::{Function, Report};
+use crate::core::ids::{TaskId, Token};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Names a runner within its pool; never reused.
+pub(super) type RunnerId = u64;
+
+/// Attempts that may wait for a runner beyond the slots; the worker never gives so many.
+const MAX_WAITING: usize = 4096;
+/// How long a runner may take until it is ready; a cold disk can be slow.
+const START_LIMIT: Duration = Duration::from_secs(30);
+
+enum Timer {
+    Start(RunnerId),
+    Attempt { id: RunnerId, seq: u64 },
+    Restart,
+}
+
+#[derive(PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// No new attempts.
+    Draining,
+    /// No attempts, no runners.
+    Closed,
+}
+
+/// All slots, all waiting attempts, all timers.
+pub(super) struct Roster {
+    slots: usize,
+    payload_limit: usize,
+    phase: Phase,
+    runners: BTreeMap<RunnerId, Slot>,
+    /// Ready and free; the last used first, its caches are warm.
+    idle: Vec<RunnerId>,
+    busy: usize,
+    waiting: VecDeque<Job>,
+    timers: BTreeMap<(Moment, u64), Timer>,
+    last_number: u64,
+    backoff: Backoff,
+    /// A runner died at work: from now on one spare is kept warm.
+    spare: bool,
+}
+
+impl Roster {
+    pub(super) fn new(options: &PoolOptions) -> Self {
+        Roster {
+            slots: options.slots.max(1),
+            payload_limit: options.payload_limit,
+            phase: Phase::Open,
+            runners: BTreeMap::new(),
+            idle: Vec::new(),
+            busy: 0,
+            waiting: VecDeque::new(),
+            timers: BTreeMap::new(),
+            last_number: 0,
+            backoff: Backoff::default(),
+            spare: false,
+        }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.phase == Phase::Closed
+    }
+
+    pub(super) fn has_runners(&self) -> bool {
+        !self.runners.is_empty()
+    }
+
+    pub(super) fn has_work(&self) -> bool {
+        self.busy + self.waiting.len() > 0
+    }
+
+    pub(super) fn idle_slots(&self) -> usize {
+        self.slots.saturating_sub(self.busy + self.waiting.len())
+    }
+
+    pub(super) fn running(&self) -> Vec<TaskId> {
+        let busy = self.runners.values().filter_map(|slot| slot.busy.as_ref());
+        busy.map(|busy| busy.job.assignment.spec.id).collect()
+    }
+
+    /// When [`Roster::expire`] shall be called.
+    pub(super) fn next_timer(&self) -> Option<Moment> {
+        self.timers.keys().next().map(|(at, _)| *at)
+    }
+
+    pub(super) fn accept(
+        &mut self,
+        now: Moment,
+        assignment: Assignment,
+        function: Arc<Function>,
+        acts: &mut Vec<Act>,
+    ) {
+        let job = Job { assignment, function };
+        if self.phase != Phase::Open {
+            acts.push(job.end(Report::Crashed("the node is stopping".into()), Duration::ZERO));
+        } else if self.waiting.len() >= MAX_WAITING {
+            let words = format!("{MAX_WAITING} attempts wait for a runner already");
+            acts.push(job.end(Report::Crashed(words), Duration::ZERO));
+        } else {
+            self.waiting.push_back(job);
+            self.dispatch(now, acts);
+        }
+    }
+
+    /// The process of `id` exists.
+    pub(super) fn on_spawned(&mut self, id: RunnerId, runner: Arc<Runner>, acts: &mut Vec<Act>) {
+        match self.runners.get_mut(&id) {
+            Some(slot) if slot.doom.is_none() => slot.runner = Some(runner),
+            _ => acts.push(Act::Kill(runner)),
+        }
+    }
+
+    pub(super) fn on_ready(
+        &mut self,
+        now: Moment,
+        id: RunnerId,
+        protocol: u16,
+        acts: &mut Vec<Act>,
+    ) {
+        if protocol != PROTOCOL {
+            let words = format!(
+                "runner speaks protocol {protocol}, this node {PROTOCOL}; use the same hustings version for both"
+            );
+            return self.on_broken(id, words, acts);
+        }
+        match self.runners.get_mut(&id) {
+            Some(slot) if slot.ready => self.on_broken(id, "runner was ready twice".into(), acts),
+            Some(slot) => {
+                slot.ready = true;
+                if slot.doom.is_none() {
+                    self.idle.push(id);
+                    self.dispatch(now, acts);
+                }
+            }
+            None => {}
+        }
+    }
+
+    pub(super) fn on_done(
+        &mut self,
+        now: Moment,
+        id: RunnerId,
+        seq: u64,
+        report: Report,
+        acts: &mut Vec<Act>,
+    ) {
+        let Some(slot) = self.runners.get_mut(&id) else { return };
+        let Some(busy) = slot.busy.take_if(|busy| busy.seq == seq) else {
+            return self.on_broken(id, "runner answered what it was not asked".into(), acts);
+        };
+        slot.served = true;
+        if slot.doom.is_none() {
+            self.idle.push(id);
+        }
+        self.backoff.reset();
+        self.release(&busy);
+        self.dispatch(now, acts);
+        acts.push(busy.job.end(report, now.since(busy.started)));
+        self.announce_idle(acts);
+    }
+
+    /// `id` broke the protocol.
+    pub(super) fn on_broken(&mut self, id: RunnerId, words: String, acts: &mut Vec<Act>) {
+        self.doom(id, Doom::Broken(words), acts);
+    }
+
+    /// The process of `id` is reaped, or could not be started.
+    pub(super) fn on_dead(
+        &mut self,
+        now: Moment,
+        id: RunnerId,
+        words: String,
+        acts: &mut Vec<Act>,
+    ) {
+        let Some(slot) = self.runners.remove(&id) else { return };
+        self.idle.retain(|other| *other != id);
+        let report = match slot.doom {
+            Some(Doom::Cancelled) => Some(Report::Crashed("cancelled".into())),
+            Some(Doom::TimedOut(ms)) => Some(Report::TimedOut(ms)),
+            Some(Doom::Broken(words)) => Some(Report::Crashed(words)),
+            Some(Doom::Closed) => None,
+            None => Some(Report::Crashed(words)),
+        };
+        match slot.busy {
+            Some(busy) => {
+                self.release(&busy);
+                self.backoff.reset();
+                self.spare = true;
+                if let Some(report) = report {
+                    acts.push(busy.job.end(report, now.since(busy.started)));
+                }
+            }
+            None if !slot.served => self.start_failed(now, report, acts),
+            None => {}
+        }
+        self.dispatch(now, acts);
+        self.announce_idle(acts);
+    }
+
+    /// Kills an attempt, wherever it is.
+    pub(super) fn kill(&mut self, task: TaskId, token: Token, acts: &mut Vec<Act>) {
+        let is_meant = |job: &Job| job.is(task, token);
+        if let Some(at) = self.waiting.iter().position(is_meant) {
+            if let Some(job) = self.waiting.remove(at) {
+                acts.push(job.end(Report::Crashed("cancelled".into()), Duration::ZERO));
+            }
+            return self.announce_idle(acts);
+        }
+        let found = self
+            .runners
+            .iter()
+            .find(|(_, slot)| slot.busy.as_ref().is_some_and(|busy| is_meant(&busy.job)));
+        if let Some((&id, _)) = found {
+            self.doom(id, Doom::Cancelled, acts);
+        }
+    }
+
+    /// Fires what is due.
+    pub(super) fn expire(&mut self, now: Moment, acts: &mut Vec<Act>) {
+        while let Some(entry) = self.timers.first_entry().filter(|entry| entry.key().0 <= now) {
+            match entry.remove() {
+                Timer::Start(id) => {
+                    if self.runners.get(&id).is_some_and(|slot| !slot.ready) {
+                        let words =
+                            format!("runner was not ready after {} s", START_LIMIT.as_secs());
+                        self.doom(id, Doom::Broken(words), acts);
+                    }
+                }
+                Timer::Attempt { id, seq } => {
+                    let busy = self.runners.get(&id).and_then(|slot| slot.busy.as_ref());
+                    if let Some(busy) = busy.filter(|busy| busy.seq == seq) {
+                        let ms = busy.job.assignment.spec.timeout_ms;
+                        self.doom(id, Doom::TimedOut(ms), acts);
+                    }
+                }
+                Timer::Restart => {
+                    self.backoff.cool();
+                    self.dispatch(now, acts);
+                }
+            }
+        }
+    }
+
+    /// Takes no more attempts; what is here goes on.
+    pub(super) fn drain(&mut self) {
+        if self.phase == Phase::Open {
+            self.phase = Phase::Draining;
+        }
+    }
+
+    /// Ends everything: idle runners by themselves unless `abort`, busy ones by SIGKILL. Reports nothing more;
+    /// returns the attempts that were cut off.
+    pub(super) fn close(&mut self, abort: bool, acts: &mut Vec<Act>) -> Vec<TaskId> {
+        self.phase = Phase::Closed;
+        let waiting = self.waiting.drain(..).map(|job| job.assignment.spec.id);
+        let mut cut: Vec<TaskId> = waiting.collect();
+        cut.extend(self.running());
+        self.idle.clear();
+        self.timers.clear();
+        for slot in self.runners.values_mut() {
+            slot.doom = Some(Doom::Closed);
+            let Some(runner) = slot.runner.clone() else { continue };
+            let gentle = !abort && slot.busy.is_none();
+            acts.push(if gentle { Act::Close(runner) } else { Act::Kill(runner) });
+        }
+        acts.push(Act::Announce);
+        cut
+    }
+
+    /// Gives waiting attempts to idle runners, then starts runners for the rest.
+    fn dispatch(&mut self, now: Moment, acts: &mut Vec<Act>) {
+        while self.busy < self.slots && !self.idle.is_empty() {
+            let Some(job) = self.waiting.pop_front() else { break };
+            if let Some(id) = self.idle.pop() {
+                self.begin(now, id, job, acts);
+            }
+        }
+        if self.phase == Phase::Closed {
+            return;
+        }
+        let spare = usize::from(self.spare && self.backoff.is_clear());
+        let wanted = (self.busy + self.waiting.len()).min(self.slots) + spare;
+        let mut live = self.runners.values().filter(|slot| slot.doom.is_none()).count();
+        while live < wanted && self.runners.len() <= self.slots && self.backoff.allows() {
+            self.start(now, acts);
+            live += 1;
+        }
+    }
+
+    fn begin(&mut self, now: Moment, id: RunnerId, job: Job, acts: &mut Vec<Act>) {
+        let seq = self.number();
+        let slot = self.runners.get_mut(&id);
+        let Some((slot, runner)) = slot.and_then(|slot| slot.runner.clone().map(|r| (slot, r)))
+        else {
+            return self.waiting.push_front(job);
+        };
+        let limit = frame::to_runner_limit(self.payload_limit);
+        let frames = match slot.encode(&job, seq, limit) {
+            Ok(frames) => frames,
+            Err(error) => {
+                self.idle.push(id);
+                return acts.push(job.end(job.too_large(&error), Duration::ZERO));
+            }
+        };
+        let timeout = job.assignment.spec.timeout_ms;
+        let timer = (timeout > 0).then(|| (now.after(Duration::from_millis(timeout)), seq));
+        slot.busy = Some(Busy { seq, job, started: now, timer });
+        self.busy += 1;
+        if let Some((at, _)) = timer {
+            self.arm(at, seq, Timer::Attempt { id, seq }, acts);
+        }
+        acts.push(Act::Send(runner, frames));
+    }
+
+    fn start(&mut self, now: Moment, acts: &mut Vec<Act>) {
+        let id = self.number();
+        self.runners.insert(id, Slot::default());
+        self.arm(now.after(START_LIMIT), id, Timer::Start(id), acts);
+        acts.push(Act::Start(id));
+    }
+
+    /// Waits before the next start; gives up what waits if there is no hope.
+    fn start_failed(&mut self, now: Moment, report: Option<Report>, acts: &mut Vec<Act>) {
+        let Some(report) = report else { return };
+        if let Some(wait) = self.backoff.fail() {
+            let number = self.number();
+            self.arm(now.after(wait), number, Timer::Restart, acts);
+        }
+        let hopeless = self.runners.values().all(|slot| slot.doom.is_some());
+        if let Some(rounds) = self.backoff.exhausted().filter(|_| hopeless) {
+            let why = match &report {
+                Report::Crashed(words) => words.as_str(),
+                _ => "unknown",
+            };
+            let words = format!("no runner could be started in {rounds} tries: {why}");
+            for job in self.waiting.drain(..) {
+                acts.push(job.end(Report::Crashed(words.clone()), Duration::ZERO));
+            }
+        }
+    }
+
+    fn doom(&mut self, id: RunnerId, doom: Doom, acts: &mut Vec<Act>) {
+        let Some(slot) = self.runners.get_mut(&id) else { return };
+        if slot.doom.is_some() {
+            return;
+        }
+        slot.doom = Some(doom);
+        self.idle.retain(|other| *other != id);
+        if let Some(runner) = &slot.runner {
+            acts.push(Act::Kill(Arc::clone(runner)));
+        }
+    }
+
+    fn release(&mut self, busy: &Busy) {
+        self.busy -= 1;
+        if let Some(timer) = busy.timer {
+            self.timers.remove(&timer);
+        }
+    }
+
+    fn arm(&mut self, at: Moment, number: u64, timer: Timer, acts: &mut Vec<Act>) {
+        if self.next_timer().is_none_or(|first| at < first) {
+            acts.push(Act::Rearm);
+        }
+        self.timers.insert((at, number), timer);
+    }
+
+    fn announce_idle(&self, acts: &mut Vec<Act>) {
+        if self.phase != Phase::Open && (!self.has_work() || !self.has_runners()) {
+            acts.push(Act::Announce);
+        }
+    }
+
+    fn number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
+    }
+}

@@ -1,0 +1,113 @@
+//! One runner's place in the roster: what it does, what it holds, whether it is to die; and its attempts as frames.
+
+use super::frame::{self, CACHED_FUNCTIONS, Frame, Load, Run};
+use super::runner::Runner;
+use super::{Act, AttemptEnded};
+use crate::core::Moment;
+use crate::core::boundary::Assignment;
+use crate::core::cluster::command::{Failure, Function, Report};
+use crate::core::ids::{FunctionHash, TaskId, Token};
+use bytes::Bytes;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// An attempt and the function it runs.
+pub(super) struct Job {
+    pub(super) assignment: Assignment,
+    pub(super) function: Arc<Function>,
+}
+
+/// An attempt in a runner.
+pub(super) struct Busy {
+    pub(super) seq: u64,
+    pub(super) job: Job,
+    pub(super) started: Moment,
+    pub(super) timer: Option<(Moment, u64)>,
+}
+
+/// Why a runner is being killed.
+pub(super) enum Doom {
+    Cancelled,
+    TimedOut(u64),
+    Broken(String),
+    /// The pool closes; nothing is reported.
+    Closed,
+}
+
+/// A runner, from the decision to start it until its process is reaped.
+#[derive(Default)]
+pub(super) struct Slot {
+    /// `None` until its process exists.
+    pub(super) runner: Option<Arc<Runner>>,
+    pub(super) ready: bool,
+    pub(super) busy: Option<Busy>,
+    pub(super) doom: Option<Doom>,
+    /// It has ended an attempt, so it did start properly.
+    pub(super) served: bool,
+    loaded: HashSet<FunctionHash>,
+}
+
+impl Job {
+    /// Whether it is this attempt.
+    pub(super) fn is(&self, task: TaskId, token: Token) -> bool {
+        self.assignment.spec.id == task && self.assignment.token == token
+    }
+
+    /// The end of this attempt.
+    pub(super) fn end(&self, report: Report, duration: Duration) -> Act {
+        let Assignment { spec, token, .. } = &self.assignment;
+        Act::End(AttemptEnded { task: spec.id, token: *token, report, duration })
+    }
+
+    /// What to report when it does not fit into a frame.
+    pub(super) fn too_large(&self, error: &frame::FrameError) -> Report {
+        let name = &self.function.name;
+        Report::Failure(Failure {
+            type_name: "hustings.PayloadTooLargeError".into(),
+            message: format!(
+                "the arguments or the body of {name:?} do not fit to its runner: {error}; raise limits.payload_bytes"
+            ),
+            traceback: String::new(),
+            pickled: Bytes::new(),
+        })
+    }
+}
+
+impl Slot {
+    /// The frames of one attempt: its function, if the runner does not hold it, and the run.
+    pub(super) fn encode(
+        &mut self,
+        job: &Job,
+        seq: u64,
+        limit: usize,
+    ) -> Result<Vec<u8>, frame::FrameError> {
+        let Assignment { spec, token, attempt } = &job.assignment;
+        let hash = job.function.hash;
+        let mut out = Vec::with_capacity(spec.payload.len() + 128);
+        let is_known = self.loaded.contains(&hash);
+        if !is_known {
+            let load =
+                Load { hash, name: &job.function.name, source: (&job.function.source).into() };
+            frame::encode(&Frame::Load(load), limit, &mut out)?;
+        }
+        let run = Run {
+            seq,
+            hash,
+            codec: spec.codec,
+            task: spec.id,
+            attempt: *attempt,
+            token: *token,
+            timeout_ms: spec.timeout_ms,
+            payload: &spec.payload,
+        };
+        frame::encode(&Frame::Run(run), limit, &mut out)?;
+        if !is_known {
+            if self.loaded.len() >= CACHED_FUNCTIONS {
+                self.loaded.clear();
+            }
+            self.loaded.insert(hash);
+        }
+        Ok(out)
+    }
+}

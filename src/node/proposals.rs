@@ -1,0 +1,86 @@
+//! The way into the log: what is queued shares an entry; a few entries are on their way at once; no timer.
+
+use super::clock::Clock;
+use super::driver::Input;
+use crate::core::boundary::Event;
+use crate::core::cluster::command::{Batch, Command};
+use crate::core::ids::Term;
+use futures::future::BoxFuture;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::sync::mpsc;
+
+/// Commands in one entry.
+const PER_ENTRY: usize = 256;
+/// Bytes in one entry.
+const ENTRY_BYTES: usize = 1 << 20;
+/// Entries on their way at once: while they are, the queue grows and the next entry is larger.
+const ENTRIES_IN_FLIGHT: usize = 8;
+
+/// Puts a batch into the log, if this node still leads `term`. Calls made in order enter in order.
+pub trait Commit: Send + Sync {
+    /// The future resolves to true once the batch is committed and applied here, to false if it is not known to be.
+    fn commit(&self, term: Term, batch: Batch) -> BoxFuture<'static, bool>;
+}
+
+/// Commands that wait for their entry.
+pub struct Proposals {
+    commit: Option<Arc<dyn Commit>>,
+    inputs: mpsc::UnboundedSender<Input>,
+    queue: VecDeque<Command>,
+    in_flight: Arc<AtomicUsize>,
+}
+
+impl Proposals {
+    /// A queue; on nodes without a log (`None`) every proposal fails.
+    pub fn new(commit: Option<Arc<dyn Commit>>, inputs: mpsc::UnboundedSender<Input>) -> Self {
+        Proposals { commit, inputs, queue: VecDeque::new(), in_flight: Arc::default() }
+    }
+
+    /// Adds commands.
+    pub fn push(&mut self, commands: Vec<Command>) {
+        self.queue.extend(commands);
+    }
+
+    /// Forgets what has not left: this node leads no more. Clients and nodes ask the next leader.
+    pub fn clear(&mut self) {
+        self.queue.clear();
+    }
+
+    /// Sends what may leave.
+    pub fn flush(&mut self, term: Term) {
+        while !self.queue.is_empty() && self.in_flight.load(Ordering::Acquire) < ENTRIES_IN_FLIGHT {
+            let commands = self.next_entry();
+            let Some(commit) = &self.commit else {
+                let _ = self.inputs.send(Input::Core(Event::ProposalFailed { commands }));
+                continue;
+            };
+            let batch = Batch { at_ms: Clock::wall_us() / 1_000, commands };
+            let kept = batch.commands.clone();
+            let outcome = commit.commit(term, batch);
+            self.in_flight.fetch_add(1, Ordering::AcqRel);
+            let (in_flight, inputs) = (self.in_flight.clone(), self.inputs.clone());
+            tokio::spawn(async move {
+                let committed = outcome.await;
+                in_flight.fetch_sub(1, Ordering::AcqRel);
+                // Either way the loop wakes up and may send the next entry.
+                let commands = if committed { Vec::new() } else { kept };
+                let _ = inputs.send(Input::Core(Event::ProposalFailed { commands }));
+            });
+        }
+    }
+
+    fn next_entry(&mut self) -> Vec<Command> {
+        let mut commands = Vec::with_capacity(self.queue.len().min(PER_ENTRY));
+        let mut bytes = 0;
+        while let Some(command) = self.queue.front() {
+            bytes += command.size();
+            if commands.len() == PER_ENTRY || (bytes > ENTRY_BYTES && !commands.is_empty()) {
+                break;
+            }
+            commands.extend(self.queue.pop_front());
+        }
+        commands
+    }
+}

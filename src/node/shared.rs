@@ -1,0 +1,222 @@
+//! What a node's tasks share: who it is, which cluster it belongs to, where the leader is.
+
+use super::clock::Clock;
+use super::consensus::Consensus;
+use super::driver::{Input, TaskLoop};
+use super::history::History;
+use super::transport::grpc_peers::GrpcPeers;
+use super::transport::wire;
+use crate::config::Config;
+use crate::core::cluster::command::{Function, Member};
+use crate::core::ids::{ClusterId, NodeId};
+use crate::core::record::Record;
+use crate::error::{Error, Result};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+
+/// Kibibytes of submissions that may be on their way to the task loop; beyond, clients' streams are not read.
+pub const INTAKE_KIB: usize = 64 << 10;
+
+/// The version of `proto/hustings/v1` this node speaks.
+pub const PROTOCOL: u32 = 1;
+
+/// A member's first words on meeting, and what it has been told.
+#[derive(Default)]
+pub struct Standing {
+    /// The cluster this node belongs to.
+    pub cluster: Option<ClusterId>,
+    /// The founders' addresses this node was given, sorted.
+    pub founders: Vec<String>,
+    /// Founders met so far, by address.
+    pub met: BTreeMap<String, Member>,
+    /// Where the leader was last seen.
+    pub leader: Option<Whereabouts>,
+    /// Why this node can never be ready.
+    pub fatal: Option<Error>,
+}
+
+/// Where the leader is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Whereabouts {
+    /// Its term.
+    pub term: u64,
+    /// Who.
+    pub node: NodeId,
+    /// Where it listens.
+    pub address: String,
+}
+
+/// Shared by all tasks of a node.
+pub struct Shared {
+    /// This node.
+    pub me: Member,
+    /// The knobs.
+    pub config: Arc<Config>,
+    /// Whether pickled functions and payloads are allowed here.
+    pub allow_pickle: bool,
+    /// The clock.
+    pub clock: Clock,
+    /// Rows of history.
+    pub history: Arc<History>,
+    /// The way into the task loop.
+    pub inputs: mpsc::UnboundedSender<Input>,
+    /// Raft, on nodes that vote or want to.
+    pub consensus: Option<Arc<Consensus>>,
+    /// The way to other voters.
+    pub peers: Arc<GrpcPeers>,
+    /// Functions this node brings along, by name.
+    pub functions: Mutex<BTreeMap<String, Arc<Function>>>,
+    /// Room for submissions on their way to the task loop.
+    pub intake: Arc<Semaphore>,
+    /// This node leads and has its quorum's lease.
+    pub leads: AtomicBool,
+    /// The leader's AssignTask stream is open.
+    pub connected: AtomicBool,
+    /// This node votes, or asks for a voter's seat.
+    pub seated: AtomicBool,
+    /// New submissions are refused.
+    pub stopping: AtomicBool,
+    /// A voter is being replaced.
+    pub replacing: AtomicBool,
+    /// Client streams open.
+    pub streams: AtomicUsize,
+    /// Rings when the leader's whereabouts change.
+    pub moved: Notify,
+    standing: Mutex<Standing>,
+    next_stream: AtomicU64,
+}
+
+impl Shared {
+    /// A node that belongs to no cluster yet.
+    #[allow(clippy::too_many_arguments, reason = "a plain record of its parts")]
+    pub fn new(
+        me: Member,
+        config: Arc<Config>,
+        allow_pickle: bool,
+        clock: Clock,
+        history: Arc<History>,
+        inputs: mpsc::UnboundedSender<Input>,
+        consensus: Option<Arc<Consensus>>,
+        peers: Arc<GrpcPeers>,
+    ) -> Self {
+        Shared {
+            me,
+            config,
+            allow_pickle,
+            clock,
+            history,
+            inputs,
+            consensus,
+            peers,
+            functions: Mutex::default(),
+            intake: Arc::new(Semaphore::new(INTAKE_KIB)),
+            leads: AtomicBool::new(false),
+            connected: AtomicBool::new(false),
+            seated: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            replacing: AtomicBool::new(false),
+            streams: AtomicUsize::new(0),
+            moved: Notify::new(),
+            standing: Mutex::default(),
+            next_stream: AtomicU64::new(1),
+        }
+    }
+
+    /// This node, as it introduces itself.
+    pub fn member(&self) -> Member {
+        Member { voter: self.seated.load(Ordering::Acquire), ..self.me.clone() }
+    }
+
+    /// What is known of the cluster.
+    pub fn standing(&self) -> MutexGuard<'_, Standing> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A number that tells streams apart.
+    pub fn number_stream(&self) -> u64 {
+        self.next_stream.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Whether this node leads.
+    pub fn leads(&self) -> bool {
+        self.leads.load(Ordering::Acquire)
+    }
+
+    /// The cluster's id on the wire, empty until it is known.
+    pub fn cluster_bytes(&self) -> Bytes {
+        self.standing().cluster.map_or_else(Bytes::new, |id| wire::id_bytes(id.to_bytes()))
+    }
+
+    /// This node belongs to `cluster` from now on.
+    pub fn belong(&self, cluster: ClusterId) {
+        self.standing().cluster = Some(cluster);
+        let bytes = wire::id_bytes(cluster.to_bytes());
+        self.peers.set_cluster(cluster);
+        self.look(move |task_loop| task_loop.cluster_id = bytes);
+    }
+
+    /// The leader was seen. An older term never overwrites a newer one.
+    pub fn saw_leader(&self, seen: Whereabouts) {
+        let mut standing = self.standing();
+        if standing.leader.as_ref().is_none_or(|known| known.term <= seen.term) {
+            standing.leader = Some(seen);
+            drop(standing);
+            self.moved.notify_waiters();
+        }
+    }
+
+    /// Where the leader is, by the newest term this node knows.
+    pub fn leader(&self) -> Option<Whereabouts> {
+        self.standing().leader.clone()
+    }
+
+    /// Sends to the task loop; after a stop nobody listens, and that is all right.
+    pub fn tell(&self, input: Input) {
+        let _ = self.inputs.send(input);
+    }
+
+    /// Runs `look` in the task loop, between two steps.
+    pub fn look(&self, look: impl FnOnce(&mut TaskLoop) + Send + 'static) {
+        self.tell(Input::Look(Box::new(look)));
+    }
+
+    /// Runs `look` in the task loop and returns what it saw.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&mut TaskLoop) -> T + Send + 'static,
+    ) -> Result<T> {
+        let (answer, answered) = oneshot::channel();
+        self.look(move |task_loop| {
+            let _ = answer.send(look(task_loop));
+        });
+        answered.await.map_err(|_| Error::Stopped { what: format!("node {}", self.me.name) })
+    }
+
+    /// Writes a row of history.
+    pub fn record(&self, record: Record) {
+        self.history.push(record);
+    }
+
+    /// Waits until somebody leads, at most `patience`; `None`: nobody is known to.
+    pub async fn wait_leader(&self, patience: Duration) -> Option<Whereabouts> {
+        let waiting = async {
+            loop {
+                let moved = self.moved.notified();
+                if self.leads() {
+                    let address = self.me.address.clone();
+                    return Whereabouts { term: 0, node: self.me.id, address };
+                }
+                if let Some(leader) = self.leader().filter(|leader| leader.node != self.me.id) {
+                    return leader;
+                }
+                // A lost wake-up costs one round, not a hang.
+                let _ = tokio::time::timeout(Duration::from_millis(20), moved).await;
+            }
+        };
+        tokio::time::timeout(patience, waiting).await.ok()
+    }
+}

@@ -1,0 +1,98 @@
+//! The calls by which a node comes to belong to a cluster, and their answers in plain words.
+
+use super::envelope;
+use super::wire;
+use crate::core::cluster::command::Member;
+use crate::core::ids::{ClusterId, NodeId};
+use crate::node::proto as pb;
+use crate::node::proto::peer_service_client::PeerServiceClient;
+use crate::node::shared::{PROTOCOL, Shared};
+use std::collections::BTreeSet;
+use std::sync::PoisonError;
+use std::time::Duration;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+
+/// How long one call may take.
+const CALL: Duration = Duration::from_millis(1_000);
+
+/// Why a call brought nothing.
+pub enum Refused {
+    /// Asking again will not help; the words say why.
+    ForGood(String),
+    /// No answer, or not yet.
+    ForNow,
+}
+
+/// What a founder says of itself.
+pub struct Introduction {
+    /// Who it is.
+    pub member: Member,
+    /// The cluster it belongs to already.
+    pub cluster: Option<ClusterId>,
+    /// Whom it has met.
+    pub met: BTreeSet<NodeId>,
+}
+
+/// What a member says to a newcomer.
+pub struct Admission {
+    /// The leader took the request.
+    pub admitted: bool,
+    /// Where to ask instead.
+    pub leader_address: Option<String>,
+}
+
+/// Introduces this founder to the one at `address`.
+pub async fn call_meet(shared: &Shared, address: &str) -> Result<Introduction, Refused> {
+    let request = pb::MeetRequest {
+        envelope: envelope::address(shared, NodeId(0)),
+        founders: shared.standing().founders.clone(),
+        me: Some(wire::member_out(&shared.member())),
+        protocol: PROTOCOL,
+    };
+    let mut client = PeerServiceClient::new(channel(address)?);
+    let answer = bounded(client.meet(request)).await?;
+    let member = wire::member_in(answer.me.unwrap_or_default()).map_err(|_| Refused::ForNow)?;
+    Ok(Introduction {
+        member,
+        cluster: ClusterId::from_bytes(&answer.cluster_id),
+        met: answer.met.iter().map(|member| NodeId(member.id)).collect(),
+    })
+}
+
+/// Asks the node at `address` to have this node admitted.
+pub async fn call_join(shared: &Shared, address: &str) -> Result<Admission, Refused> {
+    let functions: Vec<pb::Function> = {
+        let functions = shared.functions.lock().unwrap_or_else(PoisonError::into_inner);
+        functions.values().map(|f| wire::function_out(f)).collect()
+    };
+    let request = pb::JoinRequest {
+        envelope: envelope::address(shared, NodeId(0)),
+        me: Some(wire::member_out(&shared.member())),
+        functions,
+        protocol: PROTOCOL,
+    };
+    let mut client = PeerServiceClient::new(channel(address)?)
+        .max_encoding_message_size(shared.config.limits.message_bytes as usize);
+    let answer = bounded(client.join(request)).await?;
+    let leader_address = Some(answer.leader_address).filter(|address| !address.is_empty());
+    Ok(Admission { admitted: answer.admitted, leader_address })
+}
+
+fn channel(address: &str) -> Result<Channel, Refused> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        .map_err(|e| Refused::ForGood(format!("{address}: {e}")))?;
+    Ok(endpoint.connect_timeout(CALL).tcp_nodelay(true).connect_lazy())
+}
+
+async fn bounded<T>(
+    call: impl Future<Output = Result<tonic::Response<T>, Status>>,
+) -> Result<T, Refused> {
+    match tokio::time::timeout(CALL, call).await {
+        Ok(Ok(answer)) => Ok(answer.into_inner()),
+        Ok(Err(status)) if status.code() == Code::FailedPrecondition => {
+            Err(Refused::ForGood(status.message().to_owned()))
+        }
+        _ => Err(Refused::ForNow),
+    }
+}

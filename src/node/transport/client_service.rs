@@ -1,0 +1,339 @@
+//! The server side of `client.proto`: serves clients where this node leads, forwards them to the leader where not.
+
+use super::forward::{self, Route};
+use super::sessions::{OUTBOX, OutcomesOutbox, SubmitOutbox};
+use super::{intake, status, wire};
+use crate::core::boundary::Event;
+use crate::core::ids::{NodeId, SessionId};
+use crate::node::driver::Input;
+use crate::node::proto as pb;
+use crate::node::proto::client_service_server::ClientService;
+use crate::node::shared::Shared;
+use futures::Stream;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// Records in one Watch message.
+const RECORDS_PER_MESSAGE: usize = 1_024;
+/// Most tasks one ListTasks returns.
+const MAX_LISTED: u32 = 10_000;
+
+/// Answers scripts.
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+/// Counts a client's stream while it is open.
+pub struct Seat(Arc<Shared>);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.streams.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Client {
+    /// A service for that node.
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Client { shared }
+    }
+
+    fn take_seat(&self) -> Result<Seat, Status> {
+        let max = 2 * self.shared.config.limits.sessions as usize;
+        if self.shared.streams.fetch_add(1, Ordering::AcqRel) >= max {
+            self.shared.streams.fetch_sub(1, Ordering::AcqRel);
+            let text =
+                format!("this node serves {} sessions, its limit (limits.sessions)", max / 2);
+            return Err(Status::resource_exhausted(text));
+        }
+        Ok(Seat(self.shared.clone()))
+    }
+
+    fn refuse_when_stopping(&self) -> Result<(), Status> {
+        if self.shared.stopping.load(Ordering::Acquire) {
+            return Err(Status::unavailable(format!(
+                "node {} is stopping; use another",
+                self.shared.me.name
+            )));
+        }
+        Ok(())
+    }
+}
+
+#[tonic::async_trait]
+impl ClientService for Client {
+    type SubmitStream = Answers<pb::SubmitResponse>;
+
+    async fn submit(
+        &self,
+        request: Request<Streaming<pb::SubmitRequest>>,
+    ) -> Result<Response<Self::SubmitStream>, Status> {
+        self.refuse_when_stopping()?;
+        let seat = self.take_seat()?;
+        if let Route::Leader(channel) = forward::route(&self.shared, request.metadata()).await? {
+            return forward::submit(&self.shared, channel, request.into_inner(), seat).await;
+        }
+        let (outbox, answers) = mpsc::channel(OUTBOX);
+        let shared = self.shared.clone();
+        tokio::spawn(async move {
+            let _seat = seat;
+            read_submissions(&shared, request.into_inner(), outbox).await;
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
+    }
+
+    type OutcomesStream = Answers<pb::OutcomesResponse>;
+
+    async fn outcomes(
+        &self,
+        request: Request<Streaming<pb::OutcomesRequest>>,
+    ) -> Result<Response<Self::OutcomesStream>, Status> {
+        let seat = self.take_seat()?;
+        if let Route::Leader(channel) = forward::route(&self.shared, request.metadata()).await? {
+            return forward::outcomes(&self.shared, channel, request.into_inner(), seat).await;
+        }
+        let (outbox, answers) = mpsc::channel(OUTBOX);
+        let shared = self.shared.clone();
+        tokio::spawn(async move {
+            let _seat = seat;
+            read_wishes(&shared, request.into_inner(), outbox).await;
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
+    }
+
+    async fn cancel(
+        &self,
+        request: Request<pb::CancelRequest>,
+    ) -> Result<Response<pb::CancelResponse>, Status> {
+        if let Route::Leader(channel) = forward::route(&self.shared, request.metadata()).await? {
+            return forward::client(&self.shared, channel)
+                .cancel(forward::mark(request.into_inner()))
+                .await;
+        }
+        let request = request.into_inner();
+        let tasks = wire::task_ids(&request.task_ids)?;
+        let cancelled = ask(&self.shared, move |l| l.cancel(&tasks, request.kill)).await?;
+        Ok(Response::new(pb::CancelResponse { cancelled: wire::task_ids_out(&cancelled) }))
+    }
+
+    async fn status(
+        &self,
+        _: Request<pb::StatusRequest>,
+    ) -> Result<Response<pb::StatusResponse>, Status> {
+        Ok(Response::new(status::of(&self.shared).await?))
+    }
+
+    async fn list_tasks(
+        &self,
+        request: Request<pb::ListTasksRequest>,
+    ) -> Result<Response<pb::ListTasksResponse>, Status> {
+        if let Route::Leader(channel) = forward::route(&self.shared, request.metadata()).await? {
+            let request = forward::mark(request.into_inner());
+            return forward::client(&self.shared, channel).list_tasks(request).await;
+        }
+        let request = request.into_inner();
+        let limit = if request.limit == 0 { 1_000 } else { request.limit.min(MAX_LISTED) } as usize;
+        let wanted = wire::task_ids(&request.task_ids)?;
+        let filter = request.state();
+        let listed = ask(&self.shared, move |l| status::tasks(l, filter, &wanted, limit)).await?;
+        Ok(Response::new(listed))
+    }
+
+    type WatchStream = Answers<pb::WatchResponse>;
+
+    async fn watch(
+        &self,
+        request: Request<pb::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let seat = self.take_seat()?;
+        let (outbox, answers) = mpsc::channel(4);
+        let history = self.shared.history.clone();
+        let mut after = request.into_inner().after_seq;
+        tokio::spawn(async move {
+            let _seat = seat;
+            loop {
+                let (rows, next) = history.after(after, RECORDS_PER_MESSAGE);
+                after = next;
+                if rows.is_empty() {
+                    tokio::select! {
+                        biased;
+                        () = outbox.closed() => return,
+                        () = history.grown(after) => continue,
+                    }
+                }
+                let records = rows.iter().map(|row| status::record_out(row)).collect();
+                if outbox.send(Ok(pb::WatchResponse { records })).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
+    }
+
+    async fn drain(
+        &self,
+        request: Request<pb::DrainRequest>,
+    ) -> Result<Response<pb::DrainResponse>, Status> {
+        let grace = Duration::from_millis(request.into_inner().grace_ms.min(3_600_000));
+        let handed_back = ask(&self.shared, |l| l.worker.queued() as u32).await?;
+        if !crate::node::shutdown::drain(&self.shared, grace).await {
+            let text = format!("still running after {grace:?}; drain again, or stop the node");
+            return Err(Status::deadline_exceeded(text));
+        }
+        Ok(Response::new(pb::DrainResponse { handed_back }))
+    }
+
+    async fn handover(
+        &self,
+        request: Request<pb::HandoverRequest>,
+    ) -> Result<Response<pb::HandoverResponse>, Status> {
+        if let Route::Leader(channel) = forward::route(&self.shared, request.metadata()).await? {
+            let request = forward::mark(request.into_inner());
+            return forward::client(&self.shared, channel).handover(request).await;
+        }
+        let Some(consensus) = self.shared.consensus.clone() else {
+            return Err(Status::failed_precondition("this node is a worker, it cannot lead"));
+        };
+        let to = NodeId(request.into_inner().to_node);
+        let to = consensus.transfer_leader((to.0 != 0).then_some(to)).await;
+        let to = to.map_err(|e| Status::failed_precondition(e.to_string()))?;
+        Ok(Response::new(pb::HandoverResponse { to_node: to.0 }))
+    }
+}
+
+async fn ask<T: Send + 'static>(
+    shared: &Shared,
+    look: impl FnOnce(&mut crate::node::driver::TaskLoop) -> T + Send + 'static,
+) -> Result<T, Status> {
+    shared.ask(look).await.map_err(|e| Status::unavailable(e.to_string()))
+}
+
+/// Reads a client's batches until its stream ends. Not reading is the back-pressure.
+async fn read_submissions(
+    shared: &Arc<Shared>,
+    mut requests: Streaming<pb::SubmitRequest>,
+    outbox: SubmitOutbox,
+) {
+    let stream = shared.number_stream();
+    let mut open: Option<SessionId> = None;
+    loop {
+        let request = match requests.message().await {
+            Ok(Some(request)) => request,
+            Ok(None) => break,
+            Err(status) => {
+                let _ = outbox.try_send(Err(status));
+                break;
+            }
+        };
+        let session = match wire::session_id(&request.session_id) {
+            Ok(session) => session,
+            Err(status) => {
+                let _ = outbox.try_send(Err(status));
+                break;
+            }
+        };
+        if open != Some(session) {
+            open = Some(session);
+            shared.tell(Input::SubmitOpened(session, stream, outbox.clone()));
+        }
+        let kib =
+            (request.tasks.iter().map(|t| t.payload.len() + 256).sum::<usize>() >> 10) as u32 + 1;
+        let room = kib.min(crate::node::shared::INTAKE_KIB as u32);
+        let Ok(permit) = shared.intake.clone().acquire_many_owned(room).await else { break };
+        let (event, rejected) = check(shared, session, request);
+        if !rejected.is_empty() {
+            let accepted = Vec::new();
+            if outbox.send(Ok(pb::SubmitResponse { accepted, rejected })).await.is_err() {
+                break;
+            }
+        }
+        shared.tell(Input::Core(event));
+        // Given back once the loop has taken the event.
+        shared.look(move |_| drop(permit));
+    }
+    if let Some(session) = open {
+        shared.tell(Input::StreamClosed(session, stream));
+    }
+}
+
+/// What is well-formed goes to the leader's core; what is not is refused here, each task by itself.
+fn check(
+    shared: &Shared,
+    session: SessionId,
+    request: pb::SubmitRequest,
+) -> (Event, Vec<pb::Rejection>) {
+    let limits = &shared.config.limits;
+    let mut rejected = Vec::new();
+    let mut functions = Vec::new();
+    let mut refused_functions = std::collections::BTreeMap::new();
+    for function in request.functions {
+        let name = function.name.clone();
+        match intake::function_in(function, limits, shared.allow_pickle) {
+            Ok(function) => functions.push(function),
+            Err(status) => {
+                let codec = status.code() == tonic::Code::FailedPrecondition;
+                let kind = if codec { pb::Refusal::Codec } else { pb::Refusal::Invalid };
+                refused_functions.insert(name, (kind, status.message().to_owned()));
+            }
+        }
+    }
+    let mut tasks = Vec::with_capacity(request.tasks.len());
+    for spec in request.tasks {
+        let task_id = spec.task_id.clone();
+        let refused = refused_functions.get(&spec.function_name).cloned();
+        let checked = match refused {
+            Some(refused) => Err(refused),
+            None => intake::spec_in(spec, session, limits, shared.allow_pickle),
+        };
+        match checked {
+            Ok(spec) => tasks.push(Arc::new(spec)),
+            Err((refusal, message)) => {
+                let refusal = refusal as i32;
+                rejected.push(pb::Rejection { task_id, refusal, message, retry_after_ms: 0 });
+            }
+        }
+    }
+    (Event::Submitted { session, functions, tasks }, rejected)
+}
+
+/// Reads what a client follows and acknowledges until its stream ends.
+async fn read_wishes(
+    shared: &Arc<Shared>,
+    mut requests: Streaming<pb::OutcomesRequest>,
+    outbox: OutcomesOutbox,
+) {
+    let stream = shared.number_stream();
+    let mut open: Option<SessionId> = None;
+    while let Ok(Some(request)) = requests.message().await {
+        let ids = wire::session_id(&request.session_id).and_then(|session| {
+            Ok((session, wire::task_ids(&request.follow)?, wire::task_ids(&request.acknowledge)?))
+        });
+        let (session, follow, acknowledge) = match ids {
+            Ok(ids) => ids,
+            Err(status) => {
+                let _ = outbox.try_send(Err(status));
+                break;
+            }
+        };
+        if open != Some(session) {
+            open = Some(session);
+            shared.tell(Input::OutcomesOpened(session, stream, outbox.clone()));
+        }
+        if !follow.is_empty() {
+            shared.tell(Input::Core(Event::Followed { session, tasks: follow }));
+        }
+        if !acknowledge.is_empty() {
+            shared.tell(Input::Core(Event::Acknowledged { session, tasks: acknowledge }));
+        }
+    }
+    if let Some(session) = open {
+        shared.tell(Input::StreamClosed(session, stream));
+    }
+}

@@ -1,0 +1,108 @@
+//! A node that does not lead passes a client's calls on to the leader, unread.
+
+use super::client_service::Seat;
+use crate::node::proto as pb;
+use crate::node::proto::client_service_client::ClientServiceClient;
+use crate::node::shared::Shared;
+use futures::{Stream, StreamExt};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Response, Status, Streaming};
+
+/// Marks a call that was passed on once; it is not passed on again.
+const FORWARDED: &str = "hustings-forwarded";
+/// How long a call waits for somebody to lead.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// How long the leader may take to answer the dial.
+const CONNECT: Duration = Duration::from_millis(500);
+
+/// Who serves a call.
+pub enum Route {
+    /// This node: it leads.
+    Here,
+    /// The leader, through this channel.
+    Leader(Channel),
+}
+
+/// Decides who serves a call, waiting a while for a leader if there is none.
+pub async fn route(shared: &Arc<Shared>, metadata: &MetadataMap) -> Result<Route, Status> {
+    if shared.leads() {
+        return Ok(Route::Here);
+    }
+    if metadata.contains_key(FORWARDED) {
+        return Err(Status::unavailable(format!("{} does not lead (any more)", shared.me.name)));
+    }
+    let Some(leader) = shared.wait_leader(PATIENCE).await else {
+        let text =
+            format!("{} knows no leader; a majority of the voters may be down", shared.me.name);
+        return Err(Status::unavailable(text));
+    };
+    if leader.node == shared.me.id {
+        return Ok(Route::Here);
+    }
+    let endpoint = Endpoint::from_shared(format!("http://{}", leader.address))
+        .map_err(|e| Status::internal(e.to_string()))?;
+    Ok(Route::Leader(endpoint.connect_timeout(CONNECT).tcp_nodelay(true).connect_lazy()))
+}
+
+/// A client of the leader with this node's message bounds.
+pub fn client(shared: &Shared, channel: Channel) -> ClientServiceClient<Channel> {
+    let bytes = shared.config.limits.message_bytes as usize;
+    ClientServiceClient::new(channel)
+        .max_decoding_message_size(bytes)
+        .max_encoding_message_size(bytes)
+}
+
+/// A request that says it was passed on.
+pub fn mark<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert(FORWARDED, MetadataValue::from_static("1"));
+    request
+}
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// Passes a Submit stream on, both ways, until either end closes.
+pub async fn submit(
+    shared: &Shared,
+    channel: Channel,
+    requests: Streaming<pb::SubmitRequest>,
+    seat: Seat,
+) -> Result<Response<Answers<pb::SubmitResponse>>, Status> {
+    let requests =
+        requests.take_while(|r| std::future::ready(r.is_ok())).filter_map(|r| async { r.ok() });
+    let answers = client(shared, channel).submit(mark(requests)).await?.into_inner();
+    Ok(Response::new(hold(answers, seat)))
+}
+
+/// Passes an Outcomes stream on, both ways, until either end closes.
+pub async fn outcomes(
+    shared: &Shared,
+    channel: Channel,
+    requests: Streaming<pb::OutcomesRequest>,
+    seat: Seat,
+) -> Result<Response<Answers<pb::OutcomesResponse>>, Status> {
+    let requests =
+        requests.take_while(|r| std::future::ready(r.is_ok())).filter_map(|r| async { r.ok() });
+    let answers = client(shared, channel).outcomes(mark(requests)).await?.into_inner();
+    Ok(Response::new(hold(answers, seat)))
+}
+
+/// Keeps the seat until the stream is dropped; whatever breaks the leader's side reads as "try again".
+fn hold<T: Send + 'static>(answers: Streaming<T>, seat: Seat) -> Answers<T> {
+    let moved = |status: Status| match status.code() {
+        tonic::Code::InvalidArgument | tonic::Code::ResourceExhausted => status,
+        _ => Status::unavailable(format!("the leader's stream broke: {}", status.message())),
+    };
+    let answers = answers.map(move |answer| {
+        let _held = &seat;
+        answer.map_err(moved)
+    });
+    // A clean end of the leader's stream is a break as well: the client must look for the next leader.
+    let end =
+        futures::stream::once(async { Err(Status::unavailable("leadership moved; reconnect")) });
+    Box::pin(answers.chain(end))
+}

@@ -1,0 +1,274 @@
+//! The raft plane over gRPC: one lazily connected channel per peer and lane, and a bound on every call.
+
+use super::peers::{AppendReplies, Dialled, Heartbeat, HeartbeatReply, Lane};
+use super::peers::{PeerError, Peers, Reply, Target};
+use super::wire_raft;
+use crate::core::boundary::{PollAnswer, PollQuestion};
+use crate::core::ids::{ClusterId, NodeId, Term};
+use crate::node::proto;
+use crate::node::proto::peer_service_client::PeerServiceClient;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{FutureExt, Stream, StreamExt};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io::ErrorKind;
+use std::pin::Pin;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
+
+/// How long a connection may take to open.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(200);
+/// How often an idle connection is probed, and how long the answer may take.
+const KEEP_ALIVE: Duration = Duration::from_millis(1_000);
+/// Flow control: what may be in flight on one stream and on one connection.
+const STREAM_WINDOW: u32 = 4 << 20;
+const CONNECTION_WINDOW: u32 = 8 << 20;
+/// Channels kept at most; past that the one with the lowest target is closed and reopened at need.
+const MAX_CHANNELS: usize = 256;
+/// Pieces a snapshot travels in.
+const SNAPSHOT_PIECE: usize = 256 << 10;
+
+/// Calls other nodes' `PeerService`.
+pub struct GrpcPeers {
+    me: NodeId,
+    message_bytes: usize,
+    cluster: OnceLock<ClusterId>,
+    channels: Mutex<BTreeMap<(Target, Lane), Channel>>,
+}
+
+impl GrpcPeers {
+    /// The peers as `me` sees them; no message may be larger than `message_bytes`.
+    pub fn new(me: NodeId, message_bytes: usize) -> Self {
+        GrpcPeers {
+            me,
+            message_bytes,
+            cluster: OnceLock::new(),
+            channels: Mutex::new(BTreeMap::new()),
+        }
+    }
+
+    /// From now on every envelope names the cluster. The first word counts.
+    pub fn set_cluster(&self, cluster: ClusterId) {
+        let _ = self.cluster.set(cluster);
+    }
+
+    /// Closes the connections to all but the `kept` nodes.
+    pub fn retain(&self, kept: impl Fn(NodeId) -> bool) {
+        self.lock().retain(|(target, _), _| kept(target.node));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<(Target, Lane), Channel>> {
+        self.channels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn envelope(&self, to: &Target) -> proto::Envelope {
+        wire_raft::envelope(self.cluster.get().copied(), self.me, to.node)
+    }
+
+    fn client(&self, to: &Target, lane: Lane) -> Result<PeerServiceClient<Channel>, PeerError> {
+        let mut channels = self.lock();
+        let key = (to.clone(), lane);
+        let channel = match channels.get(&key) {
+            Some(channel) => channel.clone(),
+            None => {
+                if channels.len() >= MAX_CHANNELS {
+                    channels.pop_first();
+                }
+                let channel = connect(&to.address).map_err(|e| unreachable(to, &e))?;
+                channels.insert(key, channel.clone());
+                channel
+            }
+        };
+        Ok(PeerServiceClient::new(channel)
+            .max_decoding_message_size(self.message_bytes)
+            .max_encoding_message_size(self.message_bytes))
+    }
+
+    /// One question, one answer, within `ttl`.
+    fn unary<M, A, T, F>(
+        &self,
+        to: &Target,
+        message: M,
+        ttl: Duration,
+        call: impl FnOnce(PeerServiceClient<Channel>, Request<M>) -> F + Send + 'static,
+        read: impl FnOnce(A) -> T + Send + 'static,
+    ) -> Reply<T>
+    where
+        M: Send + 'static,
+        A: Send + 'static,
+        T: Send + 'static,
+        F: Future<Output = Result<tonic::Response<A>, Status>> + Send + 'static,
+    {
+        let (to, client) = (to.clone(), self.client(to, Lane::Heartbeat));
+        async move {
+            let mut request = Request::new(message);
+            request.set_timeout(ttl);
+            match tokio::time::timeout(ttl, call(client?, request)).await {
+                Ok(Ok(answer)) => Ok(read(answer.into_inner())),
+                Ok(Err(status)) => Err(failure(&to, &status)),
+                Err(_) => Err(unreachable(&to, &format!("no answer within {ttl:?}"))),
+            }
+        }
+        .boxed()
+    }
+}
+
+/// A lazily connected channel to `address`, tuned for small urgent messages.
+fn connect(address: &str) -> Result<Channel, String> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|e| e.to_string())?;
+    Ok(endpoint
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
+        .keep_alive_while_idle(true)
+        .connect_lazy())
+}
+
+fn unreachable(to: &Target, reason: &str) -> PeerError {
+    PeerError::Unreachable { address: to.address.clone(), reason: reason.to_owned() }
+}
+
+fn failure(to: &Target, status: &Status) -> PeerError {
+    let (address, reason) = (to.address.clone(), status.message().to_owned());
+    match status.code() {
+        Code::FailedPrecondition | Code::InvalidArgument | Code::Internal => {
+            PeerError::Refused { address, reason }
+        }
+        _ => PeerError::Unreachable { address, reason },
+    }
+}
+
+/// A named stream, where the compiler cannot prove that a boxed one may cross an await.
+struct Requests(BoxStream<'static, proto::AppendRequest>);
+
+impl Stream for Requests {
+    type Item = proto::AppendRequest;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_next_unpin(context)
+    }
+}
+
+impl Peers for GrpcPeers {
+    fn request_vote(&self, to: &Target, raft: Bytes, ttl: Duration) -> Reply<Bytes> {
+        let message = proto::RequestVoteRequest { envelope: Some(self.envelope(to)), raft };
+        let call = |mut client: PeerServiceClient<Channel>, request| async move {
+            client.request_vote(request).await
+        };
+        self.unary(to, message, ttl, call, |answer: proto::RequestVoteResponse| answer.raft)
+    }
+
+    fn poll(
+        &self,
+        to: &Target,
+        question: PollQuestion,
+        ttl: Duration,
+    ) -> Reply<(Term, PollAnswer)> {
+        let message = wire_raft::poll_request(self.envelope(to), &question);
+        let call = |mut client: PeerServiceClient<Channel>, request| async move {
+            client.poll(request).await
+        };
+        self.unary(to, message, ttl, call, |answer| wire_raft::poll_answer(&answer))
+    }
+
+    fn append(
+        &self,
+        to: &Target,
+        lane: Lane,
+        requests: BoxStream<'static, Bytes>,
+    ) -> Reply<AppendReplies> {
+        let mut envelope = Some(self.envelope(to));
+        let requests = requests
+            .map(move |raft| proto::AppendRequest { envelope: envelope.take(), raft })
+            .boxed();
+        let requests = Requests(requests);
+        let (to, client) = (to.clone(), self.client(to, lane));
+        async move {
+            let answers = client?.append(requests).await.map_err(|s| failure(&to, &s))?;
+            let replies = answers.into_inner().map(move |answer| match answer {
+                Ok(answer) => Ok(answer.raft),
+                Err(status) => Err(failure(&to, &status)),
+            });
+            Ok(replies.boxed())
+        }
+        .boxed()
+    }
+
+    fn install_snapshot(
+        &self,
+        to: &Target,
+        header: Bytes,
+        data: Bytes,
+        ttl: Duration,
+    ) -> Reply<Bytes> {
+        let head = proto::InstallSnapshotRequest {
+            envelope: Some(self.envelope(to)),
+            raft: header,
+            data: Bytes::new(),
+        };
+        let pieces = (0..data.len()).step_by(SNAPSHOT_PIECE).map(move |start| {
+            let piece = data.slice(start..data.len().min(start + SNAPSHOT_PIECE));
+            proto::InstallSnapshotRequest { data: piece, ..Default::default() }
+        });
+        let stream = futures::stream::iter(std::iter::once(head).chain(pieces));
+        let (to, client) = (to.clone(), self.client(to, Lane::Replication));
+        async move {
+            let mut client = client?;
+            match tokio::time::timeout(ttl, client.install_snapshot(stream)).await {
+                Ok(Ok(answer)) => Ok(answer.into_inner().raft),
+                Ok(Err(status)) => Err(failure(&to, &status)),
+                Err(_) => Err(unreachable(&to, &format!("snapshot not taken within {ttl:?}"))),
+            }
+        }
+        .boxed()
+    }
+
+    fn transfer_leader(&self, to: &Target, raft: Bytes, ttl: Duration) -> Reply<Bytes> {
+        let message = proto::TransferLeaderRequest { envelope: Some(self.envelope(to)), raft };
+        let call = |mut client: PeerServiceClient<Channel>, request| async move {
+            client.transfer_leader(request).await
+        };
+        self.unary(to, message, ttl, call, |answer: proto::TransferLeaderResponse| answer.raft)
+    }
+
+    fn heartbeat(&self, to: &Target, heartbeat: Heartbeat, ttl: Duration) -> Reply<HeartbeatReply> {
+        let message = wire_raft::heartbeat_request(self.envelope(to), &heartbeat);
+        let call = |mut client: PeerServiceClient<Channel>, request| async move {
+            client.heartbeat(request).await
+        };
+        self.unary(to, message, ttl, call, |answer| wire_raft::heartbeat_reply(&answer))
+    }
+
+    fn tether(&self, to: &Target) -> Reply<()> {
+        let request = proto::TetherRequest { envelope: Some(self.envelope(to)) };
+        let (to, client) = (to.clone(), self.client(to, Lane::Heartbeat));
+        async move {
+            let answer = client?.tether(request).await.map_err(|s| failure(&to, &s))?;
+            let mut stream = answer.into_inner();
+            // It never sends; whatever ends it, an error too, is the end.
+            while let Ok(Some(_)) = stream.message().await {}
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn dial(&self, to: &Target, ttl: Duration) -> BoxFuture<'static, Dialled> {
+        let address = to.address.clone();
+        async move {
+            match tokio::time::timeout(ttl, tokio::net::TcpStream::connect(&address)).await {
+                Ok(Ok(_)) => Dialled::Accepted,
+                Ok(Err(e)) if e.kind() == ErrorKind::ConnectionRefused => Dialled::Refused,
+                Ok(Err(_)) | Err(_) => Dialled::Silent,
+            }
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,273 @@
+//! The leader's AssignTask streams: one task per member dials it, says hello, and pumps both ways.
+
+use super::wire;
+use crate::core::boundary::{Assignment, Event};
+use crate::core::cluster::command::{Function, Member};
+use crate::core::ids::{FunctionHash, NodeId, TaskId, Term};
+use crate::node::proto as pb;
+use crate::node::proto::peer_service_client::PeerServiceClient;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+
+/// Dials in a row that must be refused before a node counts as gone.
+const REFUSALS: u32 = 3;
+/// Wait between dials that were refused.
+const REFUSED_WAIT: Duration = Duration::from_millis(10);
+/// Wait between dials that failed otherwise.
+const REDIAL_WAIT: Duration = Duration::from_millis(50);
+/// How long a dial and the hello may take.
+const CONNECT: Duration = Duration::from_millis(500);
+/// HTTP/2 window of one stream.
+const WINDOW: u32 = 2 << 20;
+
+/// What the leader says to a node. What waits here is bounded by what the node may hold (`limits.node_queue`).
+#[derive(Debug)]
+pub enum Word {
+    /// Run these; the functions they need come along.
+    Assign(Vec<Assignment>, Vec<Arc<Function>>),
+    /// Give these back if they have not started.
+    Revoke(Vec<TaskId>),
+    /// Kill these.
+    Kill(Vec<TaskId>),
+    /// These reports are committed.
+    Settle(Vec<TaskId>),
+    /// The members changed.
+    Members(Vec<Member>),
+}
+
+/// Who speaks: the head of every stream.
+#[derive(Clone, Debug)]
+pub struct Speaker {
+    /// The leader.
+    pub node: NodeId,
+    /// Its cluster.
+    pub cluster_id: bytes::Bytes,
+    /// Its term.
+    pub term: Term,
+    /// Where it listens.
+    pub address: String,
+    /// Largest message either way.
+    pub message_bytes: usize,
+}
+
+/// What a link tells the task loop; `link` tells a replaced link from its successor.
+pub type Report = Box<dyn Fn(Event) + Send + Sync>;
+
+/// Serves one member until its words end. Every break is reported; a node whose process is gone ends the link.
+pub async fn run(
+    speaker: Speaker,
+    member: Member,
+    mut words: mpsc::UnboundedReceiver<Word>,
+    report: Report,
+) {
+    let mut refusals = 0;
+    loop {
+        match serve(&speaker, &member, &mut words, &report).await {
+            End::Closed => return,
+            End::Gone => refusals = REFUSALS,
+            End::Refused => refusals += 1,
+            End::Broken => refusals = 0,
+        }
+        if refusals >= REFUSALS {
+            report(Event::SessionBroken { node: member.id, refused: true });
+            return;
+        }
+        report(Event::SessionBroken { node: member.id, refused: false });
+        let wait = if refusals > 0 { REFUSED_WAIT } else { REDIAL_WAIT };
+        tokio::select! {
+            biased;
+            () = closed(&mut words) => return,
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+/// Drops words nobody can hear (the next inventory shows what is missing) until the link is closed.
+async fn closed(words: &mut mpsc::UnboundedReceiver<Word>) {
+    while words.recv().await.is_some() {}
+}
+
+enum End {
+    /// The leader wants the link no more.
+    Closed,
+    /// Nobody listens there.
+    Refused,
+    /// Another node, or one of another cluster, listens there.
+    Gone,
+    /// Anything else: dial again.
+    Broken,
+}
+
+async fn serve(
+    speaker: &Speaker,
+    member: &Member,
+    words: &mut mpsc::UnboundedReceiver<Word>,
+    report: &Report,
+) -> End {
+    let (channel, refused) = dial(&member.address).await;
+    let Some(channel) = channel else { return if refused { End::Refused } else { End::Broken } };
+    let mut client = PeerServiceClient::new(channel)
+        .max_decoding_message_size(speaker.message_bytes)
+        .max_encoding_message_size(speaker.message_bytes);
+    let (outbox, requests) = mpsc::unbounded_channel();
+    let hello = pb::AssignTaskRequest {
+        envelope: Some(pb::Envelope {
+            cluster_id: speaker.cluster_id.clone(),
+            from_node: speaker.node.0,
+            to_node: member.id.0,
+        }),
+        term: speaker.term,
+        leader_address: speaker.address.clone(),
+        ..Default::default()
+    };
+    if outbox.send(hello).is_err() {
+        return End::Broken;
+    }
+    let requests = tokio_stream::wrappers::UnboundedReceiverStream::new(requests);
+    let opened = tokio::time::timeout(CONNECT, client.assign_task(requests)).await;
+    let mut answers = match opened {
+        Ok(Ok(response)) => response.into_inner(),
+        Ok(Err(status)) => return end_of(&status),
+        Err(_) => return End::Broken,
+    };
+    let mut sent = BTreeSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            word = words.recv() => {
+                let Some(word) = word else { return End::Closed };
+                for request in encode(word, speaker, &mut sent) {
+                    if outbox.send(request).is_err() {
+                        return End::Broken;
+                    }
+                }
+            }
+            answer = answers.message() => match answer {
+                Ok(Some(answer)) => {
+                    if hear(member.id, answer, report).is_err() {
+                        return End::Broken;
+                    }
+                }
+                Ok(None) => return End::Broken,
+                Err(status) => return end_of(&status),
+            },
+        }
+    }
+}
+
+fn end_of(status: &Status) -> End {
+    if status.code() == Code::FailedPrecondition { End::Gone } else { End::Broken }
+}
+
+/// A connection, or whether it was refused: then no process listens at that address.
+async fn dial(address: &str) -> (Option<Channel>, bool) {
+    let Ok(endpoint) = Endpoint::from_shared(format!("http://{address}")) else {
+        return (None, true);
+    };
+    let endpoint = endpoint
+        .connect_timeout(CONNECT)
+        .tcp_nodelay(true)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(2 * WINDOW)
+        .http2_keep_alive_interval(Duration::from_secs(1))
+        .keep_alive_timeout(Duration::from_secs(2))
+        .keep_alive_while_idle(true);
+    match endpoint.connect().await {
+        Ok(channel) => (Some(channel), false),
+        Err(error) => (None, was_refused(&error)),
+    }
+}
+
+fn was_refused(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+            return io.kind() == std::io::ErrorKind::ConnectionRefused;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+fn encode(
+    word: Word,
+    speaker: &Speaker,
+    sent: &mut BTreeSet<FunctionHash>,
+) -> Vec<pb::AssignTaskRequest> {
+    let blank = || pb::AssignTaskRequest { term: speaker.term, ..Default::default() };
+    match word {
+        Word::Revoke(tasks) => {
+            vec![pb::AssignTaskRequest { revoked: wire::task_ids_out(&tasks), ..blank() }]
+        }
+        Word::Kill(tasks) => {
+            vec![pb::AssignTaskRequest { killed: wire::task_ids_out(&tasks), ..blank() }]
+        }
+        Word::Settle(tasks) => {
+            vec![pb::AssignTaskRequest { settled: wire::task_ids_out(&tasks), ..blank() }]
+        }
+        Word::Members(members) => {
+            let members = members.iter().map(wire::member_out).collect();
+            vec![pb::AssignTaskRequest { members, ..blank() }]
+        }
+        Word::Assign(assignments, functions) => {
+            let mut requests = vec![blank()];
+            let mut bytes = 0;
+            // Half of what a message may hold: the envelope and the framing need room too.
+            let full = speaker.message_bytes / 2;
+            for function in functions.iter().filter(|f| sent.insert(f.hash)) {
+                let size = function.source.size();
+                if bytes > 0 && bytes + size > full {
+                    requests.push(blank());
+                    bytes = 0;
+                }
+                bytes += size + 64;
+                if let Some(request) = requests.last_mut() {
+                    request.functions.push(wire::function_out(function));
+                }
+            }
+            for assignment in &assignments {
+                let size = assignment.spec.payload.len();
+                if bytes > 0 && bytes + size > full {
+                    requests.push(blank());
+                    bytes = 0;
+                }
+                bytes += size + 160;
+                if let Some(request) = requests.last_mut() {
+                    request.assignments.push(wire::assignment_out(assignment));
+                }
+            }
+            requests
+        }
+    }
+}
+
+/// Passes a node's answer on, in the order in which the leader must hear its parts.
+fn hear(node: NodeId, answer: pb::AssignTaskResponse, report: &Report) -> Result<(), Status> {
+    if let Some(inventory) = answer.inventory {
+        let held = inventory
+            .held
+            .iter()
+            .map(|held| Ok((wire::task_id(&held.task_id)?, crate::core::ids::Token(held.token))))
+            .collect::<Result<Vec<_>, Status>>()?;
+        report(Event::InventoryArrived { node, held });
+    }
+    if let Some(status) = answer.status {
+        report(Event::StatusArrived { node, status: wire::status_in(status)? });
+    }
+    if !answer.reports.is_empty() {
+        let reports =
+            answer.reports.into_iter().map(wire::report_in).collect::<Result<Vec<_>, _>>()?;
+        report(Event::Reported { node, reports });
+    }
+    if !answer.released.is_empty() {
+        report(Event::Released { node, tasks: wire::task_ids(&answer.released)? });
+    }
+    if !answer.kept.is_empty() {
+        report(Event::Kept { node, tasks: wire::task_ids(&answer.kept)? });
+    }
+    Ok(())
+}

@@ -1,0 +1,17 @@
+//! How nodes reach each other. `Peers` is the raft plane's door; gRPC stands behind it, or a simulated network.
+
+pub mod admission;
+pub mod client_service;
+pub mod envelope;
+pub mod forward;
+pub mod grpc_peers;
+pub mod intake;
+pub mod links;
+pub mod peer_service;
+pub mod peers;
+pub mod server;
+pub mod sessions;
+pub mod status;
+pub mod upstream;
+pub mod wire;
+pub mod wire_raft;

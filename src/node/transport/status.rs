@@ -1,0 +1,178 @@
+//! What a node says about itself, its cluster, its tasks and its history.
+
+use super::wire;
+use crate::core::cluster::command::{Member, Outcome};
+use crate::core::cluster::state::ClusterState;
+use crate::core::election::RaftRole;
+use crate::core::ids::TaskId;
+use crate::node::driver::TaskLoop;
+use crate::node::history::Stamped;
+use crate::node::proto as pb;
+use crate::node::shared::Shared;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use tonic::Status;
+
+/// This node's own view.
+pub async fn of(shared: &Arc<Shared>) -> Result<pb::StatusResponse, Status> {
+    let seen = shared.ask(look).await.map_err(|e| Status::unavailable(e.to_string()))?;
+    let leads = shared.leads();
+    let mut response = pb::StatusResponse {
+        me: Some(wire::member_out(&shared.member())),
+        cluster_id: shared.cluster_bytes(),
+        role: pb::Role::Worker as i32,
+        leader_ready: leads,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        draining: seen.draining || shared.stopping.load(Ordering::Acquire),
+        uptime_ms: shared.clock.now().0 / 1_000 - 1_000,
+        allow_pickle: shared.allow_pickle,
+        ..seen.response
+    };
+    if let Some(consensus) = &shared.consensus {
+        let view = consensus.view();
+        response.role = role_out(view.role) as i32;
+        response.term = view.term;
+        response.last_log_index = view.last_log.1;
+        response.voters = view.voters.len() as u32;
+        response.voters_reachable = consensus.reachable_voters() as u32;
+    }
+    if let Some(leader) = shared.leader() {
+        response.leader_node = leader.node.0;
+        response.leader_address = leader.address;
+        response.term = response.term.max(leader.term);
+    }
+    Ok(response)
+}
+
+fn role_out(role: RaftRole) -> pb::Role {
+    match role {
+        RaftRole::Leader => pb::Role::Leader,
+        RaftRole::Candidate => pb::Role::Candidate,
+        RaftRole::Follower => pb::Role::Follower,
+        RaftRole::Learner => pb::Role::Worker,
+    }
+}
+
+struct Seen {
+    response: pb::StatusResponse,
+    draining: bool,
+}
+
+fn look(task_loop: &mut TaskLoop) -> Seen {
+    let (load, score) = task_loop.measured;
+    let state = task_loop.state.lock().unwrap_or_else(PoisonError::into_inner);
+    let known: Vec<Member> = if state.members().is_empty() {
+        task_loop.told_members.clone()
+    } else {
+        state.members().values().cloned().collect()
+    };
+    let roster = task_loop.leader.roster();
+    let members = known.iter().map(|member| match roster.get(&member.id) {
+        Some(post) => pb::MemberStatus {
+            member: Some(wire::member_out(member)),
+            alive: post.open && !post.lost,
+            score: post.status.score,
+            queued: post.queued() as u32,
+            running: post.status.running.len() as u32,
+            load: Some(wire::load_out(&post.status.load)),
+        },
+        // Only the leader hears from everybody; the others pass on what the log says.
+        None => pb::MemberStatus {
+            member: Some(wire::member_out(member)),
+            alive: true,
+            ..Default::default()
+        },
+    });
+    Seen {
+        response: pb::StatusResponse {
+            score,
+            load: Some(wire::load_out(&load)),
+            members: members.collect(),
+            applied_index: state.applied(),
+            counters: Some(counters(&state)),
+            ..Default::default()
+        },
+        draining: task_loop.worker.is_draining(),
+    }
+}
+
+fn counters(state: &ClusterState) -> pb::Counters {
+    let counts = state.counters();
+    let assigned = state.live().values().filter(|live| live.holder.is_some()).count() as u64;
+    pb::Counters {
+        accepted: counts.accepted,
+        succeeded: counts.succeeded,
+        failed: counts.failed,
+        cancelled: counts.cancelled,
+        lost: counts.lost,
+        retries: counts.retries,
+        reassigned: counts.reassigned,
+        steals: counts.steals,
+        late_completions: counts.late_completions,
+        duplicates: counts.duplicates,
+        pending: state.live().len() as u64 - assigned,
+        assigned,
+    }
+}
+
+/// The tasks the log holds.
+pub fn tasks(
+    task_loop: &mut TaskLoop,
+    filter: pb::TaskState,
+    wanted: &[TaskId],
+    limit: usize,
+) -> pb::ListTasksResponse {
+    let state = task_loop.state.lock().unwrap_or_else(PoisonError::into_inner);
+    let live = state.live().values().map(|live| pb::TaskInfo {
+        task_id: wire::id_bytes(live.spec.id.to_bytes()),
+        function_name: live.spec.function.name.clone(),
+        state: match live.holder {
+            Some(_) => pb::TaskState::Assigned as i32,
+            None => pb::TaskState::Pending as i32,
+        },
+        node: live.holder.map_or(0, |holder| holder.node.0),
+        attempt: live.attempt,
+        token: live.token().0,
+    });
+    let done = state.retention().done().values().map(|done| pb::TaskInfo {
+        task_id: wire::id_bytes(done.finished.task.to_bytes()),
+        function_name: done.function.clone(),
+        state: match done.finished.outcome {
+            Outcome::Value(_) => pb::TaskState::Succeeded as i32,
+            Outcome::Failure(_) | Outcome::TimedOut(_) => pb::TaskState::Failed as i32,
+            Outcome::Cancelled => pb::TaskState::Cancelled as i32,
+            Outcome::Lost(_) => pb::TaskState::Lost as i32,
+        },
+        node: done.finished.node.0,
+        attempt: done.finished.attempts,
+        token: done.token.0,
+    });
+    let chosen = |info: &pb::TaskInfo| {
+        let by_state = filter == pb::TaskState::Unspecified || info.state == filter as i32;
+        let by_id = wanted.is_empty()
+            || TaskId::from_bytes(&info.task_id).is_some_and(|id| wanted.contains(&id));
+        by_state && by_id
+    };
+    let total = (state.live().len() + state.retention().done().len()) as u64;
+    pb::ListTasksResponse { tasks: live.chain(done).filter(chosen).take(limit).collect(), total }
+}
+
+/// A row of history into a message.
+pub fn record_out(row: &Stamped) -> pb::Record {
+    let record = &row.record;
+    pb::Record {
+        seq: row.seq,
+        at_us: row.at_us,
+        node: row.node.0,
+        node_name: row.node_name.to_string(),
+        kind: record.kind.as_str().to_owned(),
+        term: record.term,
+        subject: record.subject.0,
+        score: record.score,
+        rank: record.rank,
+        task_id: record.task.map_or_else(Default::default, |task| wire::id_bytes(task.to_bytes())),
+        attempt: record.attempt,
+        value: record.value,
+        detail: record.detail.clone(),
+    }
+}

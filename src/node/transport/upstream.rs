@@ -1,0 +1,173 @@
+//! This node's end of the leader's AssignTask stream: answers are collected in a step and leave together.
+
+use super::intake;
+use super::wire;
+use crate::config::Limits;
+use crate::core::boundary::{Assignment, Event, NodeStatus};
+use crate::core::cluster::command::{Function, Member, Report};
+use crate::core::ids::{NodeId, TaskId, Term, Token};
+use crate::node::proto as pb;
+use crate::node::proto::peer_service_client::PeerServiceClient;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tonic::Status;
+use tonic::transport::Channel;
+
+/// Bytes of reports in one message.
+const MESSAGE_BYTES: usize = 1 << 20;
+
+/// What one message of the leader says, in the order in which the core must hear it.
+pub struct Words {
+    /// Functions the assignments need.
+    pub functions: Vec<Arc<Function>>,
+    /// The members, if they changed.
+    pub members: Vec<Member>,
+    /// The rest.
+    pub events: Vec<Event>,
+}
+
+/// Reads a message of the leader. A part that makes no sense is left out: the next inventory brings it again.
+pub fn words(request: pb::AssignTaskRequest, limits: &Limits) -> Words {
+    let term = request.term;
+    let mut events = Vec::new();
+    let settled = wire::task_ids(&request.settled).unwrap_or_default();
+    if !settled.is_empty() {
+        events.push(Event::ReportsSettled { term, tasks: settled });
+    }
+    let revoked = wire::task_ids(&request.revoked).unwrap_or_default();
+    if !revoked.is_empty() {
+        events.push(Event::TasksRevoked { term, tasks: revoked });
+    }
+    let killed = wire::task_ids(&request.killed).unwrap_or_default();
+    if !killed.is_empty() {
+        events.push(Event::TasksKilled { term, tasks: killed });
+    }
+    let assignments = request.assignments.into_iter().map(wire::assignment_in);
+    let assignments: Vec<Assignment> = assignments.filter_map(Result::ok).collect();
+    if !assignments.is_empty() {
+        events.push(Event::TasksAssigned { term, assignments });
+    }
+    // The leader checked functions when they were registered; pickled ones are refused when they should run.
+    let functions = request.functions.into_iter().map(|f| intake::function_in(f, limits, true));
+    let members = request.members.into_iter().map(wire::member_in);
+    Words {
+        functions: functions.filter_map(Result::ok).collect(),
+        members: members.filter_map(Result::ok).collect(),
+        events,
+    }
+}
+
+/// The stream. What waits in it is bounded by what this node may hold (`limits.node_queue`).
+pub struct Upstream {
+    /// Tells streams apart.
+    pub stream: u64,
+    /// The leader's term.
+    pub term: Term,
+    /// The leader.
+    pub leader: NodeId,
+    /// Where it listens.
+    pub address: String,
+    /// This node.
+    pub me: NodeId,
+    /// The cluster's id.
+    pub cluster_id: bytes::Bytes,
+    outbox: mpsc::UnboundedSender<Result<pb::AssignTaskResponse, Status>>,
+    pending: pb::AssignTaskResponse,
+    pending_bytes: usize,
+    channel: Channel,
+}
+
+impl Upstream {
+    /// A stream the leader has just opened; `channel` leads back to it.
+    pub fn new(
+        hello: &pb::AssignTaskRequest,
+        me: NodeId,
+        stream: u64,
+        outbox: mpsc::UnboundedSender<Result<pb::AssignTaskResponse, Status>>,
+        channel: Channel,
+    ) -> Self {
+        let envelope = hello.envelope.clone().unwrap_or_default();
+        Upstream {
+            stream,
+            term: hello.term,
+            leader: NodeId(envelope.from_node),
+            address: hello.leader_address.clone(),
+            me,
+            cluster_id: envelope.cluster_id,
+            outbox,
+            pending: pb::AssignTaskResponse::default(),
+            pending_bytes: 0,
+            channel,
+        }
+    }
+
+    /// Refuses a leader of an older term.
+    pub fn refuse_stale(&self, term: Term) {
+        let text = format!("term {} is over, this node follows term {term}", self.term);
+        let _ = self.outbox.send(Err(Status::aborted(text)));
+    }
+
+    /// Everything this node holds.
+    pub fn inventory(&mut self, term: Term, held: &[(TaskId, Token, bool)]) {
+        let held = held.iter().map(|(task, token, running)| pb::Held {
+            task_id: wire::id_bytes(task.to_bytes()),
+            token: token.0,
+            running: *running,
+        });
+        let inventory = Some(pb::Inventory { held: held.collect() });
+        self.send(pb::AssignTaskResponse { term, inventory, ..Default::default() });
+    }
+
+    /// Ended attempts.
+    pub fn report(&mut self, reports: Vec<(TaskId, Token, Report)>) {
+        for (task, token, report) in reports {
+            self.pending_bytes += report.size() + 64;
+            self.pending.reports.push(wire::report_out(task, token, &report));
+            if self.pending_bytes > MESSAGE_BYTES {
+                self.flush();
+            }
+        }
+    }
+
+    /// Given up and not given up.
+    pub fn release(&mut self, released: &[TaskId], kept: &[TaskId]) {
+        self.pending.released.extend(wire::task_ids_out(released));
+        self.pending.kept.extend(wire::task_ids_out(kept));
+    }
+
+    /// How this node is.
+    pub fn status(&mut self, status: &NodeStatus) {
+        self.pending.status = Some(wire::status_out(status));
+    }
+
+    /// Sends what was collected.
+    pub fn flush(&mut self) {
+        let pending = std::mem::take(&mut self.pending);
+        self.pending_bytes = 0;
+        if pending != pb::AssignTaskResponse::default() {
+            self.send(pb::AssignTaskResponse { term: self.term, ..pending });
+        }
+    }
+
+    fn send(&self, response: pb::AssignTaskResponse) {
+        // A closed stream is noticed by its reader, which tells the loop.
+        let _ = self.outbox.send(Ok(response));
+    }
+
+    /// Asks the leader for work; an answer is not needed, the work itself is.
+    pub fn ask_for_work(&self, free_slots: u32, cpu_available: f64) {
+        let request = pb::WorkRequestRequest {
+            envelope: Some(pb::Envelope {
+                cluster_id: self.cluster_id.clone(),
+                from_node: self.me.0,
+                to_node: self.leader.0,
+            }),
+            free_slots,
+            cpu_available,
+        };
+        let mut client = PeerServiceClient::new(self.channel.clone());
+        tokio::spawn(async move {
+            let _ = client.work_request(request).await;
+        });
+    }
+}

@@ -1,0 +1,355 @@
+//! The client, as Python sees it: arguments in, dicts and futures out.
+
+use super::errors;
+use super::future::Future;
+use super::records::{self, record_dict, status_dict, task_dict};
+use super::runtime::{self, Live, check_fork, generation, parse_seconds, process};
+use crate::core::cluster::command::{Codec, FunctionSource};
+use crate::core::ids::{FunctionHash, NodeId, TaskId};
+use crate::error::Error;
+use crate::node::client::{self, ClientOptions, Handle, Submitted, TaskRequest};
+use bytes::Bytes;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+use std::mem::ManuallyDrop;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long `Future.cancel` looks for somebody who can cancel.
+pub(super) const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The native client with what its futures need to know.
+pub(super) struct Home {
+    /// Never dropped in a forked child: its locks and sockets belong to the parent.
+    pub client: ManuallyDrop<client::Client>,
+    pub allow_pickle: bool,
+    pub generation: u32,
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if self.generation == generation() {
+            // SAFETY: dropped once, here, and not used afterwards.
+            unsafe { ManuallyDrop::drop(&mut self.client) };
+        }
+    }
+}
+
+impl Live for Home {
+    fn end(self: Arc<Self>) -> Pin<Box<dyn std::future::Future<Output = ()> + Send>> {
+        Box::pin(async move { self.client.close().await })
+    }
+}
+
+/// A connection to a cluster: follows the leader, reconnects, resubmits and resubscribes by itself.
+#[pyclass(frozen, weakref, module = "hustings._core")]
+pub(super) struct Client {
+    home: Arc<Home>,
+}
+
+impl Client {
+    fn check(&self, py: Python<'_>) -> PyResult<()> {
+        check_fork(py, self.home.generation, "client")
+    }
+
+    /// Asks something of the cluster and waits, interruptibly.
+    fn ask<T: Send + 'static, A>(
+        &self,
+        py: Python<'_>,
+        question: impl FnOnce(Arc<Home>) -> A,
+    ) -> PyResult<T>
+    where
+        A: std::future::Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        self.check(py)?;
+        process(py)?.block_on(py, question(self.home.clone()))
+    }
+
+    fn refuse_pickle(&self, py: Python<'_>) -> PyResult<()> {
+        if self.home.allow_pickle {
+            return Ok(());
+        }
+        let remedy = "this client does not allow it; connect with allow_pickle=True, or use importable functions and \
+                      JSON arguments";
+        Err(errors::raise(
+            py,
+            Error::CodecRefused { codec: "pickle".into(), remedy: remedy.into() },
+        ))
+    }
+}
+
+#[pymethods]
+impl Client {
+    #[new]
+    #[pyo3(signature = (addresses, *, allow_pickle=false, timeout=10.0, pinned=false, watch=true))]
+    fn new(
+        py: Python<'_>,
+        addresses: Vec<String>,
+        allow_pickle: bool,
+        timeout: f64,
+        pinned: bool,
+        watch: bool,
+    ) -> PyResult<Self> {
+        let timeout = parse_seconds(py, "timeout", timeout)?;
+        let process = process(py)?;
+        let options = ClientOptions { pinned, timeout, watch };
+        let client = process
+            .block_on(py, async move { client::Client::connect(&addresses, options).await })?;
+        let client = ManuallyDrop::new(client);
+        let home = Arc::new(Home { client, allow_pickle, generation: generation() });
+        let live: Arc<dyn Live> = home.clone();
+        process.register(Arc::downgrade(&live));
+        Ok(Client { home })
+    }
+
+    /// The hash under which tasks may name this function.
+    #[pyo3(signature = (name, reference=None, pickled=None))]
+    fn function<'py>(
+        &self,
+        py: Python<'py>,
+        name: &str,
+        reference: Option<String>,
+        pickled: Option<&[u8]>,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        self.check(py)?;
+        if pickled.is_some() {
+            self.refuse_pickle(py)?;
+        }
+        let source = function_source(py, reference, pickled)?;
+        let hash = self.home.client.function(name, source);
+        Ok(PyBytes::new(py, &hash.map_err(|error| errors::raise(py, error))?.to_bytes()))
+    }
+
+    /// Queues a task and returns at once; a refusal arrives as the future's exception.
+    #[pyo3(signature = (name, hash, codec, payload, *, retries=0, timeout_ms=0, backoff_ms=0, priority=5, task_id=None))]
+    #[allow(clippy::too_many_arguments, reason = "keyword arguments of a Python method")]
+    fn submit(
+        &self,
+        py: Python<'_>,
+        name: &str,
+        hash: Option<&[u8]>,
+        codec: &str,
+        payload: &[u8],
+        retries: u32,
+        timeout_ms: u64,
+        backoff_ms: u64,
+        priority: u8,
+        task_id: Option<&[u8]>,
+    ) -> PyResult<Future> {
+        self.check(py)?;
+        let codec = parse_codec(py, codec)?;
+        if codec == Codec::Pickle {
+            self.refuse_pickle(py)?;
+        }
+        let request = TaskRequest {
+            name: name.into(),
+            hash: hash.map(|bytes| parse_hash(py, bytes)).transpose()?,
+            codec,
+            payload: Bytes::copy_from_slice(payload),
+            retries,
+            timeout_ms,
+            backoff_ms,
+            priority,
+        };
+        let id = task_id.map(|bytes| parse_id(py, bytes)).transpose()?;
+        let handle = self.queue(py, request, id)?;
+        Ok(Future::new(handle, self.home.clone()))
+    }
+
+    /// A handle on a task submitted earlier, by anybody.
+    fn future(&self, py: Python<'_>, task_id: &[u8]) -> PyResult<Future> {
+        self.check(py)?;
+        let handle = self.home.client.future(parse_id(py, task_id)?);
+        Ok(Future::new(handle.map_err(|error| errors::raise(py, error))?, self.home.clone()))
+    }
+
+    #[pyo3(signature = (task_ids, kill=false, timeout=10.0))]
+    fn cancel<'py>(
+        &self,
+        py: Python<'py>,
+        task_ids: Vec<Vec<u8>>,
+        kill: bool,
+        timeout: f64,
+    ) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+        let ids: Vec<TaskId> =
+            task_ids.iter().map(|bytes| parse_id(py, bytes)).collect::<PyResult<_>>()?;
+        let timeout = parse_seconds(py, "timeout", timeout)?;
+        let cancelled =
+            self.ask(py, |home| async move { home.client.cancel(&ids, kill, timeout).await })?;
+        Ok(cancelled.iter().map(|id| PyBytes::new(py, &id.to_bytes())).collect())
+    }
+
+    /// The view of the node at `address`, or of the leader (or any node, if none leads).
+    #[pyo3(signature = (address=None, timeout=5.0))]
+    fn status<'py>(
+        &self,
+        py: Python<'py>,
+        address: Option<String>,
+        timeout: f64,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let timeout = parse_seconds(py, "timeout", timeout)?;
+        let status = self
+            .ask(py, |home| async move { home.client.status(address.as_deref(), timeout).await })?;
+        status_dict(py, &status)
+    }
+
+    #[pyo3(signature = (state=None, limit=1000, timeout=5.0))]
+    fn tasks<'py>(
+        &self,
+        py: Python<'py>,
+        state: Option<&str>,
+        limit: u32,
+        timeout: f64,
+    ) -> PyResult<Vec<Bound<'py, PyDict>>> {
+        let timeout = parse_seconds(py, "timeout", timeout)?;
+        let wanted = match state {
+            None => None,
+            Some(name) => Some(records::parse_state(name).ok_or_else(|| {
+                let known = records::STATES.join(", ");
+                let problem = format!("{name:?} is not a state; choose one of {known}");
+                errors::raise(py, Error::config("state", problem))
+            })?),
+        };
+        let listed =
+            self.ask(py, |home| async move { home.client.tasks(wanted, limit, timeout).await })?;
+        listed.tasks.iter().map(|task| task_dict(py, task)).collect()
+    }
+
+    #[pyo3(signature = (address, grace=30.0))]
+    fn drain_node(&self, py: Python<'_>, address: String, grace: f64) -> PyResult<u32> {
+        let grace = parse_seconds(py, "grace", grace)?;
+        self.ask(py, |home| async move { home.client.drain(&address, grace).await })
+    }
+
+    #[pyo3(signature = (to=None, timeout=5.0))]
+    fn handover(&self, py: Python<'_>, to: Option<&str>, timeout: f64) -> PyResult<String> {
+        let timeout = parse_seconds(py, "timeout", timeout)?;
+        let to = to.map(|text| parse_node(py, text)).transpose()?;
+        let node = self.ask(py, |home| async move { home.client.handover(to, timeout).await })?;
+        Ok(node.to_string())
+    }
+
+    /// Records of all nodes as received so far, from position `after`; returns the next position and the rows.
+    #[pyo3(signature = (after=0, limit=100_000))]
+    fn records<'py>(
+        &self,
+        py: Python<'py>,
+        after: u64,
+        limit: usize,
+    ) -> PyResult<(u64, Vec<Bound<'py, PyDict>>)> {
+        self.check(py)?;
+        let (next, rows) = self.home.client.records(after, limit);
+        let rows = rows.iter().map(|row| record_dict(py, row)).collect::<PyResult<_>>()?;
+        Ok((next, rows))
+    }
+
+    /// Blocks until a node leads with its quorum's lease; returns that node's status.
+    fn wait_leader<'py>(&self, py: Python<'py>, timeout: f64) -> PyResult<Bound<'py, PyDict>> {
+        let timeout = parse_seconds(py, "timeout", timeout)?;
+        let status = self.ask(py, |home| async move { home.client.wait_leader(timeout).await })?;
+        status_dict(py, &status)
+    }
+
+    /// Futures of this client that have no outcome yet.
+    fn pending(&self, py: Python<'_>) -> PyResult<usize> {
+        self.check(py)?;
+        Ok(self.home.client.pending())
+    }
+
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.check(py)?;
+        // After `shutdown` the client is closed already.
+        let Ok(process) = process(py) else { return Ok(()) };
+        let home = self.home.clone();
+        process.block(py, async move { home.client.close().await })
+    }
+
+    #[getter]
+    fn connected_to(&self, py: Python<'_>) -> PyResult<Option<String>> {
+        self.check(py)?;
+        Ok(self.home.client.connected_to())
+    }
+
+    #[getter]
+    fn addresses(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        self.check(py)?;
+        Ok(self.home.client.addresses())
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        self.check(py)?;
+        let where_to = self.home.client.connected_to();
+        let where_to = where_to.map_or_else(|| "not connected".into(), |a| format!("at {a}"));
+        Ok(format!("<Client {where_to}, {} pending>", self.home.client.pending()))
+    }
+}
+
+impl Client {
+    fn queue(
+        &self,
+        py: Python<'_>,
+        mut request: TaskRequest,
+        id: Option<TaskId>,
+    ) -> PyResult<Arc<Handle>> {
+        loop {
+            let submitted = self.home.client.try_submit(request, id);
+            match submitted.map_err(|error| errors::raise(py, error))? {
+                Submitted::Queued(handle) => return Ok(handle),
+                Submitted::Full(back) => request = back,
+            }
+            py.detach(|| self.home.client.wait_room(runtime::SLICE));
+            py.check_signals()?;
+        }
+    }
+}
+
+/// A function's source out of the two keyword arguments, of which exactly one is given.
+pub(super) fn function_source(
+    py: Python<'_>,
+    reference: Option<String>,
+    pickled: Option<&[u8]>,
+) -> PyResult<FunctionSource> {
+    match (reference, pickled) {
+        (Some(text), None) => Ok(FunctionSource::Reference(text)),
+        (None, Some(body)) => Ok(FunctionSource::Pickled(Bytes::copy_from_slice(body))),
+        _ => {
+            let problem = "give either `reference` (module:qualname) or `pickled`";
+            Err(errors::raise(py, Error::config("function", problem)))
+        }
+    }
+}
+
+fn parse_codec(py: Python<'_>, name: &str) -> PyResult<Codec> {
+    match name {
+        "json" => Ok(Codec::Json),
+        "pickle" => Ok(Codec::Pickle),
+        other => {
+            let problem = format!("{other:?} is not a codec; choose json or pickle");
+            Err(errors::raise(py, Error::config("codec", problem)))
+        }
+    }
+}
+
+fn parse_hash(py: Python<'_>, bytes: &[u8]) -> PyResult<FunctionHash> {
+    FunctionHash::from_bytes(bytes).ok_or_else(|| {
+        let problem = format!("{} bytes; use what `function` returned, 16 bytes", bytes.len());
+        errors::raise(py, Error::config("hash", problem))
+    })
+}
+
+fn parse_id(py: Python<'_>, bytes: &[u8]) -> PyResult<TaskId> {
+    let id = TaskId::from_bytes(bytes).filter(|id| id.0 != 0);
+    id.ok_or_else(|| {
+        let problem = format!("{} bytes given; an id is a UUID's 16 bytes, not all 0", bytes.len());
+        errors::raise(py, Error::InvalidTaskId { problem })
+    })
+}
+
+fn parse_node(py: Python<'_>, text: &str) -> PyResult<NodeId> {
+    let id = (text.len() == 16).then(|| u64::from_str_radix(text, 16).ok()).flatten();
+    id.filter(|id| *id != 0).map(NodeId).ok_or_else(|| {
+        let problem = format!("{text:?} is not a node's id; ids have 16 hexadecimal digits");
+        errors::raise(py, Error::config("to", problem))
+    })
+}

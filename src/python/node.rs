@@ -1,0 +1,278 @@
+//! The node, as Python sees it: arguments in, dicts out.
+
+use super::client::function_source;
+use super::config::config_from;
+use super::errors;
+use super::records::{record_dict, status_dict};
+use super::runtime::{Live, check_fork, generation, parse_seconds, process};
+use crate::core::load::{Load, Position};
+use crate::error::Error;
+use crate::node::sampler::LoadSource;
+use crate::node::{self, Entry, NodeOptions};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyMapping};
+use std::collections::BTreeMap;
+use std::mem::ManuallyDrop;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, OnceLock};
+
+/// A node: election, scheduling and runners, all native. See `hustings.Node` for the documented face.
+#[pyclass(frozen, weakref, module = "hustings._core")]
+pub(super) struct Node {
+    name: String,
+    generation: u32,
+    /// Taken by `bind`.
+    options: Mutex<Option<NodeOptions>>,
+    /// What was registered before `bind`.
+    early: Mutex<Vec<(String, crate::core::cluster::command::FunctionSource)>>,
+    running: OnceLock<Arc<Running>>,
+}
+
+/// The native node; never dropped in a forked child, whose threads and children it does not own.
+struct Running {
+    node: ManuallyDrop<Arc<node::Node>>,
+    generation: u32,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.generation == generation() {
+            // SAFETY: dropped once, here, and not used afterwards.
+            unsafe { ManuallyDrop::drop(&mut self.node) };
+        }
+    }
+}
+
+impl Live for Running {
+    fn end(self: Arc<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(async move { self.node.abort() })
+    }
+}
+
+impl Node {
+    fn running(&self, py: Python<'_>) -> PyResult<&Arc<Running>> {
+        check_fork(py, self.generation, "node")?;
+        self.running.get().ok_or_else(|| {
+            let what = format!("node {} (it was not started yet)", self.name);
+            errors::raise(py, Error::Stopped { what })
+        })
+    }
+}
+
+#[pymethods]
+impl Node {
+    #[new]
+    #[allow(clippy::too_many_arguments, reason = "one per keyword")]
+    #[pyo3(signature = (*, name, listen="127.0.0.1:0", position=(0.0, 0.0), slots=1, allow_pickle=false, load=None,
+                        config=None, may_vote=true, runner_argv=vec![], runner_env=None))]
+    fn new(
+        py: Python<'_>,
+        name: String,
+        listen: &str,
+        position: (f64, f64),
+        slots: i64,
+        allow_pickle: bool,
+        load: Option<&Bound<'_, PyMapping>>,
+        config: Option<&Bound<'_, PyAny>>,
+        may_vote: bool,
+        runner_argv: Vec<String>,
+        runner_env: Option<BTreeMap<String, String>>,
+    ) -> PyResult<Self> {
+        let refuse =
+            |field: &str, problem: String| errors::raise(py, Error::config(field, problem));
+        let slots = u32::try_from(slots).map_err(|_| {
+            refuse("slots", format!("{slots} is out of bounds; it must lie in [1, 4096]"))
+        })?;
+        let (x, y) = position;
+        if !x.is_finite() || !y.is_finite() {
+            let problem = format!("({x}, {y}) is refused; both coordinates must be finite");
+            return Err(refuse("position", problem));
+        }
+        let options = NodeOptions {
+            name: name.clone(),
+            listen: listen.to_owned(),
+            position: Position { x, y },
+            slots,
+            allow_pickle,
+            load: load.map(load_source).transpose()?,
+            config: config_from(config)?,
+            may_vote,
+            runner_argv,
+            runner_env: runner_env.unwrap_or_default().into_iter().collect(),
+        };
+        Ok(Node {
+            name,
+            generation: generation(),
+            options: Mutex::new(Some(options)),
+            early: Mutex::default(),
+            running: OnceLock::new(),
+        })
+    }
+
+    /// Makes a function known to this node; told to the cluster when it joins.
+    #[pyo3(signature = (name, reference=None, pickled=None))]
+    fn register(
+        &self,
+        py: Python<'_>,
+        name: String,
+        reference: Option<String>,
+        pickled: Option<&[u8]>,
+    ) -> PyResult<()> {
+        check_fork(py, self.generation, "node")?;
+        let source = function_source(py, reference, pickled)?;
+        match self.running.get() {
+            Some(running) => {
+                running.node.register(name, source).map_err(|error| errors::raise(py, error))
+            }
+            None => {
+                crate::node::client::lock(&self.early).push((name, source));
+                Ok(())
+            }
+        }
+    }
+
+    /// Starts to listen and returns the address.
+    fn bind(&self, py: Python<'_>) -> PyResult<String> {
+        check_fork(py, self.generation, "node")?;
+        let Some(options) = crate::node::client::lock(&self.options).take() else {
+            let what = format!("node {} was started before and", self.name);
+            return Err(errors::raise(py, Error::Stopped { what }));
+        };
+        let process = process(py)?;
+        let node = process.block_on(py, node::Node::bind(options))?;
+        for (name, source) in std::mem::take(&mut *crate::node::client::lock(&self.early)) {
+            node.register(name, source).map_err(|error| errors::raise(py, error))?;
+        }
+        let address = node.address().to_owned();
+        let running =
+            Arc::new(Running { node: ManuallyDrop::new(node), generation: self.generation });
+        let live: Arc<dyn Live> = running.clone();
+        process.register(Arc::downgrade(&live));
+        // The options could be taken only once, so nobody else has been here.
+        let _ = self.running.set(running);
+        Ok(address)
+    }
+
+    /// Founds a cluster with `founders`, or joins one through `join`; returns at once.
+    #[pyo3(signature = (*, founders=vec![], join=vec![], voter=false))]
+    fn enter(
+        &self,
+        py: Python<'_>,
+        founders: Vec<String>,
+        join: Vec<String>,
+        voter: bool,
+    ) -> PyResult<()> {
+        let entry = Entry { founders, join, voter };
+        self.running(py)?.node.enter(entry).map_err(|error| errors::raise(py, error))
+    }
+
+    /// Blocks until this node is a member and knows a leader.
+    fn wait_ready(&self, py: Python<'_>, timeout: f64) -> PyResult<()> {
+        let timeout = parse_seconds(py, "timeout", timeout)?;
+        let running = self.running(py)?.clone();
+        process(py)?.block_on(py, async move { running.node.wait_ready(timeout).await })
+    }
+
+    /// Hands over, hands back, finishes up to `grace` seconds. True if nothing was cut off.
+    #[pyo3(signature = (grace=30.0))]
+    fn stop(&self, py: Python<'_>, grace: f64) -> PyResult<bool> {
+        let grace = parse_seconds(py, "grace", grace)?;
+        let running = self.running(py)?.clone();
+        process(py)?.block(py, async move { running.node.stop(grace).await })
+    }
+
+    /// Ends at once without a goodbye, as a crash would, and kills its runners.
+    fn abort(&self, py: Python<'_>) -> PyResult<()> {
+        let running = self.running(py)?;
+        py.detach(|| running.node.abort());
+        Ok(())
+    }
+
+    /// Hands leadership and unstarted work over and finishes running work; the node stays up, idle.
+    fn drain(&self, py: Python<'_>, timeout: f64) -> PyResult<bool> {
+        let timeout = parse_seconds(py, "timeout", timeout)?;
+        let running = self.running(py)?.clone();
+        process(py)?.block_on(py, async move { running.node.drain(timeout).await })
+    }
+
+    /// This node's own view; same shape as `Client.status`.
+    fn status<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let running = self.running(py)?.clone();
+        let status = process(py)?.block_on(py, async move { running.node.status().await })?;
+        status_dict(py, &status)
+    }
+
+    /// This node's records after `after_seq`.
+    #[pyo3(signature = (after_seq=0))]
+    fn records<'py>(&self, py: Python<'py>, after_seq: u64) -> PyResult<Vec<Bound<'py, PyDict>>> {
+        let rows = self.running(py)?.node.records_after(after_seq);
+        rows.iter().map(|row| record_dict(py, row)).collect()
+    }
+
+    #[getter]
+    fn address(&self) -> Option<String> {
+        self.running.get().map(|running| running.node.address().to_owned())
+    }
+
+    #[getter]
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    #[getter]
+    fn id(&self) -> String {
+        self.running.get().map(|running| running.node.id().to_string()).unwrap_or_default()
+    }
+
+    fn __repr__(&self) -> String {
+        let place = match self.running.get() {
+            None => "not started".to_owned(),
+            Some(running) if running.node.is_stopped() => "stopped".to_owned(),
+            Some(running) => running.node.address().to_owned(),
+        };
+        format!("<hustings._core.Node {} {place}>", self.name)
+    }
+}
+
+/// What `load=` describes: `{"kind": "constant", ...}` or `{"kind": "trace", "times": [...], "values": [...]}`
+/// with one CPU availability per time.
+fn load_source(load: &Bound<'_, PyMapping>) -> PyResult<LoadSource> {
+    let py = load.py();
+    let kind: String = load.get_item("kind")?.extract()?;
+    let source = match kind.as_str() {
+        "constant" => LoadSource::constant(one_load(load)?),
+        "trace" => {
+            let times_s: Vec<f64> = load.get_item("times")?.extract()?;
+            let values: Vec<f64> = load.get_item("values")?.extract()?;
+            let at_rest = one_load(load)?;
+            let busy =
+                |cpu: f64| Load { cpu_available: cpu, cpu_percent: 100.0 * (1.0 - cpu), ..at_rest };
+            LoadSource::trace(times_s, values.into_iter().map(busy).collect(), true)
+        }
+        other => {
+            Err(Error::config("load.kind", format!("{other:?} is not \"constant\" or \"trace\"")))
+        }
+    };
+    source.map_err(|error| errors::raise(py, error))
+}
+
+fn one_load(load: &Bound<'_, PyMapping>) -> PyResult<Load> {
+    let number =
+        |name: &str, default: f64| Ok::<f64, PyErr>(optional(load, name)?.unwrap_or(default));
+    let cpu_available = number("cpu", 1.0)?;
+    Ok(Load {
+        cpu_available,
+        memory_available: number("memory", 1.0)?,
+        uptime_s: number("uptime_s", 0.0)?,
+        cpu_percent: number("cpu_percent", 100.0 * (1.0 - cpu_available))?,
+        available_mb: number("available_mb", 0.0)?,
+        synthetic: true,
+    })
+}
+
+fn optional(load: &Bound<'_, PyMapping>, name: &str) -> PyResult<Option<f64>> {
+    if !load.contains(name)? {
+        return Ok(None);
+    }
+    load.get_item(name)?.extract::<Option<f64>>()
+}

@@ -1,0 +1,181 @@
+//! Protobuf messages as Python dicts: the one place where their shape is decided.
+
+use crate::core::ids::{ClusterId, NodeId, TaskId};
+use crate::node::proto::{self, MemberStatus, Record, Role, StatusResponse, TaskInfo, TaskState};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+/// A node's id as people and dicts write it; `None` for "nobody".
+pub(super) fn node_text(id: u64) -> Option<String> {
+    (id != 0).then(|| NodeId(id).to_string())
+}
+
+/// A task's id as a UUID; `None` where there is none.
+pub(super) fn task_text(id: &[u8]) -> Option<String> {
+    TaskId::from_bytes(id).map(|id| id.to_string())
+}
+
+/// Charts and JSON know neither NaN nor a negative zero.
+fn number(value: f64) -> f64 {
+    if value.is_nan() { 0.0 } else { value + 0.0 }
+}
+
+fn role_text(role: Role) -> &'static str {
+    match role {
+        Role::Unspecified => "unknown",
+        Role::Follower => "follower",
+        Role::Candidate => "candidate",
+        Role::Leader => "leader",
+        Role::Worker => "worker",
+    }
+}
+
+fn state_text(state: TaskState) -> &'static str {
+    match state {
+        TaskState::Unspecified => "unknown",
+        TaskState::Pending => "pending",
+        TaskState::Assigned => "assigned",
+        TaskState::Succeeded => "succeeded",
+        TaskState::Failed => "failed",
+        TaskState::Cancelled => "cancelled",
+        TaskState::Lost => "lost",
+    }
+}
+
+/// The words `tasks(state=...)` takes.
+pub(super) const STATES: [&str; 6] =
+    ["pending", "assigned", "succeeded", "failed", "cancelled", "lost"];
+
+/// The state called `name`.
+pub(super) fn parse_state(name: &str) -> Option<TaskState> {
+    let states = (1..=6).filter_map(|n| TaskState::try_from(n).ok());
+    states.into_iter().find(|state| state_text(*state) == name)
+}
+
+macro_rules! dict {
+    ($py:expr, { $($key:literal: $value:expr),+ $(,)? }) => {{
+        let dict = PyDict::new($py);
+        $(dict.set_item(intern!($py, $key), $value)?;)+
+        dict
+    }};
+}
+
+/// A row of history.
+pub(super) fn record_dict<'py>(py: Python<'py>, row: &Record) -> PyResult<Bound<'py, PyDict>> {
+    Ok(dict!(py, {
+        "seq": row.seq,
+        "at_us": row.at_us,
+        "node": node_text(row.node),
+        "node_name": &row.node_name,
+        "kind": &row.kind,
+        "term": row.term,
+        "subject": node_text(row.subject),
+        "score": number(row.score),
+        "rank": row.rank,
+        "task_id": task_text(&row.task_id),
+        "attempt": row.attempt,
+        "value": number(row.value),
+        "detail": &row.detail,
+    }))
+}
+
+/// A task as the cluster lists it.
+pub(super) fn task_dict<'py>(py: Python<'py>, task: &TaskInfo) -> PyResult<Bound<'py, PyDict>> {
+    Ok(dict!(py, {
+        "task_id": task_text(&task.task_id),
+        "function": &task.function_name,
+        "state": state_text(task.state()),
+        "node": node_text(task.node),
+        "attempt": task.attempt,
+        "token": task.token,
+    }))
+}
+
+fn load_dict<'py>(
+    py: Python<'py>,
+    load: Option<&proto::Load>,
+) -> PyResult<Option<Bound<'py, PyDict>>> {
+    let Some(load) = load else { return Ok(None) };
+    Ok(Some(dict!(py, {
+        "cpu_available": number(load.cpu_available),
+        "memory_available": number(load.memory_available),
+        "uptime_s": number(load.uptime_s),
+        "synthetic": load.synthetic,
+    })))
+}
+
+fn me_dict<'py>(py: Python<'py>, member: &proto::Member) -> PyResult<Bound<'py, PyDict>> {
+    Ok(dict!(py, {
+        "id": node_text(member.id),
+        "name": &member.name,
+        "address": &member.address,
+        "slots": member.slots,
+        "x": number(member.x),
+        "y": number(member.y),
+        "voter": member.voter,
+        "pid": member.pid,
+    }))
+}
+
+fn member_dict<'py>(py: Python<'py>, status: &MemberStatus) -> PyResult<Bound<'py, PyDict>> {
+    let dict = me_dict(py, status.member.as_ref().unwrap_or(&proto::Member::default()))?;
+    let rest = dict!(py, {
+        "alive": status.alive,
+        "score": number(status.score),
+        "queued": status.queued,
+        "running": status.running,
+        "load": load_dict(py, status.load.as_ref())?,
+    });
+    dict.update(rest.as_mapping())?;
+    Ok(dict)
+}
+
+fn counters_dict<'py>(py: Python<'py>, c: &proto::Counters) -> PyResult<Bound<'py, PyDict>> {
+    Ok(dict!(py, {
+        "accepted": c.accepted,
+        "succeeded": c.succeeded,
+        "failed": c.failed,
+        "cancelled": c.cancelled,
+        "lost": c.lost,
+        "retries": c.retries,
+        "reassigned": c.reassigned,
+        "steals": c.steals,
+        "late_completions": c.late_completions,
+        "duplicates": c.duplicates,
+        "pending": c.pending,
+        "assigned": c.assigned,
+    }))
+}
+
+/// A node's view of itself and its cluster.
+pub(super) fn status_dict<'py>(
+    py: Python<'py>,
+    status: &StatusResponse,
+) -> PyResult<Bound<'py, PyDict>> {
+    let members: Vec<_> =
+        status.members.iter().map(|member| member_dict(py, member)).collect::<PyResult<_>>()?;
+    let me = status.me.as_ref().map(|me| me_dict(py, me)).transpose()?;
+    let counters = counters_dict(py, status.counters.as_ref().unwrap_or(&Default::default()))?;
+    Ok(dict!(py, {
+        "me": me,
+        "cluster_id": ClusterId::from_bytes(&status.cluster_id).map(|id| id.to_string()),
+        "role": role_text(status.role()),
+        "term": status.term,
+        "leader_node": node_text(status.leader_node),
+        "leader_address": Some(&status.leader_address).filter(|a| !a.is_empty()),
+        "leader_ready": status.leader_ready,
+        "score": number(status.score),
+        "load": load_dict(py, status.load.as_ref())?,
+        "last_log_index": status.last_log_index,
+        "applied_index": status.applied_index,
+        "members": members,
+        "voters": status.voters,
+        "voters_reachable": status.voters_reachable,
+        "counters": counters,
+        "version": &status.version,
+        "draining": status.draining,
+        "uptime_s": status.uptime_ms as f64 / 1_000.0,
+        "allow_pickle": status.allow_pickle,
+    }))
+}
