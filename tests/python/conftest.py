@@ -1,0 +1,96 @@
+"""Clusters that tests share, and the one way to wait: on a condition."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+import hustings as hs
+
+T = TypeVar("T")
+HERE = Path(__file__).parent
+
+
+def eventually(condition: Callable[[], T], timeout: float = 30.0) -> T:
+    """The first true value of ``condition``; fails when ``timeout`` seconds have passed first."""
+    end = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < end, f"{condition} did not come true within {timeout} s"
+        time.sleep(0.02)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in "ZX"
+
+
+def run_script(
+    text: str, *arguments: str, timeout: float = 90.0
+) -> subprocess.CompletedProcess[str]:
+    """Runs a script of its own, as a user would, and returns what it said."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", text, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        cwd=HERE,
+    )
+
+
+def run_command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs the ``hustings`` command."""
+    return subprocess.run(
+        [sys.executable, "-m", "hustings", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=110,
+        cwd=HERE,
+        env={**os.environ, **environment},
+    )
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[hs.Cluster]:
+    """Three nodes in this process, shared by a file's tests."""
+    made = hs.Cluster.local(3, name="shared", config=hs.Config.ci())
+    made.wait_leader()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def isolated() -> Iterator[hs.Cluster]:
+    """Three nodes in processes of their own, for one test to break."""
+    made = hs.Cluster.local(3, name="isolated", isolated=True, config=hs.Config.ci())
+    made.wait_leader()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Any:
+    """A file that holds tasks until it is opened."""
+
+    class Gate:
+        path = str(tmp_path / "open")
+
+        def open(self) -> None:
+            Path(self.path).touch()
+
+    made = Gate()
+    yield made
+    made.open()

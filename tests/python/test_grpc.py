@@ -1,0 +1,113 @@
+"""A client without hustings: plain grpcio and stubs generated from ``proto/``."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import hustings as hs
+from conftest import HERE
+
+grpc = pytest.importorskip("grpc")
+PROTO = HERE.parent.parent / "proto"
+
+
+@pytest.fixture(scope="module")
+def stubs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, Any]]:
+    protoc = pytest.importorskip("grpc_tools.protoc")
+    out = tmp_path_factory.mktemp("stubs")
+    files = [f"hustings/v1/{name}.proto" for name in ("peer", "client")]
+    code = protoc.main(
+        ["protoc", f"-I{PROTO}", f"--python_out={out}", f"--grpc_python_out={out}", *files]
+    )
+    assert code == 0
+    # The generated modules live below a package that is ours already.
+    package = importlib.import_module("hustings")
+    package.__path__.append(str(out / "hustings"))
+    sys.path.append(str(out))
+    yield (
+        importlib.import_module("hustings.v1.client_pb2"),
+        importlib.import_module("hustings.v1.client_pb2_grpc"),
+    )
+    package.__path__.remove(str(out / "hustings"))
+    sys.path.remove(str(out))
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    node = hs.Node("plain", slots=1, config=hs.Config.ci())
+    node.register("square", "sample_tasks:square")
+    with pytest.warns(hs.HustingsWarning):
+        node.start()
+    assert node.address is not None
+    yield node.address
+    node.stop(5)
+
+
+def test_the_standard_health_service_answers(address: str) -> None:
+    health = pytest.importorskip("grpc_health.v1.health_pb2")
+    health_grpc = pytest.importorskip("grpc_health.v1.health_pb2_grpc")
+    with grpc.insecure_channel(address) as channel:
+        answer = health_grpc.HealthStub(channel).Check(health.HealthCheckRequest(), timeout=10)
+    assert answer.status == health.HealthCheckResponse.SERVING
+
+
+def test_a_task_is_submitted_by_name_and_its_outcome_arrives(
+    address: str, stubs: tuple[Any, Any]
+) -> None:
+    messages, services = stubs
+    session, task = uuid.uuid4().bytes, uuid.uuid4().bytes
+    payload = json.dumps({"args": [12], "kwargs": {}}).encode()
+    spec = messages.TaskSpec(task_id=task, function_name="square", codec=1, payload=payload)
+    request = messages.SubmitRequest(session_id=session, tasks=[spec])
+    with grpc.insecure_channel(address) as channel:
+        stub = services.ClientServiceStub(channel)
+        accepted: list[bytes] = []
+        for answer in stub.Submit(iter([request]), timeout=30):
+            assert not answer.rejected
+            accepted += answer.accepted
+            if accepted:
+                break
+        assert accepted == [task]
+        follow = messages.OutcomesRequest(session_id=session, follow=[task])
+        outcome = next(
+            outcome
+            for answer in stub.Outcomes(iter([follow]), timeout=30)
+            for outcome in answer.outcomes
+        )
+        status = stub.Status(messages.StatusRequest(), timeout=10)
+    assert outcome.task_id == task
+    assert json.loads(outcome.value.body) == 144
+    assert status.counters.succeeded >= 1
+
+
+def test_bad_submissions_are_refused_one_by_one(address: str, stubs: tuple[Any, Any]) -> None:
+    messages, services = stubs
+    good = json.dumps({"args": [1], "kwargs": {}}).encode()
+    specs = {
+        "INVALID": messages.TaskSpec(
+            task_id=b"short", function_name="square", codec=1, payload=good
+        ),
+        "UNKNOWN_FUNCTION": messages.TaskSpec(
+            task_id=uuid.uuid4().bytes, function_name="os.system", codec=1, payload=good
+        ),
+        "CODEC": messages.TaskSpec(
+            task_id=uuid.uuid4().bytes, function_name="square", codec=2, payload=good
+        ),
+        "PAYLOAD_TOO_LARGE": messages.TaskSpec(
+            task_id=uuid.uuid4().bytes, function_name="square", codec=1, payload=b" " * 100_000
+        ),
+    }
+    with grpc.insecure_channel(address) as channel:
+        stub = services.ClientServiceStub(channel)
+        for refusal, spec in specs.items():
+            request = messages.SubmitRequest(session_id=uuid.uuid4().bytes, tasks=[spec])
+            answer = next(a for a in stub.Submit(iter([request]), timeout=30) if a.rejected)
+            assert answer.rejected[0].refusal == messages.Refusal.Value(f"REFUSAL_{refusal}")
+            assert answer.rejected[0].message
