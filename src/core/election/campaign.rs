@@ -16,7 +16,7 @@ use std::time::Duration;
 pub const POLL_TTL: Duration = Duration::from_millis(60);
 /// After granting a real vote a voter lets that election finish: one slow fsync must not depose a new leader.
 pub const VOTE_REST: Duration = Duration::from_millis(60);
-/// After agreeing to a better candidate's poll this node holds its own back.
+/// After agreeing to a better candidate's poll this node holds its own back, and its consent to worse ones.
 const AGREED_REST: Duration = Duration::from_millis(30);
 /// Lost rounds after which a candidate stops asking in rank order.
 const ORDERLY_TRIES: u32 = 3;
@@ -36,7 +36,8 @@ pub struct Campaign {
     due: Option<Moment>,
     tries: u32,
     granted: Option<Moment>,
-    agreed: Option<Moment>,
+    /// When this node last agreed to a poll, and the rank of who asked.
+    agreed: Option<(Moment, u32)>,
     poll: Option<Poll>,
     random: SmallRng,
 }
@@ -71,9 +72,21 @@ impl Campaign {
         self.granted = Some(now);
     }
 
-    /// This node agreed to a poll.
-    pub fn on_agreed(&mut self, now: Moment) {
-        self.agreed = Some(now);
+    /// This node agreed to the poll of a candidate with `rank`.
+    pub fn on_agreed(&mut self, now: Moment, rank: u32) {
+        if !self.prefers(now, rank) {
+            self.agreed = Some((now, rank));
+        }
+    }
+
+    /// Not long ago this node agreed to a candidate better than `rank`: two that are agreed to split the votes.
+    pub fn prefers(&self, now: Moment, rank: u32) -> bool {
+        self.agreed.is_some_and(|(at, other)| other < rank && now < at.after(AGREED_REST))
+    }
+
+    /// Since the poll was opened a better candidate, or one that has votes already, came forward: this one yields.
+    pub fn must_yield(&self, now: Moment, rank: u32) -> bool {
+        self.resting(now).is_some() || (!self.is_insistent() && self.prefers(now, rank))
     }
 
     /// How long this node must still let a granted vote rest.
@@ -114,7 +127,8 @@ impl Campaign {
             }
         };
         let rested = self.granted.map(|at| at.after(VOTE_REST));
-        let deferred = self.agreed.filter(|_| rank != Some(0)).map(|at| at.after(AGREED_REST));
+        let better = self.agreed.filter(|(_, other)| *other < rank.unwrap_or(0));
+        let deferred = better.map(|(at, _)| at.after(AGREED_REST));
         base.max(rested.unwrap_or(base)).max(deferred.unwrap_or(base))
     }
 
@@ -220,10 +234,13 @@ mod tests {
     #[test]
     fn a_granted_vote_rests_and_an_agreed_poll_defers_the_worse() {
         let mut c = campaign(1);
-        c.on_agreed(SINCE);
+        c.on_agreed(SINCE, 0);
         assert!(c.due(SINCE, Some(0), 0.5).since(SINCE) < Duration::from_millis(2));
         assert_eq!(c.due(SINCE, Some(1), 0.5), SINCE.after(AGREED_REST));
+        assert!(c.must_yield(SINCE, 1) && !c.must_yield(SINCE, 0));
+        assert!(!c.must_yield(SINCE.after(AGREED_REST), 1));
         c.on_vote_granted(SINCE);
+        assert!(c.must_yield(SINCE, 0));
         assert_eq!(c.due(SINCE, Some(0), 0.5), SINCE.after(VOTE_REST));
         assert_eq!(c.resting(SINCE), Some(VOTE_REST));
         assert_eq!(c.resting(SINCE.after(VOTE_REST)), None);
@@ -242,7 +259,10 @@ mod tests {
             match lost {
                 1..=3 => assert_eq!(wait, Duration::from_millis(3)),
                 _ => {
-                    assert!((Duration::from_millis(4)..=Duration::from_millis(84)).contains(&wait))
+                    assert!(
+                        (Duration::from_millis(4)..=Duration::from_millis(104)).contains(&wait),
+                        "{wait:?}"
+                    )
                 }
             }
             now = c.deadline().unwrap();

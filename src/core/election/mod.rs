@@ -251,13 +251,18 @@ impl Elector {
     pub fn on_poll_closed(&mut self, now: Moment, answers: &[(NodeId, PollAnswer)]) {
         let Some(question) = self.campaign.close_poll() else { return };
         let suspects = self.suspects(now) && self.is_voter();
-        if suspects && self.agreeing(answers) >= self.quorum() {
+        let yields = self.campaign.must_yield(now, question.rank);
+        if suspects && !yields && self.agreeing(answers) >= self.quorum() {
             self.start_campaign(now, &question);
             return;
         }
         let answers: Vec<PollAnswer> = answers.iter().map(|(_, answer)| *answer).collect();
         self.campaign.on_poll_lost(now, &answers);
-        let detail = if suspects { describe(&answers) } else { "the leader is heard again".into() };
+        let detail = match (suspects, yields) {
+            (false, _) => "the leader is heard again".into(),
+            (true, true) => "yields to a better one".into(),
+            (true, false) => describe(&answers),
+        };
         let record = Record::new(RecordKind::PollLost).term(self.view.term);
         if self.campaign.is_notable() {
             self.record(record.subject(question.suspect).rank(question.rank).detail(detail));

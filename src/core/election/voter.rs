@@ -29,14 +29,25 @@ impl Elector {
         if self.campaign.resting(now).is_some() {
             return refuse(PollRefusal::JustVoted, ASK_AGAIN);
         }
-        // A candidate of rank r has waited for r delays already: by then a better one would have asked.
-        let patience = (self.rank_delay * question.rank.min(64)).min(self.patience);
-        let until = since.after(patience);
-        if now < until && !question.insistent && self.knows_better(question) {
-            return refuse(PollRefusal::BetterCandidate, until.since(now));
+        if let Some(wait) = self.preference(now, since, question) {
+            return refuse(PollRefusal::BetterCandidate, wait);
         }
-        self.campaign.on_agreed(now);
+        self.campaign.on_agreed(now, question.rank);
         PollAnswer::Agree
+    }
+
+    /// How long the candidate should wait for a better one; never past the patience of this suspicion.
+    fn preference(&self, now: Moment, since: Moment, question: &PollQuestion) -> Option<Duration> {
+        let void = since.after(self.patience);
+        if question.insistent || now >= void {
+            return None;
+        }
+        if self.campaign.prefers(now, question.rank) {
+            return Some(ASK_AGAIN.min(void.since(now)));
+        }
+        // A candidate of rank r has waited for r delays already: by then a better one would have asked.
+        let until = since.after(self.rank_delay * question.rank.min(64)).min(void);
+        (now < until && self.knows_better(question)).then(|| until.since(now))
     }
 
     /// A live, caught-up voter, perhaps this one, is clearly better than the candidate.
@@ -161,6 +172,28 @@ mod tests {
         let far = question(3, (3, 100), 0.5, 60);
         check(&mut v, 559, far.clone(), Some(PollRefusal::BetterCandidate));
         check(&mut v, 560, far, None);
+    }
+
+    #[test]
+    fn a_voter_that_agreed_to_a_better_one_puts_the_worse_off_for_a_while() {
+        let mut v = voter(&[]);
+        run(&mut v, 530);
+        check(&mut v, 521, question(4, (3, 100), 0.9, 0), None);
+        check(&mut v, 522, question(3, (3, 100), 0.9, 1), Some(PollRefusal::BetterCandidate));
+        check(&mut v, 522, question(5, (3, 100), 0.9, 0), None);
+        run(&mut v, 552);
+        check(&mut v, 552, question(3, (3, 100), 0.9, 1), None);
+    }
+
+    #[test]
+    fn preference_ends_even_if_the_better_one_keeps_asking() {
+        let mut v = voter(&[]);
+        for ms in 520..560 {
+            run(&mut v, ms);
+            check(&mut v, ms, question(4, (3, 100), 0.9, 0), None);
+        }
+        run(&mut v, 560);
+        check(&mut v, 560, question(3, (3, 100), 0.9, 1), None);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::node::transport::peers::{Dialled, Heartbeat, Target};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -77,7 +78,11 @@ impl Consensus {
             tokio::select! {
                 biased;
                 () = self.wake.notified() => {}
-                alive = server.wait() => if !alive { return },
+                alive = server.wait() => if !alive {
+                    self.stopping.store(true, SeqCst);
+                    self.publish_view();
+                    return;
+                },
                 () = self.progress.new_term.notified() => {}
                 () = tokio::time::sleep_until(self.clock.instant(due)) => {}
             }

@@ -221,9 +221,7 @@ impl Consensus {
 
     /// Stops; other voters see an end of its streams.
     pub async fn shutdown(&self) {
-        if self.stopping.swap(true, SeqCst) {
-            return;
-        }
+        self.stopping.store(true, SeqCst);
         let tasks = std::mem::take(&mut *self.tasks());
         for task in tasks {
             task.abort();

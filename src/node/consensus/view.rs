@@ -6,6 +6,7 @@ use crate::core::election::{RaftRole, RaftView};
 use crate::core::ids::{LogIndex, NodeId, Term};
 use openraft::{Instant, ServerState};
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::SeqCst;
 
 /// One moment of the group, as seen from here.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -45,7 +46,10 @@ impl Consensus {
         let applied = self.applied();
         let leads = raft.role == RaftRole::Leader;
         View {
-            ready: leads && applied.0 == raft.term && self.holds_lease(),
+            ready: leads
+                && applied.0 == raft.term
+                && self.holds_lease()
+                && !self.stopping.load(SeqCst),
             leader_address: raft
                 .leader
                 .and_then(|leader| voters.get(&leader))

@@ -10,7 +10,7 @@ use crate::node::proto::peer_service_client::PeerServiceClient;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use futures::{FutureExt, Stream, StreamExt};
+use futures::{FutureExt, Stream, StreamExt, future};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io::ErrorKind;
@@ -247,17 +247,22 @@ impl Peers for GrpcPeers {
         self.unary(to, message, ttl, call, |answer| wire_raft::heartbeat_reply(&answer))
     }
 
+    /// Ties both lanes, so that a voter that becomes leader finds its replication channel open.
     fn tether(&self, to: &Target) -> Reply<()> {
-        let request = proto::TetherRequest { envelope: Some(self.envelope(to)) };
-        let (to, client) = (to.clone(), self.client(to, Lane::Heartbeat));
-        async move {
-            let answer = client?.tether(request).await.map_err(|s| failure(&to, &s))?;
-            let mut stream = answer.into_inner();
-            // It never sends; whatever ends it, an error too, is the end.
-            while let Ok(Some(_)) = stream.message().await {}
-            Ok(())
-        }
-        .boxed()
+        let tie = |lane| {
+            let request = proto::TetherRequest { envelope: Some(self.envelope(to)) };
+            let (to, client) = (to.clone(), self.client(to, lane));
+            async move {
+                let answer = client?.tether(request).await.map_err(|s| failure(&to, &s))?;
+                let mut stream = answer.into_inner();
+                // It never sends; whatever ends it, an error too, is the end.
+                while let Ok(Some(_)) = stream.message().await {}
+                Ok(())
+            }
+            .boxed()
+        };
+        let (heartbeat, replication) = (tie(Lane::Heartbeat), tie(Lane::Replication));
+        async move { future::select(heartbeat, replication).await.factor_first().0 }.boxed()
     }
 
     fn dial(&self, to: &Target, ttl: Duration) -> BoxFuture<'static, Dialled> {
