@@ -12,7 +12,7 @@ use crate::node::execution::frame::{
     self, CACHED_FUNCTIONS, Frame, FrameError, Load, PROTOCOL, Run, RunResult, Source,
 };
 use crate::node::execution::stream::FrameReader;
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyConnectionError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 use std::collections::HashMap;
@@ -48,7 +48,19 @@ pub fn run_runner(
         pid: std::process::id(),
         out: Vec::new(),
     };
-    let mut frames = FrameReader::new(&socket, frame::to_runner_limit(payload_limit));
+    let frames = FrameReader::new(&socket, frame::to_runner_limit(payload_limit));
+    match serve(py, &mut runner, frames) {
+        // The node went away in the middle of an answer: nobody is left to tell.
+        Err(error) if error.is_instance_of::<PyConnectionError>(py) => Ok(()),
+        other => other,
+    }
+}
+
+fn serve<'py>(
+    py: Python<'py>,
+    runner: &mut RunnerLoop<'py, '_>,
+    mut frames: FrameReader<&UnixStream>,
+) -> PyResult<()> {
     runner.send(py, &Frame::Ready { protocol: PROTOCOL })?;
     loop {
         let Some(body) = py.detach(|| frames.read_body())? else { return Ok(()) };
