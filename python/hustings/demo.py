@@ -21,9 +21,9 @@ from typing import Any
 from ._core import Client, Future
 from .cluster import Cluster
 from .config import Config, Limits, StealPolicy
-from .errors import HustingsError
+from .errors import HustingsError, WaitTimeoutError
 from .events import COLUMNS, EventLog
-from .future import start_bar
+from .future import Deadline, start_bar
 from .incidents import LEASE_S, Incidents
 from .local import LocalNode
 from .members import Leader
@@ -237,6 +237,7 @@ def _work(
     cluster: Cluster, files: list[str], kill_entry: bool, result: Result, say: Any
 ) -> tuple[EventLog, Work]:
     leader = cluster.wait_leader()
+    _await_members(cluster)
     say(f"{NODES} nodes elected {leader!r}")
     entry, speaker = _entry_of(cluster, leader) if kill_entry else (None, cluster)
     began = time.monotonic()
@@ -271,6 +272,15 @@ def _work(
     if speaker is not cluster:
         speaker.close()
     return events, work
+
+
+def _await_members(cluster: Cluster) -> None:
+    """All nodes take part from the start."""
+    deadline = Deadline(30.0)
+    while sum(member.alive for member in cluster.members()) < NODES:
+        if deadline.passed():
+            raise WaitTimeoutError(f"only {len(cluster.members())} of {NODES} nodes joined")
+        time.sleep(_LOOK_S)
 
 
 def _entry_of(cluster: Cluster, leader: Leader) -> tuple[str, Cluster]:
