@@ -180,9 +180,7 @@ def test_a_killed_node_comes_back_under_a_new_id(isolated: hs.Cluster) -> None:
 
 def test_a_frozen_workers_tasks_run_elsewhere_and_its_late_word_is_refused(gate: Any) -> None:
     steal = hs.StealPolicy(cpu_floor=0.0)
-    config = hs.Config.ci(
-        limits=hs.Limits(worker_lease_s=0.5), placement="random", steal=steal
-    )
+    config = hs.Config.ci(limits=hs.Limits(worker_lease_s=0.5), placement="random", steal=steal)
     with hs.Cluster.local(3, isolated=True, name="frozen", config=config) as made:
         leader = made.wait_leader()
         eventually(lambda: sum(m.alive for m in made.members()) == 3)
