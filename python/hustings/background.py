@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from . import _core
+from .config import Config
 from .errors import BindError, ConfigError, HustingsError
+from .foreground import tasks_of
 from .local import plan_voters
 from .node import package_env, runner_argv
 
@@ -51,6 +53,10 @@ def start(
     if old:
         names = ", ".join(node["name"] for node in old)
         raise ConfigError(f"{names} are running already; stop them first with: hustings down")
+    # What every node would refuse is refused here, before any of them starts.
+    Config(profile=profile)
+    for module in tasks:
+        tasks_of(module)
     _, voters = plan_voters(n, None)
     ports = _free_ports(n) if first_port is None else list(range(first_port, first_port + n))
     places = [f"127.0.0.1:{port}" for port in ports]

@@ -21,9 +21,9 @@ from typing import Any
 from ._core import Client, Future
 from .cluster import Cluster
 from .config import Config, Limits, StealPolicy
-from .errors import HustingsError
+from .errors import HustingsError, WaitTimeoutError
 from .events import COLUMNS, EventLog
-from .future import start_bar
+from .future import Deadline, start_bar
 from .incidents import LEASE_S, Incidents
 from .local import LocalNode
 from .members import Leader
@@ -202,7 +202,7 @@ def run(
     *,
     out: str = ".",
     kill_entry: bool = False,
-    profile: str | None = None,
+    profile: str = "ci",
     as_json: bool = False,
 ) -> int:
     """Runs the demo; returns its exit code: 0 if the totals agree and nothing accepted was lost,
@@ -218,7 +218,7 @@ def run(
     say(f"{len(files)} files below {root}")
     result = Result(files=len(files))
     config = Config(
-        profile=profile,
+        profile=profile,  # by default the one for busy machines, which this one is about to be
         placement="random",  # deals unevenly on purpose, so that there is something to steal
         steal=StealPolicy(
             cpu_floor=0.0
@@ -237,6 +237,7 @@ def _work(
     cluster: Cluster, files: list[str], kill_entry: bool, result: Result, say: Any
 ) -> tuple[EventLog, Work]:
     leader = cluster.wait_leader()
+    _await_members(cluster)
     say(f"{NODES} nodes elected {leader!r}")
     entry, speaker = _entry_of(cluster, leader) if kill_entry else (None, cluster)
     began = time.monotonic()
@@ -271,6 +272,15 @@ def _work(
     if speaker is not cluster:
         speaker.close()
     return events, work
+
+
+def _await_members(cluster: Cluster) -> None:
+    """All nodes take part from the start."""
+    deadline = Deadline(30.0)
+    while sum(member.alive for member in cluster.members()) < NODES:
+        if deadline.passed():
+            raise WaitTimeoutError(f"only {len(cluster.members())} of {NODES} nodes joined")
+        time.sleep(_LOOK_S)
 
 
 def _entry_of(cluster: Cluster, leader: Leader) -> tuple[str, Cluster]:

@@ -212,15 +212,16 @@ class Node:
     def stop(self, grace: float = 30.0) -> bool:
         """Hands over, finishes running tasks for up to ``grace`` seconds and ends. True: nothing
         was cut off."""
-        if self._state in ("stopped", "new"):
-            return True
-        self._state = "stopped"
-        return self._node.stop(grace)
+        before, self._state = self._state, "stopped"
+        if before == "bound":
+            self._node.abort()  # it is no member yet: nobody is there to hand over to
+        return self._node.stop(grace) if before == "running" else True
 
     def abort(self) -> None:
         """Ends at once, as a crash would, and kills its runners."""
+        if self._state in ("bound", "running"):
+            self._node.abort()
         self._state = "stopped"
-        self._node.abort()
 
     def drain(self, timeout: float | None = None) -> bool:
         """Hands leadership and unstarted work over and finishes what runs; the node stays up,

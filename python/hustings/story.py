@@ -124,8 +124,13 @@ def _collect_reigns(story: Story, rows: list[Row]) -> None:
 
 
 def last_failover(story: Story) -> Election | None:
+    """The failover worth a closer look: the last one after a kill, else the last one."""
     found = [e for e in story.log.elections() if e.cause == "failover" and e.duration_s is not None]
-    return found[-1] if found else None
+    killed = {
+        r["subject_name"] for r in story.log if r["kind"] == "fault" and r["detail"] == "killed"
+    }
+    after_kill = [e for e in found if e.previous in killed]
+    return next(reversed(after_kill or found), None)
 
 
 def _natural(name: str) -> list[Any]:

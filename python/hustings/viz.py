@@ -19,7 +19,7 @@ _ZOOM_BEFORE_MS, _ZOOM_AFTER_MS = 0.15, 0.35
 
 
 def elections(obj: Any, ax: Axes | None = None, *, zoom: bool = True) -> Axes:
-    """Who led when: a lane per node; without ``ax`` the last failover is drawn enlarged beside it.
+    """Who led when: a lane per node; without ``ax`` the failover is drawn enlarged beside it.
 
     ``obj``: a cluster, an event log, a list of rows or a data frame of them.
     """
@@ -215,7 +215,7 @@ def _draw_failover(story: Story, election: Election, ax: Axes) -> None:
     words = (
         f"{election.previous} → {election.leader} in {length * 1e3:.0f} ms (term {election.term})"
     )
-    ax.set_title(f"The last failover, enlarged: {words}", loc="left", fontsize=11)
+    ax.set_title(f"The failover, enlarged: {words}", loc="left", fontsize=11)
 
 
 def _draw_steps(story: Story, ax: Axes, x: Any, low: float, high: float) -> None:

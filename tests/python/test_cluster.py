@@ -179,9 +179,11 @@ def test_a_killed_node_comes_back_under_a_new_id(isolated: hs.Cluster) -> None:
 
 
 def test_a_frozen_workers_tasks_run_elsewhere_and_its_late_word_is_refused(gate: Any) -> None:
-    config = hs.Config.ci(limits=hs.Limits(worker_lease_s=0.5), placement="random")
+    steal = hs.StealPolicy(cpu_floor=0.0)
+    config = hs.Config.ci(limits=hs.Limits(worker_lease_s=0.5), placement="random", steal=steal)
     with hs.Cluster.local(3, isolated=True, name="frozen", config=config) as made:
         leader = made.wait_leader()
+        eventually(lambda: sum(m.alive for m in made.members()) == 3)
         jobs = [made.submit(sample_tasks.pass_gate, gate.path, i) for i in range(12)]
         victim = next(n for n in made.nodes if n.name != leader.name)
         eventually(lambda: any(t["node"] == victim.id for t in made.tasks("assigned")))

@@ -46,14 +46,17 @@ def test_a_bad_load_is_refused(make: Any) -> None:
         make()
 
 
-def test_the_best_loaded_node_leads_and_every_load_is_labelled() -> None:
-    scores = [0.3, 0.95, 0.5]
+def test_the_best_loaded_survivor_takes_over_and_every_load_is_labelled() -> None:
+    scores = {"n1": 0.3, "n2": 0.95, "n3": 0.5}
     config = hs.Config.ci(election=hs.ElectionConfig(score_tau_s=0))
     with hs.Cluster.local(3, name="loads", loads=scores, config=config) as cluster:
-        leader = cluster.wait_leader()
-        assert leader.name == "n2"
+        first = cluster.wait_leader()
         members = eventually(
             lambda: all(m.load.get("synthetic") for m in cluster.members()) and cluster.members()
         )
-        ranked = sorted(members, key=lambda m: -m.score)
-        assert [m.name for m in ranked] == ["n2", "n3", "n1"]
+        assert [m.name for m in sorted(members, key=lambda m: -m.score)] == ["n2", "n3", "n1"]
+        cluster.kill(first)
+        eventually(lambda: cluster.leader is not None and cluster.leader.term > first.term)
+        second = cluster.wait_leader()
+        rest = [name for name in scores if name != first.name]
+        assert second.name == max(rest, key=lambda name: scores[name])
