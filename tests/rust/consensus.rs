@@ -17,7 +17,7 @@ use hustings::node::transport::grpc_peers::GrpcPeers;
 use hustings::node::transport::wire_raft;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -157,9 +157,10 @@ type Leaders = Arc<Mutex<BTreeMap<Term, BTreeSet<NodeId>>>>;
 struct Group {
     nodes: BTreeMap<NodeId, TestNode>,
     leaders: Leaders,
-    records: Arc<Mutex<Vec<(NodeId, Record)>>>,
+    records: Records,
     wait: Runtime,
     written: u128,
+    _machine: MutexGuard<'static, ()>,
 }
 
 fn start_node(id: u64, score: f64, leaders: &Leaders, records: &Records) -> TestNode {
@@ -181,7 +182,7 @@ fn start_node(id: u64, score: f64, leaders: &Leaders, records: &Records) -> Test
                 if record.kind == RecordKind::BecameLeader {
                     leaders.lock().unwrap().entry(record.term).or_default().insert(me);
                 }
-                records.lock().unwrap().push((me, record));
+                records.lock().unwrap().push((me, Clock::wall_us(), record));
             }),
             applied: sender,
         })
@@ -202,10 +203,15 @@ fn start_node(id: u64, score: f64, leaders: &Leaders, records: &Records) -> Test
     TestNode { member, score, consensus, runtime: Some(runtime), applied: Mutex::new(applied) }
 }
 
-type Records = Arc<Mutex<Vec<(NodeId, Record)>>>;
+/// Who wrote which row, and when (microseconds of wall time).
+type Records = Arc<Mutex<Vec<(NodeId, u64, Record)>>>;
+
+/// One group at a time: on a machine with few cores the groups would starve each other.
+static MACHINE: Mutex<()> = Mutex::new(());
 
 impl Group {
     fn found(scores: &[f64]) -> Self {
+        let machine = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
         let (leaders, records) = (Leaders::default(), Records::default());
         let nodes = scores.iter().enumerate().map(|(i, score)| {
             let id = i as u64 + 1;
@@ -213,7 +219,7 @@ impl Group {
         });
         let nodes: BTreeMap<_, _> = nodes.collect();
         let wait = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let group = Group { nodes, leaders, records, wait, written: 0 };
+        let group = Group { nodes, leaders, records, wait, written: 0, _machine: machine };
         let members: BTreeMap<_, _> =
             group.nodes.iter().map(|(id, n)| (*id, n.member.clone())).collect();
         for node in group.nodes.values() {
@@ -236,16 +242,21 @@ impl Group {
         let result = self.wait.block_on(async { tokio::time::timeout(PATIENCE, polled).await });
         result.unwrap_or_else(|_| {
             let views: Vec<_> = self.live().map(|(id, n)| (id, n.consensus.view())).collect();
-            let records = self.records.lock().unwrap();
-            let told: Vec<_> = records
-                .iter()
-                .filter(|(_, r)| r.kind != RecordKind::Scored)
-                .map(|(n, r)| {
-                    format!("{n} {} t{} {} {}", r.kind.as_str(), r.term, r.subject, r.detail)
-                })
-                .collect();
-            panic!("{what} did not happen\n{views:#?}\n{told:#?}")
+            panic!("{what} did not happen\n{views:#?}\n{}", self.story())
         })
+    }
+
+    /// What the nodes wrote down, for a failure's text.
+    fn story(&self) -> String {
+        let mut story = String::new();
+        for (node, at, r) in self.records.lock().unwrap().iter() {
+            if r.kind != RecordKind::Scored {
+                let (kind, by) = (r.kind.as_str(), node.0);
+                let about = format!("t{} n{} rank {} {}", r.term, r.subject.0, r.rank, r.detail);
+                story += &format!("{:>8} n{by} {kind} {about}\n", at % 100_000_000);
+            }
+        }
+        story
     }
 
     fn live(&self) -> impl Iterator<Item = (NodeId, &TestNode)> {
@@ -261,14 +272,16 @@ impl Group {
         ready.next()
     }
 
-    /// All live nodes follow the leader and hold its table, with everybody alive caught up in it.
+    /// All live nodes follow the leader, hold its table with everybody alive caught up in it, and its whole log: a
+    /// voter that lacks the last entry may rightly not be elected, however good its score.
     fn settle(&self) -> NodeId {
         self.until("agreement on leader and table", |group| {
             let (leader, term) = group.leader()?;
+            let end = group.nodes[&leader].consensus.view().last_log;
             let agrees = |node: &TestNode| {
                 let view = node.consensus.view();
                 let table = node.consensus.table();
-                (view.term, view.leader) == (term, Some(leader))
+                (view.term, view.leader, view.last_log) == (term, Some(leader), end)
                     && group.live().all(|(id, other)| {
                         let row = table.iter().find(|row| row.node == id);
                         row.is_some_and(|r| r.caught_up && (r.score - other.score).abs() < 1e-9)
@@ -354,10 +367,11 @@ fn check_failovers(scores: &[f64]) {
         for _ in 0..10 {
             group.write(leader);
         }
+        assert_eq!(group.settle(), leader);
         let expected = group.best_but(&[leader]);
         group.kill(leader);
         let (winner, _) = group.until("a new leader", Group::leader);
-        assert_eq!(winner, expected, "the best-scored live node wins");
+        assert_eq!(winner, expected, "the best-scored live node wins\n{}", group.story());
         group.write(winner);
         group.check_writes();
     }
@@ -379,6 +393,7 @@ fn a_frozen_leader_is_replaced_by_the_best_and_follows_when_it_thaws() {
     let mut group = Group::found(&[0.5, 0.7, 0.6]);
     let old = group.settle();
     group.write(old);
+    assert_eq!(group.settle(), old);
     let expected = group.best_but(&[old]);
     let thaw = group.freeze(old);
     let (winner, term) = group.until("a new leader", |g| {
@@ -403,6 +418,7 @@ fn a_handover_goes_to_the_best_and_a_stale_proposal_is_refused() {
     let mut group = Group::found(&[0.5, 0.9, 0.7]);
     let old = group.settle();
     let index = group.write(old);
+    assert_eq!(group.settle(), old);
     let old_term = group.nodes[&old].consensus.view().term;
     let expected = group.best_but(&[old]);
     let node = &group.nodes[&old];
@@ -470,9 +486,10 @@ fn a_lost_voter_is_replaced_and_the_new_one_counts() {
     assert_eq!(group.settle(), leader);
     assert!(!node.consensus.voters().contains_key(&lost));
     group.check_writes();
+    assert_eq!(group.settle(), leader);
     group.kill(leader);
     let (winner, _) = group.until("a new leader", Group::leader);
-    assert_eq!(winner, id, "the new voter is the best");
+    assert_eq!(winner, id, "the new voter is the best\n{}", group.story());
     group.check_leaders();
 }
 

@@ -12,12 +12,11 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use std::time::Duration;
 
-/// How long a poll's answers are awaited.
-pub const POLL_TTL: Duration = Duration::from_millis(60);
-/// After granting a real vote a voter lets that election finish: one slow fsync must not depose a new leader.
-pub const VOTE_REST: Duration = Duration::from_millis(60);
-/// After agreeing to a better candidate's poll this node holds its own back, and its consent to worse ones.
-const AGREED_REST: Duration = Duration::from_millis(30);
+/// How long a poll's answers are awaited, and how long a voter rests after granting a real vote: one slow fsync must
+/// not depose a new leader. On slow networks as many rank delays as [`ROUND_DELAYS`] instead.
+const ROUND: Duration = Duration::from_millis(60);
+/// See [`ROUND`]: a round trip and a vote fit into two rank delays, an election into seven.
+const ROUND_DELAYS: u32 = 7;
 /// Lost rounds after which a candidate stops asking in rank order.
 const ORDERLY_TRIES: u32 = 3;
 /// Lost rounds after which preference must no longer be heard.
@@ -33,6 +32,7 @@ const UNRANKED_SPREAD: f64 = 5.0;
 #[derive(Clone, Debug)]
 pub struct Campaign {
     rank_delay: Duration,
+    round: Duration,
     due: Option<Moment>,
     tries: u32,
     granted: Option<Moment>,
@@ -53,6 +53,7 @@ impl Campaign {
     pub fn new(config: &ElectionConfig, seed: u64) -> Self {
         Campaign {
             rank_delay: config.rank_delay,
+            round: ROUND.max(config.rank_delay * ROUND_DELAYS),
             due: None,
             tries: 0,
             granted: None,
@@ -60,6 +61,11 @@ impl Campaign {
             poll: None,
             random: SmallRng::seed_from_u64(seed),
         }
+    }
+
+    /// How long a poll's answers are awaited.
+    pub fn round(&self) -> Duration {
+        self.round
     }
 
     /// The leader was heard, or this node leads.
@@ -81,7 +87,7 @@ impl Campaign {
 
     /// Not long ago this node agreed to a candidate better than `rank`: two that are agreed to split the votes.
     pub fn prefers(&self, now: Moment, rank: u32) -> bool {
-        self.agreed.is_some_and(|(at, other)| other < rank && now < at.after(AGREED_REST))
+        self.agreed.is_some_and(|(at, other)| other < rank && now < at.after(self.round / 2))
     }
 
     /// Since the poll was opened a better candidate, or one that has votes already, came forward: this one yields.
@@ -91,7 +97,7 @@ impl Campaign {
 
     /// How long this node must still let a granted vote rest.
     pub fn resting(&self, now: Moment) -> Option<Duration> {
-        let until = self.granted?.after(VOTE_REST);
+        let until = self.granted?.after(self.round);
         (now < until).then(|| until.since(now))
     }
 
@@ -107,7 +113,7 @@ impl Campaign {
 
     /// A poll waits for its answers; one that nobody closed is void after twice its time.
     pub fn is_polling(&self, now: Moment) -> bool {
-        self.poll.as_ref().is_some_and(|poll| now < poll.opened.after(POLL_TTL * 2))
+        self.poll.as_ref().is_some_and(|poll| now < poll.opened.after(self.round * 2))
     }
 
     /// When to poll: rank by rank after `since`. Without a table `score` stands in for the rank.
@@ -126,9 +132,9 @@ impl Campaign {
                 due
             }
         };
-        let rested = self.granted.map(|at| at.after(VOTE_REST));
+        let rested = self.granted.map(|at| at.after(self.round));
         let better = self.agreed.filter(|(_, other)| *other < rank.unwrap_or(0));
-        let deferred = better.map(|(at, _)| at.after(AGREED_REST));
+        let deferred = better.map(|(at, _)| at.after(self.round / 2));
         base.max(rested.unwrap_or(base)).max(deferred.unwrap_or(base))
     }
 
@@ -152,7 +158,7 @@ impl Campaign {
             });
             // 20 ms if nobody answered: the network needs a moment more than the voters do.
             let least = told.min().unwrap_or(Duration::from_millis(20));
-            least.clamp(Duration::from_millis(1), POLL_TTL)
+            least.clamp(Duration::from_millis(1), self.round)
         } else {
             self.rank_delay / 2 + self.backoff()
         };
@@ -162,14 +168,14 @@ impl Campaign {
     /// RequestVote is out: if nobody wins, begin again.
     pub fn on_campaigned(&mut self, now: Moment, rank: u32) {
         let order = if self.is_insistent() { 0 } else { rank.min(64) };
-        let wait = VOTE_REST + self.rank_delay * order + self.backoff();
+        let wait = self.round + self.rank_delay * order + self.backoff();
         self.due = Some(now.after(wait));
     }
 
     /// The next moment something is due.
     pub fn deadline(&self) -> Option<Moment> {
         match &self.poll {
-            Some(poll) => Some(poll.opened.after(POLL_TTL * 2)),
+            Some(poll) => Some(poll.opened.after(self.round * 2)),
             None => self.due,
         }
     }
@@ -236,14 +242,14 @@ mod tests {
         let mut c = campaign(1);
         c.on_agreed(SINCE, 0);
         assert!(c.due(SINCE, Some(0), 0.5).since(SINCE) < Duration::from_millis(2));
-        assert_eq!(c.due(SINCE, Some(1), 0.5), SINCE.after(AGREED_REST));
+        assert_eq!(c.due(SINCE, Some(1), 0.5), SINCE.after((ROUND / 2)));
         assert!(c.must_yield(SINCE, 1) && !c.must_yield(SINCE, 0));
-        assert!(!c.must_yield(SINCE.after(AGREED_REST), 1));
+        assert!(!c.must_yield(SINCE.after((ROUND / 2)), 1));
         c.on_vote_granted(SINCE);
         assert!(c.must_yield(SINCE, 0));
-        assert_eq!(c.due(SINCE, Some(0), 0.5), SINCE.after(VOTE_REST));
-        assert_eq!(c.resting(SINCE), Some(VOTE_REST));
-        assert_eq!(c.resting(SINCE.after(VOTE_REST)), None);
+        assert_eq!(c.due(SINCE, Some(0), 0.5), SINCE.after(ROUND));
+        assert_eq!(c.resting(SINCE), Some(ROUND));
+        assert_eq!(c.resting(SINCE.after(ROUND)), None);
     }
 
     #[test]
@@ -275,7 +281,15 @@ mod tests {
     fn a_poll_that_nobody_closes_does_not_block_for_ever() {
         let mut c = campaign(5);
         ask(&mut c, SINCE);
-        assert!(c.is_polling(SINCE.after(POLL_TTL)));
-        assert!(!c.is_polling(SINCE.after(POLL_TTL * 2)));
+        assert!(c.is_polling(SINCE.after(ROUND)));
+        assert!(!c.is_polling(SINCE.after(ROUND * 2)));
+    }
+
+    #[test]
+    fn slow_networks_get_longer_rounds() {
+        for (profile, ms) in [("lan", 60), ("ci", 175), ("wan", 630)] {
+            let config = Config::profile(profile).unwrap().election;
+            assert_eq!(Campaign::new(&config, 1).round(), Duration::from_millis(ms), "{profile}");
+        }
     }
 }

@@ -242,6 +242,11 @@ impl Elector {
         self.view.role != RaftRole::Leader && self.detector.suspected(now).is_some()
     }
 
+    /// How long a poll's answers are awaited.
+    pub fn poll_ttl(&self) -> Duration {
+        self.campaign.round()
+    }
+
     /// Enough voters agree already: the poll need not wait for the rest.
     pub fn is_poll_decided(&self, answers: &[(NodeId, PollAnswer)]) -> bool {
         self.agreeing(answers) >= self.quorum()

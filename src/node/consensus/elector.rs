@@ -4,7 +4,6 @@ use super::Consensus;
 use crate::core::Moment;
 use crate::core::boundary::{ElectionEffect, PollQuestion};
 use crate::core::election::RaftRole;
-use crate::core::election::campaign::POLL_TTL;
 use crate::core::election::suspicion::TICK;
 use crate::core::ids::NodeId;
 use crate::node::transport::peers::{Dialled, Heartbeat, Target};
@@ -145,9 +144,10 @@ impl Consensus {
 
     /// Asks all voters but the suspect at once, and closes the poll as soon as it is decided.
     async fn poll_voters(self: Arc<Self>, question: PollQuestion) {
+        let ttl = self.elector().poll_ttl();
         let mut asked = FuturesUnordered::new();
         for target in self.others().into_iter().filter(|t| t.node != question.suspect) {
-            let answer = self.peers.poll(&target, question.clone(), POLL_TTL);
+            let answer = self.peers.poll(&target, question.clone(), ttl);
             asked.push(async move { (target.node, answer.await) });
         }
         let mut answers = Vec::new();
