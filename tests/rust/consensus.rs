@@ -3,9 +3,9 @@
 
 use hustings::config::Config;
 use hustings::core::boundary::Change;
-use hustings::core::cluster::command::{Batch, Command, Member};
+use hustings::core::cluster::command::{Batch, Codec, Command, FunctionRef, Member, TaskSpec};
 use hustings::core::election::RaftRole;
-use hustings::core::ids::{LogIndex, NodeId, TaskId, Term};
+use hustings::core::ids::{FunctionHash, LogIndex, NodeId, SessionId, TaskId, Term};
 use hustings::core::load::Load;
 use hustings::core::record::{Record, RecordKind};
 use hustings::error::Error;
@@ -149,6 +149,21 @@ struct TestNode {
     consensus: Arc<Consensus>,
     runtime: Option<Runtime>,
     applied: Mutex<UnboundedReceiver<(LogIndex, Vec<Change>)>>,
+}
+
+/// A task that waits for ever: a mark in the log.
+fn task(id: u128) -> TaskSpec {
+    TaskSpec {
+        id: TaskId(id),
+        session: SessionId(1),
+        function: FunctionRef { name: "mark".into(), hash: FunctionHash(1) },
+        codec: Codec::Json,
+        payload: Default::default(),
+        retries: 0,
+        timeout_ms: 0,
+        priority: 5,
+        backoff_ms: 0,
+    }
 }
 
 /// Whoever became leader, by term: what no test may see twice.
@@ -295,7 +310,7 @@ impl Group {
     fn write(&mut self, leader: NodeId) -> LogIndex {
         self.written += 1;
         let node = &self.nodes[&leader];
-        let command = Command::Cancel { task: TaskId(self.written) };
+        let command = Command::Submit { spec: Arc::new(task(self.written)), to: None };
         let batch = Batch { at_ms: 1, commands: vec![command] };
         let term = node.consensus.view().term;
         let write = async { node.consensus.propose(term, batch).await.await };
@@ -331,12 +346,7 @@ impl Group {
             self.until(&format!("{id} to hold all {} writes", self.written), |_| {
                 let state = node.consensus.state();
                 let state = state.lock().unwrap();
-                let tasks =
-                    state.entries.iter().flat_map(|(_, batch)| &batch.commands).map(|c| match c {
-                        Command::Cancel { task } => task.0,
-                        other => panic!("{other:?}"),
-                    });
-                let held: Vec<u128> = tasks.collect();
+                let held: Vec<u128> = state.live().keys().map(|task| task.0).collect();
                 assert!(held.len() <= expected.len(), "{held:?}");
                 (held == expected).then_some(())
             });

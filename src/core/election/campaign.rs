@@ -242,9 +242,9 @@ mod tests {
         let mut c = campaign(1);
         c.on_agreed(SINCE, 0);
         assert!(c.due(SINCE, Some(0), 0.5).since(SINCE) < Duration::from_millis(2));
-        assert_eq!(c.due(SINCE, Some(1), 0.5), SINCE.after((ROUND / 2)));
+        assert_eq!(c.due(SINCE, Some(1), 0.5), SINCE.after(ROUND / 2));
         assert!(c.must_yield(SINCE, 1) && !c.must_yield(SINCE, 0));
-        assert!(!c.must_yield(SINCE.after((ROUND / 2)), 1));
+        assert!(!c.must_yield(SINCE.after(ROUND / 2), 1));
         c.on_vote_granted(SINCE);
         assert!(c.must_yield(SINCE, 0));
         assert_eq!(c.due(SINCE, Some(0), 0.5), SINCE.after(ROUND));

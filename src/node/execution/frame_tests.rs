@@ -1,3 +1,5 @@
+//! The frames both sides speak: round trips, bounds, and whatever a broken peer may send.
+
 use super::*;
 use crate::node::execution::stream::FrameReader;
 use rand::rngs::StdRng;
