@@ -155,8 +155,11 @@ async fn stay_joined(shared: &Arc<Shared>, mut contacts: BTreeSet<String>) {
                 Err(Refused::ForNow) => {}
             }
         }
-        tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(SLOW_ROUND);
+        tokio::select! {
+            biased;
+            () = shared.moved.notified() => wait = ROUND,
+            () = tokio::time::sleep(wait) => wait = (wait * 2).min(SLOW_ROUND),
+        }
     }
 }
 
