@@ -8,6 +8,7 @@
 use crate::config::ElectionConfig;
 use crate::core::Moment;
 use crate::core::boundary::{PollAnswer, PollQuestion};
+use crate::core::ids::Term;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use std::time::Duration;
@@ -35,7 +36,8 @@ pub struct Campaign {
     round: Duration,
     due: Option<Moment>,
     tries: u32,
-    granted: Option<Moment>,
+    /// When this node last voted, for itself too, and in which term.
+    granted: Option<(Moment, Term)>,
     /// When this node last agreed to a poll, and the rank of who asked.
     agreed: Option<(Moment, u32)>,
     poll: Option<Poll>,
@@ -74,8 +76,15 @@ impl Campaign {
     }
 
     /// This node granted a real vote.
-    pub fn on_vote_granted(&mut self, now: Moment) {
-        self.granted = Some(now);
+    pub fn on_vote_granted(&mut self, now: Moment, term: Term) {
+        self.granted = Some((now, term));
+    }
+
+    /// The leader of `term` spoke: the elections up to it are over, and their votes need no rest any more.
+    pub fn on_leader_heard(&mut self, term: Term) {
+        if self.granted.is_some_and(|(_, granted)| granted <= term) {
+            (self.granted, self.agreed) = (None, None);
+        }
     }
 
     /// This node agreed to the poll of a candidate with `rank`.
@@ -97,7 +106,7 @@ impl Campaign {
 
     /// How long this node must still let a granted vote rest.
     pub fn resting(&self, now: Moment) -> Option<Duration> {
-        let until = self.granted?.after(self.round);
+        let until = self.granted?.0.after(self.round);
         (now < until).then(|| until.since(now))
     }
 
@@ -132,7 +141,9 @@ impl Campaign {
                 due
             }
         };
-        let rested = self.granted.map(|at| at.after(self.round));
+        // All who voted wake from their rest together, so the ranks count from there again.
+        let order = self.rank_delay * rank.unwrap_or(0).min(64);
+        let rested = self.granted.map(|(at, _)| at.after(self.round + order));
         let better = self.agreed.filter(|(_, other)| *other < rank.unwrap_or(0));
         let deferred = better.map(|(at, _)| at.after(self.round / 2));
         base.max(rested.unwrap_or(base)).max(deferred.unwrap_or(base))
@@ -166,7 +177,8 @@ impl Campaign {
     }
 
     /// RequestVote is out: if nobody wins, begin again.
-    pub fn on_campaigned(&mut self, now: Moment, rank: u32) {
+    pub fn on_campaigned(&mut self, now: Moment, term: Term, rank: u32) {
+        self.granted = Some((now, term));
         let order = if self.is_insistent() { 0 } else { rank.min(64) };
         let wait = self.round + self.rank_delay * order + self.backoff();
         self.due = Some(now.after(wait));
@@ -245,11 +257,16 @@ mod tests {
         assert_eq!(c.due(SINCE, Some(1), 0.5), SINCE.after(ROUND / 2));
         assert!(c.must_yield(SINCE, 1) && !c.must_yield(SINCE, 0));
         assert!(!c.must_yield(SINCE.after(ROUND / 2), 1));
-        c.on_vote_granted(SINCE);
+        c.on_vote_granted(SINCE, 2);
         assert!(c.must_yield(SINCE, 0));
         assert_eq!(c.due(SINCE, Some(0), 0.5), SINCE.after(ROUND));
         assert_eq!(c.resting(SINCE), Some(ROUND));
+        assert_eq!(c.due(SINCE, Some(2), 0.5), SINCE.after(ROUND + Duration::from_millis(16)));
         assert_eq!(c.resting(SINCE.after(ROUND)), None);
+        c.on_leader_heard(1);
+        assert!(c.resting(SINCE).is_some(), "an older leader ends no election");
+        c.on_leader_heard(2);
+        assert!(c.resting(SINCE).is_none());
     }
 
     #[test]

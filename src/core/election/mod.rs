@@ -137,6 +137,7 @@ impl Elector {
         }
         if self.detector.suspected(now).is_none() {
             self.campaign.reset();
+            self.campaign.on_leader_heard(term);
         }
     }
 
@@ -147,7 +148,7 @@ impl Elector {
 
     /// This voter granted a real vote.
     pub fn on_vote_granted(&mut self, now: Moment, term: Term, to: NodeId) {
-        self.campaign.on_vote_granted(now);
+        self.campaign.on_vote_granted(now, term);
         self.record(Record::new(RecordKind::Voted).term(term).subject(to));
     }
 
@@ -159,6 +160,7 @@ impl Elector {
         if was_leading && (!leads || new_term) {
             self.record(Record::new(RecordKind::SteppedDown).term(self.view.term).subject(self.me));
             self.stabiliser.on_following();
+            self.detector.on_stepped_down(now);
         }
         if leads && (!was_leading || new_term) {
             let record = Record::new(RecordKind::BecameLeader).term(view.term).subject(self.me);
@@ -347,7 +349,7 @@ impl Elector {
     }
 
     fn start_campaign(&mut self, now: Moment, question: &PollQuestion) {
-        self.campaign.on_campaigned(now, question.rank);
+        self.campaign.on_campaigned(now, self.view.term + 1, question.rank);
         let record = Record::new(RecordKind::Campaigned).term(self.view.term + 1).subject(self.me);
         self.record(record.score(question.score).rank(question.rank));
         self.push(ElectionEffect::Campaign);

@@ -153,6 +153,11 @@ impl Detector {
         (self.last_heartbeat, self.evidence, self.announced) = (None, None, false);
     }
 
+    /// This node led and was deposed: whoever did it must speak up soon.
+    pub fn on_stepped_down(&mut self, now: Moment) {
+        (self.leader, self.contact) = (None, Some(now));
+    }
+
     /// The port of `leader` refused a connection.
     pub fn on_refused(&mut self, now: Moment, leader: NodeId) {
         if self.leader == Some(leader) && self.evidence.is_none() {
@@ -184,9 +189,12 @@ impl Detector {
     /// When silence turns into suspicion.
     pub fn deadline(&self, now: Moment) -> Option<Moment> {
         let contact = self.contact?;
-        // A cluster that never had a leader need not wait for one to fall silent.
-        let newborn = self.leader.is_none() && self.term == 0;
-        let bound = if newborn { Duration::ZERO } else { self.bound(now) };
+        let bound = match (self.leader, self.term) {
+            // A cluster that never had a leader need not wait for one to fall silent.
+            (None, 0) => Duration::ZERO,
+            (None, _) => self.bounds.0,
+            (Some(_), _) => self.bound(now),
+        };
         Some(contact.after(bound).max(self.grace_until))
     }
 
@@ -337,15 +345,27 @@ mod tests {
     }
 
     #[test]
+    fn a_deposed_leader_does_not_take_itself_for_a_live_one() {
+        let mut b = Bench::new();
+        b.detector.on_leading(b.ms(), L, 3);
+        b.run(1, None);
+        b.detector.on_stepped_down(b.ms());
+        b.run(119, None);
+        assert!(!b.suspects());
+        b.run(1, None);
+        assert!(b.suspects());
+    }
+
+    #[test]
     fn a_newborn_cluster_needs_no_silence_but_a_restarted_voter_does() {
         let mut b = Bench::new();
         b.run(1, None);
         assert!(b.suspects());
         let mut b = Bench::new();
         b.detector.on_term(4);
-        b.run(499, None);
+        b.run(120, None);
         assert!(!b.suspects());
-        b.run(2, None);
+        b.run(1, None);
         assert!(b.suspects());
     }
 }
