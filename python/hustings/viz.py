@@ -116,6 +116,17 @@ def _draw_timeline(story: Story, ax: Axes) -> None:
                 markeredgecolor="white",
                 zorder=7,
             )
+    suspicions = _draw_suspicions(story, ax)
+    _dress(story, ax)
+    ax.set_xlim(-0.01 * story.end, 1.01 * story.end)
+    ax.set_xlabel("seconds since the start")
+    ax.set_title(
+        "Who led when: the thick bar is the leader, there is one at a time", loc="left", fontsize=11
+    )
+    _legend(story, ax, suspicions)
+
+
+def _draw_suspicions(story: Story, ax: Axes) -> bool:
     marks = [
         (story.at(r["at_us"]), story.lanes[story.log.name_of(r["node"])].y)
         for r in story.log
@@ -132,13 +143,7 @@ def _draw_timeline(story: Story, ax: Axes) -> None:
             edgecolors="white",
             linewidths=0.5,
         )
-    _dress(story, ax)
-    ax.set_xlim(-0.01 * story.end, 1.01 * story.end)
-    ax.set_xlabel("seconds since the start")
-    ax.set_title(
-        "Who led when: the thick bar is the leader, there is one at a time", loc="left", fontsize=11
-    )
-    _legend(story, ax, bool(marks))
+    return bool(marks)
 
 
 def _draw_life(lane: Lane, end: float, ax: Axes) -> None:

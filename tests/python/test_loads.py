@@ -51,10 +51,19 @@ def test_the_best_loaded_survivor_takes_over_and_every_load_is_labelled() -> Non
     config = hs.Config.ci(election=hs.ElectionConfig(score_tau_s=0))
     with hs.Cluster.local(3, name="loads", loads=scores, config=config) as cluster:
         first = cluster.wait_leader()
-        members = eventually(
-            lambda: all(m.load.get("synthetic") for m in cluster.members()) and cluster.members()
+        ranking = ["n2", "n3", "n1"]
+        eventually(
+            lambda: [m.name for m in sorted(cluster.members(), key=lambda m: -m.score)] == ranking
         )
-        assert [m.name for m in sorted(members, key=lambda m: -m.score)] == ["n2", "n3", "n1"]
+        eventually(lambda: all(m.load.get("synthetic") for m in cluster.members()))
+
+        def rounds() -> int:
+            return sum(r["subject_name"] == "n2" for r in cluster.events.filter("scored"))
+
+        # The ranking must have reached everybody before the leader dies; it is told more often
+        # than the scores are written down.
+        before = rounds()
+        eventually(lambda: rounds() >= before + 2)
         cluster.kill(first)
         eventually(lambda: cluster.leader is not None and cluster.leader.term > first.term)
         second = cluster.wait_leader()
