@@ -11,7 +11,9 @@ __version__: str
 def knobs() -> list[dict[str, Any]]:
     """Every numeric knob: ``name``, ``doc``, ``min``, ``max``, ``default``. Does not block."""
 
-def resolve_config(profile: str, overrides: Mapping[str, float | bool | str]) -> dict[str, float | str]:
+def resolve_config(
+    profile: str, overrides: Mapping[str, float | bool | str]
+) -> dict[str, float | str]:
     """All knobs of ``profile`` with ``overrides`` applied and checked.
 
     Raises:
@@ -31,7 +33,9 @@ def set_codec_hooks(
 
 def run_runner(
     load_function: Callable[[str, str | None, bytes | None], Callable[..., Any]],
-    call: Callable[[Callable[..., Any], str, bytes, dict[str, Any]], tuple[bool, str, bytes, str, str, str]],
+    call: Callable[
+        [Callable[..., Any], str, bytes, dict[str, Any]], tuple[bool, str, bytes, str, str, str]
+    ],
 ) -> None:
     """The frame loop of a runner process, on file descriptor 0. Returns when the node closes it."""
 
@@ -59,11 +63,15 @@ class Node:
         runner_argv: Sequence[str] = (),
         runner_env: Mapping[str, str] | None = None,
     ) -> Node: ...
-    def register(self, name: str, reference: str | None = None, pickled: bytes | None = None) -> None:
+    def register(
+        self, name: str, reference: str | None = None, pickled: bytes | None = None
+    ) -> None:
         """Makes a function known to this node; told to the cluster when it joins."""
     def bind(self) -> str:
         """Starts to listen and returns the address. Blocks for milliseconds. Raises ``InsecureBindError``, ``BindError``."""
-    def enter(self, *, founders: Sequence[str] = (), join: Sequence[str] = (), voter: bool = False) -> None:
+    def enter(
+        self, *, founders: Sequence[str] = (), join: Sequence[str] = (), voter: bool = False
+    ) -> None:
         """Founds a cluster with ``founders`` (all given the same list), or joins one through ``join``; returns at once."""
     def wait_ready(self, timeout: float) -> None:
         """Blocks until this node is a member and knows a leader. Raises ``WaitTimeoutError``."""
@@ -98,7 +106,9 @@ class Client:
         watch: bool = True,
     ) -> Client:
         """Connects. ``pinned``: stay with the first reachable address instead of moving to the leader."""
-    def function(self, name: str, reference: str | None = None, pickled: bytes | None = None) -> bytes:
+    def function(
+        self, name: str, reference: str | None = None, pickled: bytes | None = None
+    ) -> bytes:
         """The hash under which tasks may name this function; its body travels with the first task that needs it."""
     def submit(
         self,
@@ -119,7 +129,9 @@ class Client:
         """
     def future(self, task_id: bytes) -> Future[Any]:
         """A handle on a task submitted earlier, by anybody."""
-    def cancel(self, task_ids: Sequence[bytes], kill: bool = False, timeout: float = 10.0) -> list[bytes]: ...
+    def cancel(
+        self, task_ids: Sequence[bytes], kill: bool = False, timeout: float = 10.0
+    ) -> list[bytes]: ...
     def status(self, address: str | None = None, timeout: float = 5.0) -> dict[str, Any]:
         """The view of the node at ``address``, or of the leader (or any node, if none leads).
 
@@ -128,7 +140,9 @@ class Client:
         running, load}``), ``voters``, ``voters_reachable``, ``counters``, ``version``, ``draining``, ``uptime_s``,
         ``allow_pickle``, ``last_log_index``, ``applied_index``. Ids are 16-digit hex strings, ``None`` for nobody.
         """
-    def tasks(self, state: str | None = None, limit: int = 1000, timeout: float = 5.0) -> list[dict[str, Any]]:
+    def tasks(
+        self, state: str | None = None, limit: int = 1000, timeout: float = 5.0
+    ) -> list[dict[str, Any]]:
         """Tasks as ``{task_id, function, state, node, attempt, token}``; ``state``: ``"pending"``, ``"assigned"``,
         ``"succeeded"``, ``"failed"``, ``"cancelled"`` or ``"lost"``.
         """

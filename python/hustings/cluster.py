@@ -28,7 +28,7 @@ from .events import EventLog, Row
 from .faults import Faults
 from .future import Deadline, check_map, chunks, gather, stream_map
 from .loads import LoadsArgument, resolve
-from .local import InProcessNode, LocalNode, LocalNodes, ProcessNode, plan_voters
+from .local import InProcessNode, LocalNode, LocalNodes, ProcessNode, plan_voters, wait_admitted
 from .members import Leader, Member, Snapshot, html_table, quorum_text
 from .node import check_position, check_slots, cores
 from .submission import NamedCall, Submission, bind, check_options, task_of
@@ -134,6 +134,7 @@ class Cluster(Faults):
         local.start()
         try:
             client = _core.Client(local.addresses(), allow_pickle=True)
+            wait_admitted(client, set(names))
         except BaseException:
             local.close()
             raise

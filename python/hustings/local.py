@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import _core, errors
-from .errors import BindError, ConfigError, HustingsError, StoppedError
+from .errors import BindError, ConfigError, HustingsError, StoppedError, WaitTimeoutError
 from .node import (
     MAX_VOTERS,
     check_voters,
@@ -28,7 +28,9 @@ from .node import (
 MAX_NODES = 64
 """Nodes of one local cluster."""
 START_TIMEOUT_S = 60.0
-"""How long a node's process may take until it listens."""
+"""How long a node's process may take until it listens, and a cluster until it is complete."""
+POLL_S = 0.005
+"""How often a starting cluster is looked at."""
 
 
 def plan_voters(n: object, voters: object) -> tuple[int, int]:
@@ -40,6 +42,22 @@ def plan_voters(n: object, voters: object) -> tuple[int, int]:
         return n, check_voters(voters, min(n, MAX_VOTERS))
     most = min(n, 5)
     return n, most if most % 2 else most - 1
+
+
+def wait_admitted(client: _core.Client, names: set[str]) -> None:
+    """Blocks until a leader has admitted all ``names``. Raises ``WaitTimeoutError``."""
+    end = time.monotonic() + START_TIMEOUT_S
+    while True:
+        status = client.wait_leader(max(0.0, end - time.monotonic()))
+        admitted = {m["name"] for m in status["members"] if m["alive"]}
+        if names <= admitted:
+            return
+        if time.monotonic() >= end:
+            missing = ", ".join(sorted(names - admitted))
+            raise WaitTimeoutError(
+                f"after {START_TIMEOUT_S:.0f} s the leader had not admitted {missing}"
+            )
+        time.sleep(POLL_S)
 
 
 class LocalNode:

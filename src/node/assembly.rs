@@ -18,6 +18,7 @@ use crate::core::record::{Record, RecordKind};
 use crate::error::{Error, Result};
 use futures::future::BoxFuture;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
@@ -207,7 +208,8 @@ async fn measure(shared: Arc<Shared>, mut source: LoadSource) {
             ),
             false => score(&load, weights),
         };
-        let score = smoothed.update(now, sampled);
+        let smooth = smoothed.update(now, sampled);
+        let score = if shared.draining.load(Ordering::Acquire) { 0.0 } else { smooth };
         shared.tell(Input::Measured(load, score));
         if let Some(consensus) = &shared.consensus {
             consensus.set_score(score, load);

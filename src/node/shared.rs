@@ -78,6 +78,8 @@ pub struct Shared {
     pub connected: AtomicBool,
     /// This node votes, or asks for a voter's seat.
     pub seated: AtomicBool,
+    /// This node is leaving: its score is 0.
+    pub draining: AtomicBool,
     /// New submissions are refused.
     pub stopping: AtomicBool,
     /// A voter is being replaced.
@@ -117,6 +119,7 @@ impl Shared {
             leads: AtomicBool::new(false),
             connected: AtomicBool::new(false),
             seated: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             replacing: AtomicBool::new(false),
             streams: AtomicUsize::new(0),

@@ -3,7 +3,9 @@
 use super::driver::Input;
 use super::shared::Shared;
 use crate::core::boundary::Event;
+use crate::core::load::Load;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How long a handover may take before the node goes on without it.
@@ -13,6 +15,11 @@ const ROUND: Duration = Duration::from_millis(5);
 
 /// Hands leadership and unstarted work over and waits for running work; true if all of it ended within `grace`.
 pub async fn drain(shared: &Arc<Shared>, grace: Duration) -> bool {
+    shared.draining.store(true, Ordering::Release);
+    if let Some(consensus) = &shared.consensus {
+        // Nobody shall prefer a node that is leaving.
+        consensus.set_score(0.0, Load::default());
+    }
     hand_over(shared).await;
     shared.tell(Input::Core(Event::DrainStarted));
     let finished = async {
@@ -31,11 +38,11 @@ pub async fn drain(shared: &Arc<Shared>, grace: Duration) -> bool {
 /// A leader makes the best other voter lead, if there is one.
 async fn hand_over(shared: &Arc<Shared>) {
     let Some(consensus) = &shared.consensus else { return };
-    if !shared.leads() || consensus.transfer_leader(None).await.is_err() {
-        return;
-    }
+    let alone = consensus.voters().len() < 2;
     let handed = async {
-        while shared.leads() {
+        while shared.leads() && !alone {
+            // A fresh leader has not heard from its voters yet, and then there is nobody to hand over to.
+            let _ = consensus.transfer_leader(None).await;
             tokio::time::sleep(ROUND).await;
         }
     };
