@@ -45,8 +45,11 @@ impl Elector {
         if self.campaign.prefers(now, question.rank) {
             return Some(ASK_AGAIN.min(void.since(now)));
         }
-        // A candidate of rank r has waited for r delays already: by then a better one would have asked.
-        let until = since.after(self.rank_delay * question.rank.min(64)).min(void);
+        // A candidate of rank r has waited for r delays already: by then a better one would have asked. Half a delay
+        // more, since not all notice the leader's end in the same moment; the best, rank 0, is never held up.
+        let rank = question.rank.min(64);
+        let slack = if rank > 0 { self.rank_delay / 2 } else { Duration::ZERO };
+        let until = since.after(self.rank_delay * rank + slack).min(void);
         (now < until && self.knows_better(question)).then(|| until.since(now))
     }
 
@@ -166,9 +169,9 @@ mod tests {
         let late_rank = question(3, (3, 100), 0.5, 2);
         check(&mut v, 520, late_rank.clone(), Some(PollRefusal::BetterCandidate));
         check(&mut v, 520, PollQuestion { insistent: true, ..late_rank.clone() }, None);
-        run(&mut v, 536);
-        check(&mut v, 535, late_rank.clone(), Some(PollRefusal::BetterCandidate));
-        check(&mut v, 536, late_rank, None);
+        run(&mut v, 540);
+        check(&mut v, 539, late_rank.clone(), Some(PollRefusal::BetterCandidate));
+        check(&mut v, 540, late_rank, None);
         let far = question(3, (3, 100), 0.5, 60);
         check(&mut v, 559, far.clone(), Some(PollRefusal::BetterCandidate));
         check(&mut v, 560, far, None);
