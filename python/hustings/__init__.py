@@ -9,27 +9,128 @@
 81
 """
 
+from __future__ import annotations
+
 import atexit
 import os
+from typing import TYPE_CHECKING, Any
 
-from . import _core, codec, errors, loads, viz
+from . import _core
 from ._core import Future, __version__
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from . import errors, loads, viz
+    from .cluster import Cluster, current_cluster
+    from .config import Config, ElectionConfig, Limits, ScoreWeights, StealPolicy
+    from .errors import *  # noqa: F403
+    from .events import Election, EventLog, Failover, Steal
+    from .future import as_completed, gather, wait
+    from .members import Leader, Member, Snapshot
+    from .node import Node
+    from .task import Task, task
+
+# A runner, a node's process and `hustings --help` need little of this: the rest is imported when it
+# is first named.
+_HOMES = {
+    "Cluster": "cluster",
+    "current_cluster": "cluster",
+    "Config": "config",
+    "ElectionConfig": "config",
+    "Limits": "config",
+    "ScoreWeights": "config",
+    "StealPolicy": "config",
+    "Election": "events",
+    "EventLog": "events",
+    "Failover": "events",
+    "Steal": "events",
+    "as_completed": "future",
+    "gather": "future",
+    "wait": "future",
+    "Leader": "members",
+    "Member": "members",
+    "Snapshot": "members",
+    "Node": "node",
+    "Task": "task",
+    "task": "task",
+}
+_MODULES = ("errors", "loads", "viz")
+_ERRORS = (
+    "BindError",
+    "CancelledError",
+    "CodecRefusedError",
+    "ConfigError",
+    "ConsensusError",
+    "ForkedProcessError",
+    "HustingsError",
+    "HustingsWarning",
+    "InsecureBindError",
+    "InvalidAddressError",
+    "InvalidPeersError",
+    "InvalidTaskIdError",
+    "NoClusterError",
+    "NoQuorumError",
+    "NodeNameInUseError",
+    "NotSerializableError",
+    "PayloadTooLargeError",
+    "QueueFullError",
+    "RemoteTaskError",
+    "RemoteTraceback",
+    "RunnerError",
+    "StoppedError",
+    "TaskError",
+    "TaskIdConflictError",
+    "TaskLostError",
+    "TaskNotFoundError",
+    "TaskNotRegisteredError",
+    "TaskTimeoutError",
+    "VersionMismatchError",
+    "WaitTimeoutError",
+    "WrongClusterError",
+    "WrongNodeError",
+)
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name in _MODULES:
+        return import_module(f".{name}", __name__)
+    home = "errors" if name in _ERRORS else _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{home}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _decode(codec: str, body: bytes) -> Any:
+    return _real_hooks()[0](codec, body)
+
+
+def _rebuild(failure: dict[str, Any]) -> BaseException:
+    return _real_hooks()[1](failure)
+
+
+def _real_hooks() -> tuple[
+    Callable[[str, bytes], Any], Callable[[dict[str, Any]], BaseException]
+]:
+    """The first result brings the codec in; from then on the native half calls it directly."""
+    from . import codec
+
+    _core.set_codec_hooks(codec.decode, codec.rebuild)
+    return codec.decode, codec.rebuild
+
+
+_core.set_codec_hooks(_decode, _rebuild)
 # Registered before the clusters' own hook, so that it runs after it: first the clusters close,
 # then the runtime.
 atexit.register(_core.shutdown)
-
-from .cluster import Cluster, current_cluster  # noqa: E402
-from .config import Config, ElectionConfig, Limits, ScoreWeights, StealPolicy  # noqa: E402
-from .errors import *  # noqa: E402, F403
-from .errors import __all__ as _error_names  # noqa: E402
-from .events import Election, EventLog, Failover, Steal  # noqa: E402
-from .future import as_completed, gather, wait  # noqa: E402
-from .members import Leader, Member, Snapshot  # noqa: E402
-from .node import Node  # noqa: E402
-from .task import Task, task  # noqa: E402
-
-_core.set_codec_hooks(codec.decode, codec.rebuild)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_core.on_fork_child)
 
@@ -60,4 +161,4 @@ __all__ = [
     "viz",
     "wait",
 ]
-__all__ += _error_names
+__all__ += _ERRORS

@@ -17,7 +17,7 @@ from typing import Any, TypeVar, cast
 
 from . import _core
 from .codec import encode_call
-from .config import Config
+from .config import Config, StealPolicy
 from .errors import (
     ConfigError,
     NoClusterError,
@@ -113,7 +113,9 @@ class Cluster(Faults):
         if positions is not None and len(positions) != count:
             raise ConfigError(f"positions: {len(positions)} for {count} nodes; give one per node")
         kind = ProcessNode if isolated else InProcessNode
-        knobs = (config or Config()).resolved()
+        # The nodes share this machine: what one uses, every other measures as taken.
+        shared = Config(steal=StealPolicy(cpu_floor=0.0))
+        knobs = (config or shared).resolved()
         nodes: list[LocalNode] = []
         for i, load in enumerate(resolve(loads, names)):
             options: dict[str, Any] = {

@@ -477,6 +477,8 @@ pub enum Refusal {
     Conflict,
     /// Nobody registered that name.
     UnknownFunction {
+        /// The name asked for.
+        name: String,
         /// Close names.
         hint: String,
     },

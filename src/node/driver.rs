@@ -33,6 +33,8 @@ pub enum Input {
     SubmitOpened(SessionId, u64, SubmitOutbox),
     /// A client opened its Outcomes stream.
     OutcomesOpened(SessionId, u64, OutcomesOutbox),
+    /// A client sends no more tasks on its Submit stream.
+    SubmitHalfClosed(SessionId, u64),
     /// One of a client's streams ended.
     StreamClosed(SessionId, u64),
     /// The leader of a term opened its AssignTask stream to this node.
@@ -212,6 +214,7 @@ impl TaskLoop {
             Input::OutcomesOpened(session, stream, outbox) => {
                 self.sessions.open_outcomes(session, stream, outbox);
             }
+            Input::SubmitHalfClosed(session, stream) => self.sessions.half_close(session, stream),
             Input::StreamClosed(session, stream) => {
                 if self.sessions.close(session, stream) {
                     self.feed(Event::SessionClosed { session }, effects);
@@ -241,6 +244,10 @@ impl TaskLoop {
             | Event::ReportsSettled { .. }
             | Event::AttemptEnded { .. }
             | Event::DrainStarted => self.worker.on_event(now, event, effects),
+            Event::Submitted { session, tasks, .. } => {
+                self.sessions.owe(*session, tasks.len());
+                self.feed_leader(now, event, effects);
+            }
             Event::TimerFired => self.worker.on_event(now, event, effects),
             Event::LeadershipLost => {
                 self.feed_leader(now, event, effects);

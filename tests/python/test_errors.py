@@ -66,3 +66,11 @@ def test_refusals_and_losses_have_classes_of_their_own() -> None:
     assert isinstance(codec.rebuild({"kind": "cancelled"}), hs.CancelledError)
     unknown = codec.rebuild({"kind": "rejected", "refusal": "unknown_function", "message": "m"})
     assert isinstance(unknown, hs.TaskNotRegisteredError)
+
+
+def test_every_error_is_at_the_one_door() -> None:
+    import hustings.errors
+
+    assert set(hs._ERRORS) == set(hustings.errors.__all__)
+    for name in hs.__all__:
+        assert getattr(hs, name) is not None

@@ -98,7 +98,8 @@ impl Leader {
     }
 
     fn unknown_function(&self, state: &ClusterState, name: &str) -> Refusal {
-        Refusal::UnknownFunction { hint: did_you_mean(name, state.function_names()) }
+        let hint = did_you_mean(name, state.function_names());
+        Refusal::UnknownFunction { name: name.to_owned(), hint }
     }
 
     fn submit(&mut self, spec: Arc<TaskSpec>) -> Command {

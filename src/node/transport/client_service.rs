@@ -226,7 +226,13 @@ async fn read_submissions(
     loop {
         let request = match requests.message().await {
             Ok(Some(request)) => request,
-            Ok(None) => break,
+            Ok(None) => {
+                // The client has said all it has to say; the loop ends its stream with the last answer.
+                if let Some(session) = open {
+                    shared.tell(Input::SubmitHalfClosed(session, stream));
+                }
+                return;
+            }
             Err(status) => {
                 let _ = outbox.try_send(Err(status));
                 break;
@@ -311,7 +317,12 @@ async fn read_wishes(
 ) {
     let stream = shared.number_stream();
     let mut open: Option<SessionId> = None;
-    while let Ok(Some(request)) = requests.message().await {
+    while let Ok(request) = requests.message().await {
+        let Some(request) = request else {
+            // Nothing more to follow; outcomes go on until the client leaves.
+            outbox.closed().await;
+            break;
+        };
         let ids = wire::session_id(&request.session_id).and_then(|session| {
             Ok((session, wire::task_ids(&request.follow)?, wire::task_ids(&request.acknowledge)?))
         });

@@ -32,6 +32,10 @@ pub struct Sessions {
 #[derive(Default)]
 struct Session {
     submit: Option<(u64, SubmitOutbox)>,
+    /// Tasks sent on the Submit stream and not answered yet.
+    owed: usize,
+    /// The client sends no more; its stream ends with the last answer.
+    half_closed: bool,
     outcomes: Option<(u64, OutcomesOutbox)>,
     accepted: Vec<TaskId>,
     rejected: Vec<pb::Rejection>,
@@ -47,7 +51,26 @@ impl Sessions {
 
     /// A client opened its Submit stream; `stream` tells streams apart.
     pub fn open_submit(&mut self, id: SessionId, stream: u64, outbox: SubmitOutbox) {
-        self.open.entry(id).or_default().submit = Some((stream, outbox));
+        let session = self.open.entry(id).or_default();
+        session.submit = Some((stream, outbox));
+        (session.owed, session.half_closed) = (0, false);
+    }
+
+    /// A client sent `count` tasks, each of which is answered once.
+    pub fn owe(&mut self, id: SessionId, count: usize) {
+        if let Some(session) = self.open.get_mut(&id) {
+            session.owed += count;
+        }
+    }
+
+    /// A client sends no more tasks and waits for the answers.
+    pub fn half_close(&mut self, id: SessionId, stream: u64) {
+        let session = self.open.get_mut(&id);
+        if let Some(session) =
+            session.filter(|s| s.submit.as_ref().is_some_and(|(s, _)| *s == stream))
+        {
+            session.half_closed = true;
+        }
     }
 
     /// A client opened its Outcomes stream.
@@ -92,6 +115,7 @@ impl Sessions {
     /// Tasks were accepted.
     pub fn accept(&mut self, id: SessionId, tasks: Vec<TaskId>) {
         if let Some(session) = self.open.get_mut(&id) {
+            session.owed = session.owed.saturating_sub(tasks.len());
             session.accepted.extend(tasks);
         }
     }
@@ -99,6 +123,7 @@ impl Sessions {
     /// A task was refused.
     pub fn reject(&mut self, id: SessionId, task: TaskId, refusal: &Refusal) {
         if let Some(session) = self.open.get_mut(&id) {
+            session.owed = session.owed.saturating_sub(1);
             session.rejected.push(wire::rejection_out(task, refusal));
         }
     }
@@ -119,17 +144,18 @@ impl Sessions {
 
     /// Sends what was collected, in messages of bounded size.
     pub fn flush(&mut self) {
-        for session in self.open.values_mut() {
+        self.open.retain(|_, session| {
             session.flush_submit();
             session.flush_outcomes();
-        }
+            session.submit.is_some() || session.outcomes.is_some()
+        });
     }
 }
 
 impl Session {
     fn flush_submit(&mut self) {
         if self.accepted.is_empty() && self.rejected.is_empty() {
-            return;
+            return self.end_submit();
         }
         let response = pb::SubmitResponse {
             accepted: wire::task_ids_out(&std::mem::take(&mut self.accepted)),
@@ -138,6 +164,14 @@ impl Session {
         if let Some((_, outbox)) = &self.submit
             && outbox.try_send(Ok(response)).is_err()
         {
+            self.submit = None;
+        }
+        self.end_submit();
+    }
+
+    /// Dropping the outbox ends the stream, once everything in it is sent.
+    fn end_submit(&mut self) {
+        if self.half_closed && self.owed == 0 {
             self.submit = None;
         }
     }

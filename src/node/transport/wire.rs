@@ -7,6 +7,7 @@ use crate::core::cluster::command::{
 };
 use crate::core::ids::{FunctionHash, NodeId, SessionId, TaskId, Token};
 use crate::core::load::{Load, Position};
+use crate::error::Error;
 use crate::node::proto as pb;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -225,7 +226,15 @@ pub fn rejection_out(task: TaskId, function_hint: &Refusal) -> pb::Rejection {
         Refusal::Conflict => {
             (pb::Refusal::IdConflict, "the id exists with another function or payload".to_owned())
         }
-        Refusal::UnknownFunction { hint } => (pb::Refusal::UnknownFunction, hint.clone()),
+        Refusal::UnknownFunction { name, hint } => {
+            let hint = if hint.is_empty() {
+                "; start the nodes with --tasks MODULE, or register it with Node.register"
+            } else {
+                hint
+            };
+            let error = Error::TaskNotRegistered { name: name.clone(), hint: hint.to_owned() };
+            (pb::Refusal::UnknownFunction, error.to_string())
+        }
     };
     pb::Rejection {
         task_id: id_bytes(task.to_bytes()),
