@@ -249,7 +249,9 @@ impl Elector {
     pub fn on_poll_closed(&mut self, now: Moment, answers: &[(NodeId, PollAnswer)]) {
         let Some(question) = self.campaign.close_poll() else { return };
         let suspects = self.suspects(now) && self.is_voter();
-        let yields = self.campaign.must_yield(now, question.rank);
+        // A newer term than the question's: somebody campaigns already, whom this node may just have voted for.
+        let overtaken = self.view.term != question.term;
+        let yields = overtaken || self.campaign.must_yield(now, question.rank);
         if suspects && !yields && self.agreeing(answers) >= self.quorum() {
             self.start_campaign(now, &question);
             return;
@@ -258,7 +260,7 @@ impl Elector {
         self.campaign.on_poll_lost(now, &answers);
         let detail = match (suspects, yields) {
             (false, _) => "the leader is heard again".into(),
-            (true, true) => "yields to a better one".into(),
+            (true, true) => "yields to another candidate".into(),
             (true, false) => describe(&answers),
         };
         let record = Record::new(RecordKind::PollLost).term(self.view.term);
