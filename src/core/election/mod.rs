@@ -17,7 +17,7 @@ pub mod suspicion;
 mod voter;
 
 use super::Moment;
-use super::boundary::{ElectionEffect, PollAnswer, PollQuestion, PollRefusal};
+use super::boundary::{ElectionEffect, PollAnswer, PollQuestion};
 use super::ids::{LogIndex, NodeId, Term};
 use super::record::{Record, RecordKind};
 use crate::config::Config;
@@ -261,7 +261,7 @@ impl Elector {
         let detail = match (suspects, yields) {
             (false, _) => "the leader is heard again".into(),
             (true, true) => "yields to another candidate".into(),
-            (true, false) => describe(&answers),
+            (true, false) => voter::describe(&answers),
         };
         let record = Record::new(RecordKind::PollLost).term(self.view.term);
         if self.campaign.is_notable() {
@@ -391,19 +391,4 @@ impl Elector {
             self.pending.push(effect);
         }
     }
-}
-
-fn describe(answers: &[PollAnswer]) -> String {
-    let word = |answer: &PollAnswer| match answer {
-        PollAnswer::Agree => "agrees",
-        PollAnswer::Refuse { reason: PollRefusal::LeaderAlive, .. } => "hears the leader",
-        PollAnswer::Refuse { reason: PollRefusal::StaleLog, .. } => "has a newer log",
-        PollAnswer::Refuse { reason: PollRefusal::BetterCandidate, .. } => "knows a better one",
-        PollAnswer::Refuse { reason: PollRefusal::ILead, .. } => "leads",
-        PollAnswer::Refuse { reason: PollRefusal::JustVoted, .. } => "has just voted",
-    };
-    if answers.is_empty() {
-        return "nobody answered".into();
-    }
-    answers.iter().map(word).collect::<Vec<_>>().join(", ")
 }
