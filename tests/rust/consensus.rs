@@ -314,7 +314,11 @@ impl Group {
         let batch = Batch { at_ms: 1, commands: vec![command] };
         let term = node.consensus.view().term;
         let write = async { node.consensus.propose(term, batch).await.await };
-        node.runtime.as_ref().unwrap().block_on(write).unwrap()
+        node.runtime
+            .as_ref()
+            .unwrap()
+            .block_on(write)
+            .unwrap_or_else(|lost| panic!("{lost}\n{}", self.story()))
     }
 
     fn kill(&mut self, id: NodeId) {

@@ -17,7 +17,7 @@ pub mod suspicion;
 mod voter;
 
 use super::Moment;
-use super::boundary::{ElectionEffect, PollAnswer, PollQuestion, PollRefusal};
+use super::boundary::{ElectionEffect, PollAnswer, PollQuestion};
 use super::ids::{LogIndex, NodeId, Term};
 use super::record::{Record, RecordKind};
 use crate::config::Config;
@@ -258,7 +258,9 @@ impl Elector {
     pub fn on_poll_closed(&mut self, now: Moment, answers: &[(NodeId, PollAnswer)]) {
         let Some(question) = self.campaign.close_poll() else { return };
         let suspects = self.suspects(now) && self.is_voter();
-        let yields = self.campaign.must_yield(now, question.rank);
+        // A newer term than the question's: somebody campaigns already, whom this node may just have voted for.
+        let overtaken = self.view.term != question.term;
+        let yields = overtaken || self.campaign.must_yield(now, question.rank);
         if suspects && !yields && self.agreeing(answers) >= self.quorum() {
             self.start_campaign(now, &question);
             return;
@@ -267,8 +269,8 @@ impl Elector {
         self.campaign.on_poll_lost(now, &answers);
         let detail = match (suspects, yields) {
             (false, _) => "the leader is heard again".into(),
-            (true, true) => "yields to a better one".into(),
-            (true, false) => describe(&answers),
+            (true, true) => "yields to another candidate".into(),
+            (true, false) => voter::describe(&answers),
         };
         let record = Record::new(RecordKind::PollLost).term(self.view.term);
         if self.campaign.is_notable() {
@@ -398,19 +400,4 @@ impl Elector {
             self.pending.push(effect);
         }
     }
-}
-
-fn describe(answers: &[PollAnswer]) -> String {
-    let word = |answer: &PollAnswer| match answer {
-        PollAnswer::Agree => "agrees",
-        PollAnswer::Refuse { reason: PollRefusal::LeaderAlive, .. } => "hears the leader",
-        PollAnswer::Refuse { reason: PollRefusal::StaleLog, .. } => "has a newer log",
-        PollAnswer::Refuse { reason: PollRefusal::BetterCandidate, .. } => "knows a better one",
-        PollAnswer::Refuse { reason: PollRefusal::ILead, .. } => "leads",
-        PollAnswer::Refuse { reason: PollRefusal::JustVoted, .. } => "has just voted",
-    };
-    if answers.is_empty() {
-        return "nobody answered".into();
-    }
-    answers.iter().map(word).collect::<Vec<_>>().join(", ")
 }

@@ -69,6 +69,22 @@ impl Elector {
     }
 }
 
+/// The answers of a lost poll, for its row of history.
+pub(super) fn describe(answers: &[PollAnswer]) -> String {
+    let word = |answer: &PollAnswer| match answer {
+        PollAnswer::Agree => "agrees",
+        PollAnswer::Refuse { reason: PollRefusal::LeaderAlive, .. } => "hears the leader",
+        PollAnswer::Refuse { reason: PollRefusal::StaleLog, .. } => "has a newer log",
+        PollAnswer::Refuse { reason: PollRefusal::BetterCandidate, .. } => "knows a better one",
+        PollAnswer::Refuse { reason: PollRefusal::ILead, .. } => "leads",
+        PollAnswer::Refuse { reason: PollRefusal::JustVoted, .. } => "has just voted",
+    };
+    if answers.is_empty() {
+        return "nobody answered".into();
+    }
+    answers.iter().map(word).collect::<Vec<_>>().join(", ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
