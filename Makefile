@@ -11,7 +11,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
 BIN := $(VENV)/bin
-CHECKED := python $(wildcard tests/python) $(wildcard examples)
+CHECKED := python benches $(wildcard tests/python) $(wildcard examples)
 SOURCES := Cargo.toml Cargo.lock build.rs pyproject.toml $(shell find src proto -type f)
 # maturin and pip must see our environment, whichever one is active.
 IN_VENV := env -u CONDA_PREFIX -u PYTHONHOME -u PYTHONPATH VIRTUAL_ENV=$(abspath $(VENV)) PATH="$(abspath $(BIN)):$$PATH"
@@ -46,9 +46,11 @@ fix: $(VENV)/.installed  ## format and apply what the linters can mend
 	$(BIN)/ruff check --fix $(CHECKED)
 	$(BIN)/ruff format $(CHECKED)
 
-bench sim notebooks soak:
+bench: $(VENV)/.installed  ## kills 100 leaders; counts how often the best survivor takes over, and how fast
+	$(BIN)/python benches/leader_failures.py
+
+sim notebooks soak:
 	@case $@ in \
-	bench) echo "make bench: there is no benchmark suite yet; it comes with issue F (throughput against peers)";; \
 	sim | notebooks) echo "make $@: there is no simulator yet; it comes with issue B (elections worth plotting)";; \
 	soak) echo "make soak: there is no long run under random kills yet; it comes with issue C (no task is lost)";; \
 	esac >&2; exit 1

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .future import as_completed, gather, wait
     from .members import Leader, Member, Snapshot
     from .node import Node
-    from .task import Task, task
+    from .tasks import Task, task
 
 # A runner, a node's process and `hustings --help` need little of this: the rest is imported when it
 # is first named.
@@ -52,8 +52,8 @@ _HOMES = {
     "Member": "members",
     "Snapshot": "members",
     "Node": "node",
-    "Task": "task",
-    "task": "task",
+    "Task": "tasks",
+    "task": "tasks",
 }
 _MODULES = ("errors", "loads", "viz")
 _ERRORS = (
@@ -117,9 +117,7 @@ def _rebuild(failure: dict[str, Any]) -> BaseException:
     return _real_hooks()[1](failure)
 
 
-def _real_hooks() -> tuple[
-    Callable[[str, bytes], Any], Callable[[dict[str, Any]], BaseException]
-]:
+def _real_hooks() -> tuple[Callable[[str, bytes], Any], Callable[[dict[str, Any]], BaseException]]:
     """The first result brings the codec in; from then on the native half calls it directly."""
     from . import codec
 

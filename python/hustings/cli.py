@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ MAX_UP = 64
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line ``argv`` and returns its exit code."""
     arguments = _parser().parse_args(argv)
+    warnings.showwarning = _warn
     try:
         code: int = arguments.run(arguments)
         return code
@@ -27,6 +29,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return CUT_SHORT
     except Exception as error:
         return _explain(error)
+
+
+def _warn(message: Warning | str, *_: object) -> None:
+    """A warning is a sentence for a person, not a place in our code."""
+    print(f"hustings: warning: {message}", file=sys.stderr)
 
 
 def _explain(error: Exception) -> int:

@@ -32,7 +32,7 @@ from .local import InProcessNode, LocalNode, LocalNodes, ProcessNode, plan_voter
 from .members import Leader, Member, Snapshot, html_table, quorum_text
 from .node import check_position, check_slots, cores
 from .submission import NamedCall, Submission, bind, check_options, task_of
-from .task import Task, chunked, task_id_bytes
+from .tasks import Task, chunked, task_id_bytes
 
 R = TypeVar("R")
 

@@ -4,6 +4,7 @@ frozen."""
 from __future__ import annotations
 
 import ast
+import contextlib
 import csv
 import hashlib
 import json
@@ -27,7 +28,7 @@ from .future import Deadline, start_bar
 from .incidents import LEASE_S, Incidents
 from .local import LocalNode
 from .members import Leader
-from .task import task
+from .tasks import task
 
 NODES = 5
 MAX_FILES = 20_000
@@ -209,6 +210,8 @@ def run(
     else 1."""
     root, files = find_files(folder)
     target = Path(out)
+    with contextlib.suppress(OSError):
+        target.mkdir(parents=True, exist_ok=True)
     if not target.is_dir() or not os.access(target, os.W_OK):
         raise DemoInputError(f"--out {out!r} is not a folder that can be written to")
 

@@ -14,7 +14,7 @@ from .config import Config, read_toml
 from .errors import ConfigError
 from .node import Node
 from .signals import SignalWaiter
-from .task import Task
+from .tasks import Task
 
 OK, CUT_SHORT = 0, 3
 

@@ -18,7 +18,7 @@ from .errors import ConfigError, HustingsWarning, InvalidPeersError, StoppedErro
 from .events import EventLog
 from .loads import LoadSource
 from .members import Leader, Member, Snapshot, html_table
-from .task import Task, as_task
+from .tasks import Task, as_task
 
 MAX_SLOTS = 4_096
 """Callbacks one node may run at once."""
@@ -149,7 +149,7 @@ class Node:
 
     def task(self, fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         """``@node.task``: makes a function a task and registers it on this node."""
-        from .task import task
+        from .tasks import task
 
         def decorate(wrapped: Callable[..., Any]) -> Task[..., Any]:
             made: Task[..., Any] = task(**options)(wrapped)

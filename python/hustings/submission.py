@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from . import _core
 from .errors import TaskNotRegisteredError
-from .task import Task, TaskOptions, as_task, task_id_bytes
+from .tasks import Task, TaskOptions, as_task, task_id_bytes
 
 if TYPE_CHECKING:
     from .cluster import Cluster

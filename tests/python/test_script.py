@@ -169,3 +169,13 @@ def test_a_killed_script_leaves_no_node_and_no_runner_not_even_a_frozen_one() ->
     assert len(pids) == 3
     eventually(lambda: not any(alive(pid) for pid in pids), 10)
     assert os.getpid() not in pids
+
+
+def test_the_decorator_is_itself_whatever_was_imported_first(tmp_path: Path) -> None:
+    script = tmp_path / "first.py"
+    script.write_text(
+        "import hustings.tasks\nimport hustings.cluster\nimport hustings as hs\n"
+        "@hs.task\ndef f(x):\n    return x\nprint(f(3))\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "3\n"), done.stderr
