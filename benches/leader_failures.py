@@ -1,4 +1,4 @@
-"""Kills the leader of a fresh in-process cluster again and again; counts how often the best survivor wins.
+"""Kills the leader of fresh in-process clusters; counts how often the best survivor takes over.
 
 Every trial gives its nodes synthetic loads at least 0.1 apart, in a random order, waits until all
 have heard the ranking, kills the leader and looks who leads next. Prints one line of JSON.

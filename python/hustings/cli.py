@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _explain(error)
 
 
-def _warn(message: Warning | str, *_: object) -> None:
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
     """A warning is a sentence for a person, not a place in our code."""
     print(f"hustings: warning: {message}", file=sys.stderr)
 
