@@ -34,7 +34,7 @@ pub(super) async fn start(options: NodeOptions) -> Result<(Arc<Shared>, Arc<Pool
     let config = Arc::new(options.config);
     let history = Arc::new(History::new(me.id, &me.name, config.limits.events));
     let (inputs, heard) = mpsc::unbounded_channel();
-    let peers = Arc::new(GrpcPeers::new(me.id, config.limits.message_bytes as usize));
+    let peers = Arc::new(GrpcPeers::new(me.id, transport::peer_message_bytes(&config.limits)));
     let consensus = match options.may_vote {
         true => Some(start_consensus(&me, &config, clock, &history, &inputs, &peers).await?),
         false => None,

@@ -2,6 +2,7 @@
 
 use super::driver::{Input, TaskLoop};
 use super::transport::links::{self, Word};
+use super::transport::peer_message_bytes;
 use crate::core::boundary::{Assignment, Event};
 use crate::core::cluster::command::{Codec, Failure, Function, FunctionSource, Member, Report};
 use crate::core::ids::{FunctionHash, NodeId};
@@ -22,7 +23,7 @@ impl TaskLoop {
             cluster_id: self.cluster_id.clone(),
             term: self.leader.term(),
             address: self.me.address.clone(),
-            message_bytes: self.config.limits.message_bytes as usize,
+            message_bytes: peer_message_bytes(&self.config.limits),
         };
         let report = Box::new(move |event| {
             let _ = inputs.send(Input::FromLink(link, event));

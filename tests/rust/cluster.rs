@@ -252,3 +252,27 @@ async fn two_clusters_crossed_by_a_wrong_address_do_not_mix() {
     assert!(refused.message().contains("cluster"), "{}", refused.message());
     assert_eq!(two.nodes[0].status().await.unwrap().members.len(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_client_that_submits_a_finished_id_gets_its_outcome() {
+    let cluster = Cluster::start(1).await;
+    let first = cluster.client().await;
+    let hash = first.function("m:f", FunctionSource::Reference("m:f".to_owned())).unwrap();
+    let handle = first.submit(request("m:f", Some(hash)), None).unwrap();
+    let id = handle.id();
+    outcome(handle).await.unwrap();
+    let second = cluster.client().await;
+    let hash = second.function("m:f", FunctionSource::Reference("m:f".to_owned())).unwrap();
+    let same = outcome(second.submit(request("m:f", Some(hash)), Some(id)).unwrap()).await.unwrap();
+    assert!(format!("{same:?}").contains("crash budget"), "{same:?}");
+    let other = TaskRequest {
+        payload: bytes::Bytes::from_static(br#"{"args":[1],"kwargs":{}}"#),
+        ..request("m:f", Some(hash))
+    };
+    let third = cluster.client().await;
+    third.function("m:f", FunctionSource::Reference("m:f".to_owned())).unwrap();
+    let conflict = outcome(third.submit(other, Some(id)).unwrap()).await.unwrap();
+    assert!(format!("{conflict:?}").contains("IdConflict"), "{conflict:?}");
+    let status = cluster.leader().await.status().await.unwrap();
+    assert_eq!(status.counters.unwrap().accepted, 1);
+}

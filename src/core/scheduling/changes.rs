@@ -30,7 +30,7 @@ impl Leader {
             }
             Change::Joined { session, task, bytes } => {
                 self.land(bytes);
-                self.on_joined(session, task, out);
+                self.on_joined(state, session, task, out);
             }
             Change::Conflicted { session, task, bytes } => {
                 self.land(bytes);

@@ -143,10 +143,16 @@ impl Leader {
         }
     }
 
-    /// Another submission of a task that is there: if it is finished, the client gets it by following it.
-    pub(super) fn on_joined(&mut self, session: SessionId, task: TaskId, out: &mut Vec<Effect>) {
+    /// Another submission of a task that is there: it is told the outcome as if it had been the first.
+    pub(super) fn on_joined(
+        &mut self,
+        state: &ClusterState,
+        session: SessionId,
+        task: TaskId,
+        out: &mut Vec<Effect>,
+    ) {
         out.push(Effect::Accept { session, tasks: vec![task] });
-        self.follow(session, task);
+        self.on_followed(state, session, vec![task], out);
     }
 
     fn follow(&mut self, session: SessionId, task: TaskId) {

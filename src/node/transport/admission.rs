@@ -73,7 +73,7 @@ pub async fn call_join(shared: &Shared, address: &str) -> Result<Admission, Refu
         protocol: PROTOCOL,
     };
     let mut client = PeerServiceClient::new(channel(address)?)
-        .max_encoding_message_size(shared.config.limits.message_bytes as usize);
+        .max_encoding_message_size(super::peer_message_bytes(&shared.config.limits));
     let answer = bounded(client.join(request)).await?;
     let leader_address = Some(answer.leader_address).filter(|address| !address.is_empty());
     Ok(Admission { admitted: answer.admitted, leader_address })

@@ -15,3 +15,12 @@ pub mod status;
 pub mod upstream;
 pub mod wire;
 pub mod wire_raft;
+
+/// Least bound on one message between nodes: a log entry of a mebibyte and its neighbours must fit, whatever
+/// `limits.message_bytes` says to clients.
+const MIN_PEER_MESSAGE: usize = 8 << 20;
+
+/// The bound on one message between nodes.
+pub fn peer_message_bytes(limits: &crate::config::Limits) -> usize {
+    (limits.message_bytes as usize).max(MIN_PEER_MESSAGE)
+}

@@ -58,9 +58,10 @@ fn resolve(listen: &str) -> Result<SocketAddr> {
 /// Serves until the future is dropped.
 pub async fn serve(shared: Arc<Shared>, listener: TcpListener) {
     let bytes = shared.config.limits.message_bytes as usize;
+    let peer_bytes = super::peer_message_bytes(&shared.config.limits);
     let peer = PeerServiceServer::new(Peer::new(shared.clone()))
-        .max_decoding_message_size(bytes)
-        .max_encoding_message_size(bytes);
+        .max_decoding_message_size(peer_bytes)
+        .max_encoding_message_size(peer_bytes);
     let client = ClientServiceServer::new(Client::new(shared.clone()))
         .max_decoding_message_size(bytes)
         .max_encoding_message_size(bytes);

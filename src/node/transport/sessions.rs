@@ -13,6 +13,8 @@ use tonic::Status;
 pub const OUTBOX: usize = 1_024;
 /// Outcomes in one message.
 const PER_MESSAGE: usize = 1_024;
+/// Outcomes held for a client whose Outcomes stream is not open yet.
+const HELD_BACK: usize = 10_000;
 /// Bytes of outcomes in one message.
 const MESSAGE_BYTES: usize = 512 << 10;
 
@@ -177,6 +179,13 @@ impl Session {
     }
 
     fn flush_outcomes(&mut self) {
+        if self.outcomes.is_none() {
+            // The stream may be on its way; what does not fit is followed again by whoever wants it.
+            let excess = self.finished.len().saturating_sub(HELD_BACK);
+            self.finished.drain(..excess);
+            self.unknown.clear();
+            return;
+        }
         if self.finished.is_empty() && self.unknown.is_empty() {
             return;
         }
