@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-import threading
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -17,12 +16,6 @@ from conftest import HERE
 
 grpc = pytest.importorskip("grpc")
 PROTO = HERE.parent.parent / "proto"
-
-
-def kept_open(request: Any) -> Iterator[Any]:
-    """One request on a stream that stays open: its answers come when they are committed."""
-    yield request
-    threading.Event().wait(30)
 
 
 @pytest.fixture(scope="module")
@@ -79,11 +72,9 @@ def test_a_task_is_submitted_by_name_and_its_outcome_arrives(
         answers = list(stub.Submit(iter([request]), timeout=30))
         assert [list(a.accepted) for a in answers] == [[task]]
         follow = messages.OutcomesRequest(session_id=session, follow=[task])
-        outcome = next(
-            outcome
-            for answer in stub.Outcomes(kept_open(follow), timeout=30)
-            for outcome in answer.outcomes
-        )
+        outcomes = stub.Outcomes(iter([follow]), timeout=30)
+        (outcome,) = next(answer.outcomes for answer in outcomes if answer.outcomes)
+        outcomes.cancel()
         status = stub.Status(messages.StatusRequest(), timeout=10)
     assert outcome.task_id == task
     assert json.loads(outcome.value.body) == 144
