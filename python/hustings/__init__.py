@@ -117,9 +117,7 @@ def _rebuild(failure: dict[str, Any]) -> BaseException:
     return _real_hooks()[1](failure)
 
 
-def _real_hooks() -> tuple[
-    Callable[[str, bytes], Any], Callable[[dict[str, Any]], BaseException]
-]:
+def _real_hooks() -> tuple[Callable[[str, bytes], Any], Callable[[dict[str, Any]], BaseException]]:
     """The first result brings the codec in; from then on the native half calls it directly."""
     from . import codec
 

@@ -190,7 +190,7 @@ impl Node {
         process(py)?.block(py, async move { running.node.stop(grace).await })
     }
 
-    /// `stop` for a coroutine; cancelled, it leaves the node half stopped: `abort` it then.
+    /// `stop` for a coroutine. Cancelled, it leaves the node half stopped: `abort` it.
     #[pyo3(signature = (grace=30.0))]
     fn stop_async<'py>(&self, py: Python<'py>, grace: f64) -> PyResult<Bound<'py, PyAny>> {
         let grace = parse_seconds(py, "grace", grace)?;
