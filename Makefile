@@ -29,7 +29,7 @@ test: $(VENV)/.installed  ## all tests: the Rust core, the order of the house, t
 	$(CARGO) test --locked
 	$(IN_VENV) $(BIN)/python -m pytest
 
-verify: $(VENV)/.installed  ## format, lints, types, stubs, licences; writes nothing
+verify: $(VENV)/.installed  ## format, lints, types, stubs, licences, advisories; writes nothing
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	PYO3_PYTHON=$(abspath $(BIN)/python) $(CARGO) clippy --locked --all-targets --features python -- -D warnings
@@ -37,8 +37,11 @@ verify: $(VENV)/.installed  ## format, lints, types, stubs, licences; writes not
 	$(BIN)/ruff format --no-cache --check $(CHECKED)
 	$(BIN)/mypy --cache-dir=/dev/null
 	MYPYPATH=python $(BIN)/python -m mypy.stubtest hustings._core
-	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --locked check; \
-	else echo "cargo-deny is not installed, so licences and advisories are unchecked; cargo install cargo-deny --locked"; fi
+	@if ! $(CARGO) deny --version >/dev/null 2>&1; then \
+	echo "SKIPPED licences, bans, sources, advisories: cargo-deny is missing (cargo install cargo-deny --locked)"; \
+	else $(CARGO) deny --locked check --hide-inclusion-graph bans licenses sources; \
+	if $(CARGO) deny --locked fetch db >/dev/null 2>&1; then $(CARGO) deny --locked check --disable-fetch advisories; \
+	else echo "SKIPPED advisories: their database cannot be fetched from here"; fi; fi
 
 fix: $(VENV)/.installed  ## format and apply what the linters can mend
 	$(CARGO) fmt --all

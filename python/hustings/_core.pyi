@@ -1,10 +1,27 @@
-"""The native classes of hustings: the node, the client and its futures run in Rust; this file is their reference."""
+"""The native classes: node, client and futures run in Rust; this file is their reference."""
 
+from asyncio import Future as AsyncioFuture
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future as StdFuture
+from types import GenericAlias
 from typing import Any, Generic, TypeVar, final
 
-R = TypeVar("R")
+_R = TypeVar("_R")
+
+__all__ = [
+    "Client",
+    "CompletionQueue",
+    "Future",
+    "Node",
+    "__version__",
+    "_drain",
+    "knobs",
+    "on_fork_child",
+    "resolve_config",
+    "run_runner",
+    "set_codec_hooks",
+    "shutdown",
+]
 
 __version__: str
 
@@ -17,7 +34,8 @@ def resolve_config(
     """All knobs of ``profile`` with ``overrides`` applied and checked.
 
     Raises:
-        ConfigError: an unknown knob or profile (with the nearest name), a value out of bounds, or a contradiction.
+        ConfigError: an unknown knob or profile (with the nearest name), a value out of bounds, or a
+            contradiction.
     """
 
 def set_codec_hooks(
@@ -26,9 +44,10 @@ def set_codec_hooks(
 ) -> None:
     """Sets how results and failures become Python objects; called once by ``hustings`` itself.
 
-    ``decode(codec, body)`` returns the value. ``rebuild(failure)`` returns the exception to raise; ``failure`` has
-    ``kind`` ("failure", "lost", "timeout", "cancelled", "rejected"), ``type_name``, ``message``, ``traceback``,
-    ``pickled``, ``attempts``, ``node``, ``task_id``, and for "rejected" ``refusal`` and ``retry_after_s``.
+    ``decode(codec, body)`` returns the value. ``rebuild(failure)`` returns the exception to raise;
+    ``failure`` has ``kind`` ("failure", "lost", "timeout", "cancelled", "rejected"), ``type_name``,
+    ``message``, ``traceback``, ``pickled``, ``attempts``, ``node``, ``task_id``, and for "rejected"
+    ``refusal`` and ``retry_after_s``.
     """
 
 def run_runner(
@@ -40,47 +59,78 @@ def run_runner(
     """The frame loop of a runner process, on file descriptor 0. Returns when the node closes it."""
 
 def on_fork_child() -> None:
-    """Marks every live object as unusable in a forked child. Registered with ``os.register_at_fork``."""
+    """Marks every live object as unusable in a forked child.
+
+    Registered with ``os.register_at_fork``.
+    """
 
 def shutdown() -> None:
-    """Stops all nodes, clients and threads of this process. Registered with ``atexit``; safe to call twice."""
+    """Stops all nodes, clients and threads of this process.
+
+    Registered with ``atexit``; safe to call twice.
+    """
+
+def _drain(chunk: list[tuple[AsyncioFuture[Any], Future[Any]]]) -> None:
+    """On an event loop's own thread: copies outcomes into its futures. Native code calls it."""
 
 @final
 class Node:
-    """A node: election, scheduling and runners, all native. See ``hustings.Node`` for the documented face."""
+    """A node: election, scheduling and runners, all native.
+
+    See ``hustings.Node`` for the documented face.
+    """
 
     def __new__(
         cls,
         *,
         name: str,
         listen: str = "127.0.0.1:0",
-        position: tuple[float, float] = (0.0, 0.0),
+        position: tuple[float, float] = ...,
         slots: int = 1,
         allow_pickle: bool = False,
         load: Mapping[str, Any] | None = None,
         config: Mapping[str, float | str] | None = None,
         may_vote: bool = True,
-        runner_argv: Sequence[str] = (),
+        runner_argv: Sequence[str] = ...,
         runner_env: Mapping[str, str] | None = None,
-    ) -> Node: ...
+    ) -> Node:
+        """Checks and keeps its arguments; ``bind`` acts on them.
+
+        It stands at the origin unless ``position`` says otherwise. Without ``runner_argv`` it runs
+        no tasks.
+        """
     def register(
         self, name: str, reference: str | None = None, pickled: bytes | None = None
     ) -> None:
         """Makes a function known to this node; told to the cluster when it joins."""
     def bind(self) -> str:
-        """Starts to listen and returns the address. Blocks for milliseconds. Raises ``InsecureBindError``, ``BindError``."""
+        """Starts to listen and returns the address.
+
+        Blocks for milliseconds. Raises ``InsecureBindError``, ``BindError``.
+        """
     def enter(
-        self, *, founders: Sequence[str] = (), join: Sequence[str] = (), voter: bool = False
+        self, *, founders: Sequence[str] = ..., join: Sequence[str] = ..., voter: bool = False
     ) -> None:
-        """Founds a cluster with ``founders`` (all given the same list), or joins one through ``join``; returns at once."""
+        """Founds a cluster with ``founders`` (all given the same list), or joins one through
+        ``join``; returns at once. Both are empty by default.
+        """
     def wait_ready(self, timeout: float) -> None:
         """Blocks until this node is a member and knows a leader. Raises ``WaitTimeoutError``."""
+    def wait_ready_async(self, timeout: float) -> AsyncioFuture[None]:
+        """``wait_ready`` for a coroutine."""
     def stop(self, grace: float = 30.0) -> bool:
-        """Hands over, hands back, finishes up to ``grace`` seconds. True if nothing was cut off. Blocks."""
+        """Hands over, hands back, finishes up to ``grace`` seconds.
+
+        True if nothing was cut off. Blocks.
+        """
+    def stop_async(self, grace: float = 30.0) -> AsyncioFuture[bool]:
+        """``stop`` for a coroutine. Cancelled, it leaves the node half stopped: ``abort`` it."""
     def abort(self) -> None:
         """Ends at once without a goodbye, as a crash would, and kills its runners."""
     def drain(self, timeout: float) -> bool:
-        """Hands leadership and unstarted work over and finishes running work; the node stays up, idle. Blocks."""
+        """Hands leadership and unstarted work over and finishes running work; the node stays up,
+        idle. Blocks.
+        """
     def status(self) -> dict[str, Any]:
         """This node's own view; same shape as ``Client.status``. Does not block."""
     def records(self, after_seq: int = 0) -> list[dict[str, Any]]:
@@ -94,7 +144,9 @@ class Node:
 
 @final
 class Client:
-    """A connection to a cluster: follows the leader, reconnects, resubmits and resubscribes by itself."""
+    """A connection to a cluster: follows the leader, reconnects, resubmits and resubscribes by
+    itself.
+    """
 
     def __new__(
         cls,
@@ -105,11 +157,16 @@ class Client:
         pinned: bool = False,
         watch: bool = True,
     ) -> Client:
-        """Connects. ``pinned``: stay with the first reachable address instead of moving to the leader."""
+        """Connects.
+
+        ``pinned``: stay with the first reachable address instead of moving to the leader.
+        """
     def function(
         self, name: str, reference: str | None = None, pickled: bytes | None = None
     ) -> bytes:
-        """The hash under which tasks may name this function; its body travels with the first task that needs it."""
+        """The hash under which tasks may name this function; its body travels with the first task
+        that needs it.
+        """
     def submit(
         self,
         name: str,
@@ -135,26 +192,35 @@ class Client:
     def status(self, address: str | None = None, timeout: float = 5.0) -> dict[str, Any]:
         """The view of the node at ``address``, or of the leader (or any node, if none leads).
 
-        Keys: ``me`` (member), ``cluster_id``, ``role``, ``term``, ``leader_node``, ``leader_address``, ``leader_ready``,
-        ``score``, ``load``, ``members`` (list of ``{id, name, address, slots, x, y, voter, pid, alive, score, queued,
-        running, load}``), ``voters``, ``voters_reachable``, ``counters``, ``version``, ``draining``, ``uptime_s``,
-        ``allow_pickle``, ``last_log_index``, ``applied_index``. Ids are 16-digit hex strings, ``None`` for nobody.
+        Keys: ``me`` (member), ``cluster_id``, ``role``, ``term``, ``leader_node``,
+        ``leader_address``, ``leader_ready``, ``score``, ``load``, ``members`` (list of ``{id, name,
+        address, slots, x, y, voter, pid, alive, score, queued, running, load}``), ``voters``,
+        ``voters_reachable``, ``counters``, ``version``, ``draining``, ``uptime_s``,
+        ``allow_pickle``, ``last_log_index``, ``applied_index``. Ids are 16-digit hex strings,
+        ``None`` for nobody.
         """
     def tasks(
         self, state: str | None = None, limit: int = 1000, timeout: float = 5.0
     ) -> list[dict[str, Any]]:
-        """Tasks as ``{task_id, function, state, node, attempt, token}``; ``state``: ``"pending"``, ``"assigned"``,
-        ``"succeeded"``, ``"failed"``, ``"cancelled"`` or ``"lost"``.
+        """Tasks as ``{task_id, function, state, node, attempt, token}``; ``state``: ``"pending"``,
+        ``"assigned"``, ``"succeeded"``, ``"failed"``, ``"cancelled"`` or ``"lost"``.
         """
     def drain_node(self, address: str, grace: float = 30.0) -> int: ...
     def handover(self, to: str | None = None, timeout: float = 5.0) -> str: ...
     def records(self, after: int = 0, limit: int = 100_000) -> tuple[int, list[dict[str, Any]]]:
-        """Records of all nodes as received so far, from position ``after``; returns the next position and the rows.
+        """Records of all nodes as received so far, from position ``after``; returns the next
+        position and the rows.
 
-        A row: ``seq, at_us, node, node_name, kind, term, subject, score, rank, task_id, attempt, value, detail``.
+        A row: ``seq, at_us, node, node_name, kind, term, subject, score, rank, task_id, attempt,
+        value, detail``.
         """
     def wait_leader(self, timeout: float) -> dict[str, Any]:
-        """Blocks until a node leads with its quorum's lease; returns that node's status. Obeys Ctrl-C."""
+        """Blocks until a node leads with its quorum's lease; returns that node's status.
+
+        Obeys Ctrl-C.
+        """
+    def wait_leader_async(self, timeout: float) -> AsyncioFuture[dict[str, Any]]:
+        """``wait_leader`` for a coroutine; cancelling it ends the wait."""
     def pending(self) -> int:
         """Futures of this client that have no outcome yet."""
     def close(self) -> None: ...
@@ -164,29 +230,31 @@ class Client:
     def addresses(self) -> list[str]: ...
 
 @final
-class Future(Generic[R]):
+class Future(Generic[_R]):
     """A task's outcome to come. Thread-safe; the result stays bytes until it is asked for."""
 
     @property
     def task_id(self) -> str: ...
     @property
     def state(self) -> str:
-        """``"submitted"``, ``"accepted"``, ``"succeeded"``, ``"failed"``, ``"cancelled"``, ``"lost"`` or ``"rejected"``."""
+        """``"submitted"``, ``"accepted"``, ``"succeeded"``, ``"failed"``, ``"cancelled"``,
+        ``"lost"`` or ``"rejected"``.
+        """
     @property
     def node(self) -> str | None: ...
     @property
     def attempt(self) -> int: ...
-    def result(self, timeout: float | None = None) -> R: ...
+    def result(self, timeout: float | None = None) -> _R: ...
     def exception(self, timeout: float | None = None) -> BaseException | None: ...
     def done(self) -> bool: ...
     def running(self) -> bool:
         """Accepted by the cluster and without an outcome."""
     def cancelled(self) -> bool: ...
     def cancel(self, kill: bool = False) -> bool: ...
-    def add_done_callback(self, fn: Callable[[Future[R]], object], /) -> None: ...
-    def as_future(self) -> StdFuture[R]: ...
-    def __await__(self) -> Generator[Any, None, R]: ...
-    def __class_getitem__(cls, item: Any, /) -> Any: ...
+    def add_done_callback(self, fn: Callable[[Future[_R]], object], /) -> None: ...
+    def as_future(self) -> StdFuture[_R]: ...
+    def __await__(self) -> Generator[Any, None, _R]: ...
+    def __class_getitem__(cls, key: Any) -> GenericAlias: ...
 
 @final
 class CompletionQueue:
@@ -194,5 +262,8 @@ class CompletionQueue:
 
     def __new__(cls, futures: Iterable[Future[Any]]) -> CompletionQueue: ...
     def next(self, timeout: float | None = None) -> Future[Any] | None:
-        """The next finished future; ``None`` when all were given out. Raises ``WaitTimeoutError``. Obeys Ctrl-C."""
+        """The next finished future; ``None`` when all were given out.
+
+        Raises ``WaitTimeoutError``. Obeys Ctrl-C.
+        """
     def remaining(self) -> int: ...

@@ -297,9 +297,17 @@ class Cluster(Faults):
         return self._client.tasks(state, limit)
 
     def wait_leader(self, timeout: float = 30.0) -> Leader:
-        """Blocks until a node leads with its quorum. Raises ``WaitTimeoutError``."""
+        """Blocks until a node leads with its quorum. Raises ``NoQuorumError``."""
         Deadline(timeout)
-        leader = Leader.from_status(self._client.wait_leader(timeout))
+        return self._known_leader(self._client.wait_leader(timeout), timeout)
+
+    async def wait_leader_async(self, timeout: float = 30.0) -> Leader:
+        """:meth:`wait_leader` for a coroutine; cancelling it ends the wait."""
+        Deadline(timeout)
+        return self._known_leader(await self._client.wait_leader_async(timeout), timeout)
+
+    def _known_leader(self, status: dict[str, Any], timeout: float) -> Leader:
+        leader = Leader.from_status(status)
         if leader is None:
             raise WaitTimeoutError(f"no leader is known after {timeout} s: {self.quorum}")
         return leader

@@ -181,9 +181,11 @@ def _ratio(name: str, value: object) -> float:
 
 
 def _positive(name: str, value: object, *, zero: bool = False) -> float:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value < 0 or (value == 0 and not zero):  # type: ignore[arg-type,operator]
+    checked = math.nan
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        checked = float(value)
+    if not math.isfinite(checked) or checked < 0 or (checked == 0 and not zero):
         raise ConfigError(
             f"{name}={value!r}: give a {'non-negative' if zero else 'positive'}, finite number"
         )
-    return float(value)  # type: ignore[arg-type]
+    return checked

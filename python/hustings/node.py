@@ -167,18 +167,26 @@ class Node:
     def start(self, timeout: float = 30.0) -> Node:
         """Listens, founds or joins, and waits until a leader is known. Raises
         ``WaitTimeoutError``."""
+        self._begin()
+        self._node.wait_ready(timeout)
+        return self
+
+    async def start_async(self, timeout: float = 30.0) -> Node:
+        """:meth:`start` for a coroutine: the event loop goes on meanwhile."""
+        self._begin()
+        await self._node.wait_ready_async(timeout)
+        return self
+
+    def _begin(self) -> None:
         address = self.bind()
         if self._alone:
             warnings.warn(
                 f"node {self.name!r} founds a cluster of its own at {address}; to found one "
-                "together give every "
-                "founder the same voters= and join=, to enter one give join=",
+                "together give every founder the same voters= and join=, to enter one give join=",
                 HustingsWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
         self.enter()
-        self._node.wait_ready(timeout)
-        return self
 
     def bind(self) -> str:
         """Listens without entering a cluster; returns the address."""
@@ -212,10 +220,24 @@ class Node:
     def stop(self, grace: float = 30.0) -> bool:
         """Hands over, finishes running tasks for up to ``grace`` seconds and ends. True: nothing
         was cut off."""
+        return self._node.stop(grace) if self._leave() else True
+
+    async def stop_async(self, grace: float = 30.0) -> bool:
+        """:meth:`stop` for a coroutine. Cancelled, it ends the node at once."""
+        if not self._leave():
+            return True
+        try:
+            return await self._node.stop_async(grace)
+        except BaseException:  # cancelled: nobody would finish it
+            self._node.abort()
+            raise
+
+    def _leave(self) -> bool:
+        """From now on it counts as stopped; true if there is somebody to say goodbye to."""
         before, self._state = self._state, "stopped"
         if before == "bound":
             self._node.abort()  # it is no member yet: nobody is there to hand over to
-        return self._node.stop(grace) if before == "running" else True
+        return before == "running"
 
     def abort(self) -> None:
         """Ends at once, as a crash would, and kills its runners."""

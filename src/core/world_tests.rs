@@ -222,7 +222,7 @@ impl World {
     }
 
     fn finish_one(&mut self, node: NodeId) {
-        let pick = self.chance.next() as usize;
+        let pick = self.chance.draw() as usize;
         let Some(hand) = self.hands.get_mut(&node).filter(|h| h.alive && !h.running.is_empty())
         else {
             return;
@@ -272,7 +272,7 @@ impl World {
         hand.inbox.clear();
         hand.outbox.clear();
         self.tell(Event::SessionBroken { node, refused: true });
-        let next = NodeId(100 + self.chance.next() % 1_000_000);
+        let next = NodeId(100 + self.chance.draw() % 1_000_000);
         self.join(next);
     }
 

@@ -252,6 +252,15 @@ impl Client {
         status_dict(py, &status)
     }
 
+    /// `wait_leader` for a coroutine: an awaitable of the same status.
+    fn wait_leader_async<'py>(&self, py: Python<'py>, timeout: f64) -> PyResult<Bound<'py, PyAny>> {
+        let timeout = parse_seconds(py, "timeout", timeout)?;
+        self.check(py)?;
+        let home = self.home.clone();
+        let wait = async move { home.client.wait_leader(timeout).await };
+        process(py)?.awaitable(py, wait, |py, status| Ok(status_dict(py, &status)?.unbind().into()))
+    }
+
     /// Futures of this client that have no outcome yet.
     fn pending(&self, py: Python<'_>) -> PyResult<usize> {
         self.check(py)?;

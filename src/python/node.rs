@@ -9,6 +9,7 @@ use crate::core::load::{Load, Position};
 use crate::error::Error;
 use crate::node::sampler::LoadSource;
 use crate::node::{self, Entry, NodeOptions};
+use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyMapping};
 use std::collections::BTreeMap;
@@ -173,12 +174,29 @@ impl Node {
         process(py)?.block_on(py, async move { running.node.wait_ready(timeout).await })
     }
 
+    /// `wait_ready` for a coroutine.
+    fn wait_ready_async<'py>(&self, py: Python<'py>, timeout: f64) -> PyResult<Bound<'py, PyAny>> {
+        let timeout = parse_seconds(py, "timeout", timeout)?;
+        let running = self.running(py)?.clone();
+        let wait = async move { running.node.wait_ready(timeout).await };
+        process(py)?.awaitable(py, wait, |py, ()| Ok(py.None()))
+    }
+
     /// Hands over, hands back, finishes up to `grace` seconds. True if nothing was cut off.
     #[pyo3(signature = (grace=30.0))]
     fn stop(&self, py: Python<'_>, grace: f64) -> PyResult<bool> {
         let grace = parse_seconds(py, "grace", grace)?;
         let running = self.running(py)?.clone();
         process(py)?.block(py, async move { running.node.stop(grace).await })
+    }
+
+    /// `stop` for a coroutine. Cancelled, it leaves the node half stopped: `abort` it.
+    #[pyo3(signature = (grace=30.0))]
+    fn stop_async<'py>(&self, py: Python<'py>, grace: f64) -> PyResult<Bound<'py, PyAny>> {
+        let grace = parse_seconds(py, "grace", grace)?;
+        let running = self.running(py)?.clone();
+        let stop = async move { Ok(running.node.stop(grace).await) };
+        process(py)?.awaitable(py, stop, |py, whole| whole.into_py_any(py))
     }
 
     /// Ends at once without a goodbye, as a crash would, and kills its runners.

@@ -1,8 +1,6 @@
 //! The runner pool with real subprocesses: deaths, kills, timeouts, failed starts. The runner is this test binary
 //! itself, speaking the frames without Python.
 
-#![allow(clippy::expect_used, reason = "a test that cannot go on has failed")]
-
 use hustings::core::boundary::Assignment;
 use hustings::core::cluster::command::{
     Codec, Function, FunctionRef, FunctionSource, Report, TaskSpec,

@@ -1,5 +1,7 @@
 //! One test binary.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+
 mod client;
 mod cluster;
 mod consensus;

@@ -126,7 +126,7 @@ impl Leader {
     pub(super) fn place_waiting(&mut self, state: &ClusterState, out: &mut Vec<Effect>) {
         let mut commands = Vec::new();
         while let Some((&key, &task)) = self.waiting.first_key_value() {
-            if !state.live().get(&task).is_some_and(|live| live.holder.is_none()) {
+            if state.live().get(&task).is_none_or(|live| live.holder.is_some()) {
                 // It was decided in the log meanwhile; the change is on its way.
                 self.waiting.remove(&key);
                 self.places.remove(&task);

@@ -59,7 +59,7 @@ impl Post {
     pub fn window(&self, cap: u64) -> usize {
         let slots = u64::from(self.member.slots.max(1));
         let mean_us = self.status.mean_task.as_micros() as u64;
-        let streaming = if mean_us == 0 { 0 } else { slots * WINDOW_US / mean_us };
+        let streaming = (slots * WINDOW_US).checked_div(mean_us).unwrap_or(0);
         streaming.max(slots + 1).min(cap.max(1)) as usize
     }
 

@@ -46,11 +46,6 @@ struct Session {
 }
 
 impl Sessions {
-    /// How many clients are connected.
-    pub fn len(&self) -> usize {
-        self.open.len()
-    }
-
     /// A client opened its Submit stream; `stream` tells streams apart.
     pub fn open_submit(&mut self, id: SessionId, stream: u64, outbox: SubmitOutbox) {
         let session = self.open.entry(id).or_default();

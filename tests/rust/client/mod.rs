@@ -1,7 +1,5 @@
 //! The client against nodes that break off, refuse, freeze and die: nothing accepted is lost, nothing settles twice.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on shall fail there")]
-
 mod fake;
 
 use bytes::Bytes;
