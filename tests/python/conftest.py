@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -16,6 +17,8 @@ import hustings as hs
 
 T = TypeVar("T")
 HERE = Path(__file__).parent
+# A shell starts background jobs with Ctrl-C ignored, and they pass that on to their children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def eventually(condition: Callable[[], T], timeout: float = 30.0) -> T:
