@@ -135,7 +135,6 @@ async fn stay_joined(shared: &Arc<Shared>, mut contacts: BTreeSet<String>) {
     loop {
         if shared.connected.load(Ordering::Acquire) {
             wait = ROUND;
-            contacts.extend(known_addresses(shared).await);
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         }
