@@ -259,15 +259,7 @@ def _draw_steps(story: Story, ax: Axes, x: Any, low: float, high: float) -> None
                 label=label,
             )
     if ax.get_legend_handles_labels()[0]:
-        ax.legend(
-            loc="upper center",
-            bbox_to_anchor=(0.5, -0.17),
-            ncols=4,
-            frameon=False,
-            fontsize=8.5,
-            handletextpad=0.2,
-            columnspacing=1.0,
-        )
+        _legend_below(ax, ncols=4, handletextpad=0.2, columnspacing=1.0)
 
 
 def _dress(story: Story, ax: Axes) -> None:
@@ -305,15 +297,12 @@ def _legend(story: Story, ax: Axes, suspicions: bool) -> None:
         )
     if any(len(lane.scores) > 1 for lane in lanes):
         handles.append(Patch(color="#555555", alpha=0.2, label="score (higher is better)"))
+    _legend_below(ax, handles=handles, ncols=5, handletextpad=0.4, columnspacing=1.2)
+
+
+def _legend_below(ax: Axes, **layout: Any) -> None:
     ax.legend(
-        handles=handles,
-        loc="upper center",
-        bbox_to_anchor=(0.5, -0.17),
-        ncols=5,
-        frameon=False,
-        fontsize=8.5,
-        handletextpad=0.4,
-        columnspacing=1.2,
+        loc="upper center", bbox_to_anchor=(0.5, -0.17), frameon=False, fontsize=8.5, **layout
     )
 
 

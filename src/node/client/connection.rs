@@ -11,7 +11,7 @@ use crate::node::proto::{OutcomesRequest, SubmitRequest};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 
 /// Messages handed to the transport and not yet taken by it.
@@ -168,30 +168,24 @@ async fn hear_answers(
 
 async fn say_tasks(shared: &Shared, submit: &mpsc::Sender<SubmitRequest>) -> String {
     let session = session_bytes(shared.session);
-    loop {
-        // A place first, then the batch: whatever queues up meanwhile travels in the same message.
-        let Ok(place) = submit.reserve().await else { return "the stream closed".into() };
-        let batch = lock(&shared.table).take_batch(&session);
-        match batch {
-            Some(batch) => place.send(batch),
-            None => {
-                drop(place);
-                shared.tasks_ready.notified().await;
-            }
-        }
-    }
+    say(submit, &shared.tasks_ready, || lock(&shared.table).take_batch(&session)).await
 }
 
 async fn say_ids(shared: &Shared, ids: &mpsc::Sender<OutcomesRequest>) -> String {
     let session = session_bytes(shared.session);
+    say(ids, &shared.ids_ready, || lock(&shared.table).take_ids(&session)).await
+}
+
+/// Sends what `take` finds, whenever `ready` says so; returns why it ended.
+async fn say<T>(to: &mpsc::Sender<T>, ready: &Notify, take: impl Fn() -> Option<T>) -> String {
     loop {
-        let Ok(place) = ids.reserve().await else { return "the stream closed".into() };
-        let message = lock(&shared.table).take_ids(&session);
-        match message {
+        // A place first, then the batch: whatever queues up meanwhile travels in the same message.
+        let Ok(place) = to.reserve().await else { return "the stream closed".into() };
+        match take() {
             Some(message) => place.send(message),
             None => {
                 drop(place);
-                shared.ids_ready.notified().await;
+                ready.notified().await;
             }
         }
     }

@@ -72,9 +72,8 @@ pub async fn submit(
     requests: Streaming<pb::SubmitRequest>,
     seat: Seat,
 ) -> Result<Response<Answers<pb::SubmitResponse>>, Status> {
-    let requests =
-        requests.take_while(|r| std::future::ready(r.is_ok())).filter_map(|r| async { r.ok() });
-    let answers = client(shared, channel).submit(mark(requests)).await?.into_inner();
+    let requests = mark(until_broken(requests));
+    let answers = client(shared, channel).submit(requests).await?.into_inner();
     Ok(Response::new(hold(answers, seat)))
 }
 
@@ -85,10 +84,14 @@ pub async fn outcomes(
     requests: Streaming<pb::OutcomesRequest>,
     seat: Seat,
 ) -> Result<Response<Answers<pb::OutcomesResponse>>, Status> {
-    let requests =
-        requests.take_while(|r| std::future::ready(r.is_ok())).filter_map(|r| async { r.ok() });
-    let answers = client(shared, channel).outcomes(mark(requests)).await?.into_inner();
+    let requests = mark(until_broken(requests));
+    let answers = client(shared, channel).outcomes(requests).await?.into_inner();
     Ok(Response::new(hold(answers, seat)))
+}
+
+/// What the client says, until it ends or breaks off.
+fn until_broken<T: Send + 'static>(requests: Streaming<T>) -> impl Stream<Item = T> + Send {
+    requests.take_while(|r| std::future::ready(r.is_ok())).filter_map(|r| async { r.ok() })
 }
 
 /// Keeps the seat until the stream is dropped; whatever breaks the leader's side reads as "try again".
