@@ -123,6 +123,8 @@ pub struct Limits {
     pub members: u64,
     /// Client sessions a node serves at once.
     pub sessions: u64,
+    /// Log entries after which a snapshot is taken and the log is cut.
+    pub log_entries: u64,
 }
 
 impl Default for Config {
@@ -177,6 +179,7 @@ impl Default for Config {
                 worker_lease: s(3),
                 members: 1_000,
                 sessions: 10_000,
+                log_entries: 20_000,
             },
         }
     }
@@ -261,6 +264,7 @@ pub const KNOBS: &[Knob] = &[
     knob!("limits.crash_budget", "runner or node deaths one task may cause", 1.0, 1000.0, count limits.crash_budget),
     knob!("limits.worker_lease_s", "silence after which a worker's tasks are reassigned", 0.05, 3600.0, seconds limits.worker_lease),
     knob!("limits.members", "members of a cluster", 1.0, 1e5, count limits.members),
+    knob!("limits.log_entries", "log entries after which a snapshot is taken", 100.0, 1e7, count limits.log_entries),
     knob!("limits.sessions", "client sessions a node serves at once", 1.0, 1e6, count limits.sessions),
 ];
 

@@ -101,6 +101,7 @@ class Limits(_Section):
     worker_lease_s: float | None = None
     members: int | None = None
     sessions: int | None = None
+    log_entries: int | None = None
 
 
 _SECTIONS: dict[str, type[_Section]] = {

@@ -5,7 +5,7 @@ use hustings::core::cluster::command::{Codec, FunctionSource};
 use hustings::core::ids::FunctionHash;
 use hustings::core::load::{Load, Position};
 use hustings::error::{Error, Result};
-use hustings::node::client::{Client, ClientOptions, Handle, TaskRequest};
+use hustings::node::client::{Client, ClientOptions, Handle, Phase, TaskRequest};
 use hustings::node::proto::StatusResponse;
 use hustings::node::sampler::LoadSource;
 use hustings::node::{Entry, Node, NodeOptions};
@@ -39,6 +39,10 @@ struct Cluster {
 
 impl Cluster {
     async fn start(voters: usize) -> Self {
+        Cluster::found(voters, options).await
+    }
+
+    async fn found(voters: usize, options: impl Fn(&str, f64) -> NodeOptions) -> Self {
         let mut nodes = Vec::new();
         for i in 0..voters {
             let cpu = 0.1 + 0.2 * i as f64;
@@ -275,4 +279,40 @@ async fn another_client_that_submits_a_finished_id_gets_its_outcome() {
     assert!(format!("{conflict:?}").contains("IdConflict"), "{conflict:?}");
     let status = cluster.leader().await.status().await.unwrap();
     assert_eq!(status.counters.unwrap().accepted, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_voter_that_comes_back_after_the_log_was_cut_gets_a_snapshot() {
+    let made = |name: &str, cpu: f64| {
+        let mut options = options(name, cpu);
+        options.config.set("limits.log_entries", 100.0).unwrap();
+        // It never becomes a runner, so that nothing but the submissions fills the log.
+        options.runner_argv = vec!["/bin/sleep".to_owned(), "1000".to_owned()];
+        options
+    };
+    let mut cluster = Cluster::found(3, made).await;
+    let client = cluster.client().await;
+    let hash = client.function("m:f", FunctionSource::Reference("m:f".to_owned())).unwrap();
+    for _ in 0..250 {
+        let handle = client.submit(request("m:f", Some(hash)), None).unwrap();
+        for_condition("acceptance", async || (handle.phase() == Phase::Accepted).then_some(()))
+            .await;
+    }
+    let leader = cluster.leader().await;
+    let follower = cluster.nodes.iter().position(|n| n.id() != leader.id()).unwrap();
+    let lost = cluster.nodes.remove(follower);
+    let (address, name) = (lost.address().to_owned(), lost.name().to_owned());
+    let founders: Vec<String> = cluster.addresses().into_iter().chain([address.clone()]).collect();
+    lost.abort();
+    let again = for_condition("the port to be free", async || {
+        Node::bind(NodeOptions { listen: address.clone(), ..made(&name, 0.5) }).await.ok()
+    })
+    .await;
+    again.enter(Entry { founders, ..Entry::default() }).unwrap();
+    for_condition("the whole state under a new id", async || {
+        let status = again.status().await.ok()?;
+        (status.counters?.accepted == 250 && status.voters == 3).then_some(())
+    })
+    .await;
+    client.close().await;
 }

@@ -54,10 +54,8 @@ use types::{Raft, TypeConfig};
 
 /// Voters a group may have.
 pub const MAX_VOTERS: usize = 7;
-/// Entries after which a snapshot is taken.
-const SNAPSHOT_EVERY: u64 = 20_000;
-/// Entries kept behind a snapshot, for voters that lag a little.
-const KEEP_BEHIND_SNAPSHOT: u64 = 2_000;
+/// One in so many entries is kept behind a snapshot, for voters that lag a little.
+const KEPT_BEHIND_SNAPSHOT: u64 = 10;
 /// Entries dropped from the log at once.
 const PURGE_BATCH: u64 = 1_024;
 /// Entries in one append at most; bytes are bounded by the log store.
@@ -252,6 +250,7 @@ fn settings(config: &Config) -> Result<openraft::Config> {
     let ms = |d: Duration| (d.as_millis() as u64).max(1);
     let election = &config.election;
     let (heartbeat, lease) = (ms(election.heartbeat), ms(election.lease));
+    let entries = config.limits.log_entries;
     let settings = openraft::Config {
         cluster_name: "hustings".into(),
         heartbeat_interval: heartbeat,
@@ -262,8 +261,8 @@ fn settings(config: &Config) -> Result<openraft::Config> {
         enable_pre_vote: Some(false),
         enable_leader_restore: Some(false),
         quorum_loss_probe_interval: Some(lease * 2),
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_EVERY),
-        max_in_snapshot_log_to_keep: KEEP_BEHIND_SNAPSHOT,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(entries),
+        max_in_snapshot_log_to_keep: entries / KEPT_BEHIND_SNAPSHOT,
         purge_batch_size: PURGE_BATCH,
         max_payload_entries: MAX_ENTRIES,
         ..Default::default()
