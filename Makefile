@@ -76,5 +76,5 @@ $(VENV)/.maturin: $(BIN)/python pyproject.toml
 
 # One release build serves demo and tests. The extras are the tools and everything optional.
 $(VENV)/.installed: $(VENV)/.maturin $(SOURCES)
-	$(IN_VENV) $(BIN)/maturin develop --profile quick --locked --extras dev,all
+	$(IN_VENV) $(BIN)/maturin develop --release --locked --extras dev,all
 	touch $@
