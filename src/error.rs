@@ -158,6 +158,12 @@ pub enum Error {
         /// What was used.
         what: String,
     },
+    /// Used before start.
+    #[error("{what} is not started yet; call start() first")]
+    NotStarted {
+        /// What was used.
+        what: String,
+    },
     /// Used in a child made by fork().
     #[error(
         "this {what} was started before fork(); the child has none of its threads. Use the 'spawn' or 'forkserver' \

@@ -48,7 +48,7 @@ fn class_name(error: &Error) -> &'static str {
         Error::WrongNode { .. } => "WrongNodeError",
         Error::NodeNameInUse { .. } => "NodeNameInUseError",
         Error::InvalidPeers { .. } => "InvalidPeersError",
-        Error::Stopped { .. } => "StoppedError",
+        Error::Stopped { .. } | Error::NotStarted { .. } => "StoppedError",
         Error::Forked { .. } => "ForkedProcessError",
         Error::Runner { .. } => "RunnerError",
         Error::Consensus { .. } => "ConsensusError",

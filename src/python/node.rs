@@ -54,8 +54,7 @@ impl Node {
     fn running(&self, py: Python<'_>) -> PyResult<&Arc<Running>> {
         check_fork(py, self.generation, "node")?;
         self.running.get().ok_or_else(|| {
-            let what = format!("node {} (it was not started yet)", self.name);
-            errors::raise(py, Error::Stopped { what })
+            errors::raise(py, Error::NotStarted { what: format!("node {}", self.name) })
         })
     }
 }

@@ -11,11 +11,11 @@ use tonic::Status;
 /// The priority of a task that names none.
 const DEFAULT_PRIORITY: u32 = 5;
 /// Most retries a task may ask for.
-const MAX_RETRIES: u32 = 1_000;
+const MAX_RETRIES: u32 = 1_000_000;
 /// Longest wait before a first retry, in milliseconds.
 const MAX_BACKOFF_MS: u64 = 30_000;
-/// Longest timeout, in milliseconds: a week.
-const MAX_TIMEOUT_MS: u64 = 7 * 24 * 3600 * 1000;
+/// Longest timeout, in milliseconds: thirty days.
+const MAX_TIMEOUT_MS: u64 = 30 * 24 * 3600 * 1000;
 
 /// A refusal found before the leader was asked: its kind and words.
 pub type Invalid = (pb::Refusal, String);
@@ -70,14 +70,17 @@ fn check_numbers(spec: &pb::TaskSpec) -> Result<(), String> {
         return Err(format!("priority: {priority} is out of bounds; it must lie in [0, 9]"));
     }
     if spec.timeout_ms > MAX_TIMEOUT_MS {
-        return Err(format!("timeout_ms: {} exceeds {MAX_TIMEOUT_MS}, a week", spec.timeout_ms));
+        return Err(format!(
+            "timeout_ms: {} exceeds {MAX_TIMEOUT_MS}, thirty days",
+            spec.timeout_ms
+        ));
     }
     if spec.backoff_ms > MAX_BACKOFF_MS {
         return Err(format!("backoff_ms: {} exceeds {MAX_BACKOFF_MS}", spec.backoff_ms));
     }
     if spec.retries > MAX_RETRIES {
         return Err(format!(
-            "retries: {} is out of bounds; it must lie in [0, 1000]",
+            "retries: {} is out of bounds; it must lie in [0, {MAX_RETRIES}]",
             spec.retries
         ));
     }
