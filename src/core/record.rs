@@ -45,8 +45,6 @@ pub enum RecordKind {
     Reassigned,
     /// A completion of `task` by `subject` came after its attempt was replaced and was refused.
     LateCompletion,
-    /// A fault was injected here.
-    Fault,
 }
 
 impl RecordKind {
@@ -73,7 +71,6 @@ impl RecordKind {
             RecordKind::Retried => "retried",
             RecordKind::Reassigned => "reassigned",
             RecordKind::LateCompletion => "late_completion",
-            RecordKind::Fault => "fault",
         }
     }
 }

@@ -351,18 +351,16 @@ fn without_faults_nothing_starts_twice_and_thieves_find_work() {
 #[test]
 fn with_deaths_and_new_leaders_every_task_gets_exactly_one_outcome() {
     let weather = Weather { deaths: true, leader_changes: true };
-    let (mut late, mut again) = (0, 0);
+    let mut again = 0;
     for seed in 0..150 {
         for placement in [crate::config::Placement::Window, crate::config::Placement::Random] {
             let mut world = World::new(seed, 4, placement);
             world.run(60, weather);
-            late += world.late;
             again += world.started.values().filter(|tokens| tokens.len() > 1).count();
         }
     }
     assert!(again > 0, "no attempt was ever repeated: the weather was too calm to prove anything");
     // Late completions are rare here, as a dead node says nothing; frozen nodes are the loopback tests' affair.
-    let _ = late;
 }
 
 #[test]

@@ -8,9 +8,28 @@ use crate::core::cluster::command::{AssignCause, Command, Function, Member, Rele
 use crate::core::cluster::state::ClusterState;
 use crate::core::ids::{NodeId, TaskId, Token};
 use crate::core::record::{Record, RecordKind};
+use crate::error::Error;
 use std::sync::Arc;
 
 impl Leader {
+    /// Why `newcomer` may not be admitted: it has the name or id of a member that lives elsewhere, or there is no room.
+    pub fn refuse_newcomer(&self, newcomer: &Member) -> Option<Error> {
+        let rival = self.roster.values().filter(|post| !post.lost).find(|post| {
+            let (same_name, same_id) =
+                (post.member.name == newcomer.name, post.member.id == newcomer.id);
+            same_name != same_id && post.member.address != newcomer.address
+        });
+        if let Some(rival) = rival {
+            let (name, address) = (newcomer.name.clone(), rival.member.address.clone());
+            return Some(Error::NodeNameInUse { name, address });
+        }
+        let max = self.config.limits.members;
+        let full = self.roster.len() as u64 >= max && !self.roster.contains_key(&newcomer.id);
+        full.then(|| Error::InvalidPeers {
+            problem: format!("the cluster has {max} members, its limit (limits.members)"),
+        })
+    }
+
     pub(super) fn on_join(
         &mut self,
         state: &ClusterState,
@@ -234,5 +253,44 @@ impl Leader {
         commands.push(Command::Remove { node });
         out.push(Effect::CloseSession { node });
         out.push(Effect::Propose(commands));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::core::scheduling::roster::Post;
+
+    fn member(id: u64, name: &str, address: &str) -> Member {
+        let (name, address) = (name.to_owned(), address.to_owned());
+        Member { id: NodeId(id), name, address, ..Member::default() }
+    }
+
+    fn check(newcomer: &Member, lost: bool, max: f64, expected: Option<&str>) {
+        let mut config = Config::default();
+        config.set("limits.members", max).unwrap();
+        let mut leader = Leader::new(NodeId(1), Arc::new(config), 0);
+        let mut post = Post::new(member(1, "a", "h:1"), Moment(0));
+        post.lost = lost;
+        leader.roster.insert(NodeId(1), post);
+        let refused = leader.refuse_newcomer(newcomer).map(|e| e.to_string());
+        match (refused, expected) {
+            (None, None) => {}
+            (Some(text), Some(part)) => assert!(text.contains(part), "{text}"),
+            other => panic!("{newcomer:?}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_newcomer_is_refused_for_a_taken_name_or_id_and_for_lack_of_room() {
+        check(&member(2, "b", "h:2"), false, 2.0, None);
+        check(&member(2, "a", "h:2"), false, 2.0, Some("in use"));
+        check(&member(1, "b", "h:2"), false, 2.0, Some("in use"));
+        check(&member(2, "b", "h:2"), false, 1.0, Some("limits.members"));
+        // The same node again, its successor at the same address, and the name of one that is gone.
+        check(&member(1, "a", "h:1"), false, 1.0, None);
+        check(&member(2, "a", "h:1"), false, 2.0, None);
+        check(&member(2, "a", "h:2"), true, 2.0, None);
     }
 }

@@ -262,36 +262,18 @@ impl PeerService for Peer {
 }
 
 impl Peer {
-    /// A newcomer must not take the name or id of a member that is alive elsewhere, nor crowd the cluster.
+    /// Lets the leader's core say whether it would have this newcomer.
     async fn check_newcomer(
         &self,
         member: &crate::core::cluster::command::Member,
     ) -> Result<(), Status> {
         let newcomer = member.clone();
-        let max = self.shared.config.limits.members;
         let refused = self
             .shared
-            .ask(move |task_loop| {
-                let roster = task_loop.leader.roster();
-                let rival = roster.values().find(|post| {
-                    let same_name =
-                        post.member.name == newcomer.name && post.member.id != newcomer.id;
-                    let same_id =
-                        post.member.id == newcomer.id && post.member.name != newcomer.name;
-                    (same_name || same_id) && !post.lost && post.member.address != newcomer.address
-                });
-                if let Some(rival) = rival {
-                    let name = newcomer.name.clone();
-                    let address = rival.member.address.clone();
-                    return Some(Error::NodeNameInUse { name, address }.to_string());
-                }
-                let known = roster.contains_key(&newcomer.id);
-                (!known && roster.len() as u64 >= max)
-                    .then(|| format!("the cluster has {max} members, its limit (limits.members)"))
-            })
+            .ask(move |task_loop| task_loop.leader.refuse_newcomer(&newcomer))
             .await
             .map_err(|e| Status::unavailable(e.to_string()))?;
-        refused.map_or(Ok(()), |text| Err(Status::failed_precondition(text)))
+        refused.map_or(Ok(()), |error| Err(Status::failed_precondition(error.to_string())))
     }
 }
 
