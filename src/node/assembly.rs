@@ -1,7 +1,7 @@
 //! Puts a node together inside its own runtime: listener, consensus, runners, task loop, sampler.
 
 use super::clock::Clock;
-use super::consensus::{self, Consensus, ConsensusOptions};
+use super::consensus::{self, Consensus, ConsensusOptions, Stores};
 use super::driver::{self, Input, TaskLoop, TaskLoopOptions};
 use super::execution::{self, Pool, PoolOptions};
 use super::history::History;
@@ -36,7 +36,7 @@ pub(super) async fn start(options: NodeOptions) -> Result<(Arc<Shared>, Arc<Pool
     let (inputs, heard) = mpsc::unbounded_channel();
     let peers = Arc::new(GrpcPeers::new(me.id, transport::peer_message_bytes(&config.limits)));
     let consensus = match options.may_vote {
-        true => Some(start_consensus(&me, &config, clock, &history, &inputs, &peers).await?),
+        true => Some(start_consensus(&me, &config, &clock, &history, &inputs, &peers).await?),
         false => None,
     };
     let pool = start_pool(
@@ -51,7 +51,7 @@ pub(super) async fn start(options: NodeOptions) -> Result<(Arc<Shared>, Arc<Pool
         me.clone(),
         config.clone(),
         options.allow_pickle,
-        clock,
+        clock.clone(),
         history.clone(),
         inputs.clone(),
         consensus.clone(),
@@ -100,7 +100,7 @@ fn member_of(options: &NodeOptions, listener: &TcpListener) -> Result<Member> {
 async fn start_consensus(
     me: &Member,
     config: &Arc<Config>,
-    clock: Clock,
+    clock: &Clock,
     history: &Arc<History>,
     inputs: &mpsc::UnboundedSender<Input>,
     peers: &Arc<GrpcPeers>,
@@ -117,8 +117,9 @@ async fn start_consensus(
         me: me.id,
         address: me.address.clone(),
         config: config.clone(),
-        clock,
+        clock: clock.clone(),
         peers: peers.clone(),
+        stores: Stores::default(),
         records: Arc::new(move |record| {
             rows.push(record);
         }),
@@ -199,7 +200,7 @@ async fn measure(shared: Arc<Shared>, mut source: LoadSource) {
     let mut smoothed = Ewma::new(shared.config.election.score_tau);
     loop {
         let now = shared.clock.now();
-        let load = source.sample(now.since(crate::core::Moment(1_000_000)));
+        let load = source.sample(now.since(super::clock::START));
         let weights = &shared.config.score;
         let sampled = match weights.classic {
             true => classic_score(

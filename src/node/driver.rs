@@ -137,6 +137,7 @@ impl TaskLoop {
             upstream: None,
             told_members: Vec::new(),
             measured: (Load::default(), 0.0),
+            next_status: clock.now(),
             clock,
             history,
             proposals: Proposals::new(commit, inputs.clone()),
@@ -146,7 +147,6 @@ impl TaskLoop {
             next_link: 0,
             functions: BTreeMap::new(),
             inputs,
-            next_status: clock.now(),
             members_changed: false,
             config,
         }

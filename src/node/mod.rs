@@ -15,6 +15,7 @@ pub mod consensus;
 pub mod driver;
 mod errands;
 pub mod execution;
+pub mod faults;
 pub mod history;
 pub mod membership;
 pub mod proposals;

@@ -10,10 +10,11 @@ use hustings::core::load::Load;
 use hustings::core::record::{Record, RecordKind};
 use hustings::error::Error;
 use hustings::node::clock::Clock;
-use hustings::node::consensus::{Consensus, ConsensusOptions};
+use hustings::node::consensus::{Consensus, ConsensusOptions, Stores};
 use hustings::node::proto;
 use hustings::node::proto::peer_service_server::{PeerService, PeerServiceServer};
 use hustings::node::transport::grpc_peers::GrpcPeers;
+use hustings::node::transport::peers::Lane;
 use hustings::node::transport::wire_raft;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Sender, channel};
@@ -61,11 +62,15 @@ impl PeerService for Service {
         &self,
         request: Request<Streaming<proto::AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
-        let requests = request.into_inner().map(|message| match message {
-            Ok(message) => Ok(message.raft),
-            Err(status) => Err(Error::Consensus { problem: status.to_string() }),
-        });
-        let answers = self.0.on_append(Box::pin(requests));
+        let mut requests = request.into_inner();
+        let first = requests.message().await?.ok_or_else(|| Status::invalid_argument("empty"))?;
+        let lane = if first.heartbeat { Lane::Heartbeat } else { Lane::Replication };
+        let requests =
+            futures::stream::iter([Ok(first)]).chain(requests).map(|message| match message {
+                Ok(message) => Ok(message.raft),
+                Err(status) => Err(Error::Consensus { problem: status.to_string() }),
+            });
+        let answers = self.0.on_append(lane, Box::pin(requests));
         let answers = answers.map(|raft| match raft {
             Ok(raft) => Ok(proto::AppendResponse { raft }),
             Err(error) => Err(status(error)),
@@ -193,6 +198,7 @@ fn start_node(id: u64, score: f64, leaders: &Leaders, records: &Records) -> Test
             config: Arc::new(Config::profile("ci").unwrap()),
             clock: Clock::start(),
             peers: Arc::new(GrpcPeers::new(me, MESSAGE_BYTES)),
+            stores: Stores::default(),
             records: Arc::new(move |record: Record| {
                 if record.kind == RecordKind::BecameLeader {
                     leaders.lock().unwrap().entry(record.term).or_default().insert(me);

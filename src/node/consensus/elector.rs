@@ -214,7 +214,7 @@ impl Consensus {
             let held = self.peers.tether(&target).await.is_ok();
             self.doubt(&target).await;
             wait = if held { RETIE.0 } else { (wait * 2).min(RETIE.1) };
-            tokio::time::sleep(wait).await;
+            self.clock.sleep(wait).await;
         }
     }
 
@@ -240,7 +240,7 @@ impl Consensus {
                 self.wake.notify_one();
                 break;
             }
-            tokio::time::sleep(DIAL_EVERY).await;
+            self.clock.sleep(DIAL_EVERY).await;
         }
         lock(&self.in_flight.doubted).remove(&target.node);
     }

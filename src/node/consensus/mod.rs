@@ -39,7 +39,7 @@ use network::Network;
 use openraft::SnapshotPolicy;
 use openraft::impls::{ProgressResponder, leader_id_std};
 use openraft::vote::RaftLeaderId;
-use state_machine::{Progress, StateMachine};
+use state_machine::{Progress, Snapshots, StateMachine};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
@@ -73,10 +73,21 @@ pub struct ConsensusOptions {
     pub clock: Clock,
     /// The way to the other voters.
     pub peers: Arc<dyn Peers>,
+    /// Log, vote and snapshot; empty ones for a new node.
+    pub stores: Stores,
     /// Takes rows of history; must not block.
     pub records: Arc<dyn Fn(Record) + Send + Sync>,
     /// Takes what was applied, in log order; bounded upstream by the proposals in flight.
     pub applied: UnboundedSender<(LogIndex, Vec<Change>)>,
+}
+
+/// What outlives a node that is started again with its old id; clones are the same stores.
+#[derive(Clone, Debug, Default)]
+pub struct Stores {
+    /// Entries, vote, and how far the log was committed and cut.
+    pub log: MemoryLog,
+    /// The last snapshot.
+    pub snapshots: Snapshots,
 }
 
 /// One node's part in the Raft group.
@@ -136,14 +147,14 @@ fn lost(reason: impl Into<String>) -> Proposal {
 impl Consensus {
     /// Starts this node's part; it waits to be founded, or to be added by a leader.
     pub async fn start(options: ConsensusOptions) -> Result<Arc<Self>> {
-        let settings = settings(&options.config)?;
-        let machine = StateMachine::new(options.applied);
+        let settings = settings(&options.config, &options.clock)?;
+        let machine = StateMachine::new(options.applied, options.stores.snapshots)?;
         let (state, progress) = (machine.state(), machine.progress());
-        let network = Network::new(options.peers.clone());
-        let raft =
-            Raft::new(options.me.0, Arc::new(settings), network, MemoryLog::default(), machine)
-                .await
-                .map_err(stopped)?;
+        let network = Network::new(options.peers.clone(), options.clock.clone());
+        let log = options.stores.log;
+        let raft = Raft::new(options.me.0, Arc::new(settings), network, log, machine)
+            .await
+            .map_err(stopped)?;
         let elector = Elector::new(options.me, &options.config, runtime::random_u64());
         let (views, _) = watch::channel(View::default());
         let consensus = Arc::new(Consensus {
@@ -246,8 +257,8 @@ impl Consensus {
 }
 
 /// The library's settings (design section 3): it keeps time and log; elections are ours.
-fn settings(config: &Config) -> Result<openraft::Config> {
-    let ms = |d: Duration| (d.as_millis() as u64).max(1);
+fn settings(config: &Config, clock: &Clock) -> Result<openraft::Config> {
+    let ms = |d: Duration| (clock.stretch(d).as_millis() as u64).max(1);
     let election = &config.election;
     let (heartbeat, lease) = (ms(election.heartbeat), ms(election.lease));
     let entries = config.limits.log_entries;

@@ -2,6 +2,7 @@
 
 use super::types::{LogId, Snapshot, TypeConfig, Vote, Voter};
 use crate::core::ids::NodeId;
+use crate::node::clock::Clock;
 use crate::node::transport::peers::{Lane, PeerError, Peers, Target};
 use bytes::Bytes;
 use futures::{Stream, StreamExt, future};
@@ -72,17 +73,19 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, postcard::Error> {
 /// Makes a link to each member.
 pub struct Network {
     peers: Arc<dyn Peers>,
+    clock: Clock,
 }
 
 impl Network {
     /// A network behind `peers`.
-    pub fn new(peers: Arc<dyn Peers>) -> Self {
-        Network { peers }
+    pub fn new(peers: Arc<dyn Peers>, clock: Clock) -> Self {
+        Network { peers, clock }
     }
 
     fn link(&self, target: u64, node: &Voter, lane: Lane) -> Link {
         let target = Target { node: NodeId(target), address: node.address.clone() };
-        Link { peers: self.peers.clone(), target, lane }
+        let backoff = self.clock.stretch(BACKOFF);
+        Link { peers: self.peers.clone(), target, lane, backoff }
     }
 }
 
@@ -103,6 +106,7 @@ pub struct Link {
     peers: Arc<dyn Peers>,
     target: Target,
     lane: Lane,
+    backoff: Duration,
 }
 
 // `Unreachable` makes the library wait for the backoff before it tries again; `Network` would not.
@@ -116,7 +120,7 @@ fn read<T: DeserializeOwned>(answer: Result<Bytes, PeerError>) -> Reply<T> {
 
 impl NetBackoff<TypeConfig> for Link {
     fn backoff(&self) -> Option<Backoff> {
-        Some(Backoff::new(std::iter::repeat(BACKOFF)))
+        Some(Backoff::new(std::iter::repeat(self.backoff)))
     }
 }
 

@@ -6,7 +6,7 @@ use super::{Consensus, stopped};
 use crate::core::boundary::{PollAnswer, PollQuestion};
 use crate::core::ids::{NodeId, Term};
 use crate::error::{Error, Result};
-use crate::node::transport::peers::{Heartbeat, HeartbeatReply};
+use crate::node::transport::peers::{Heartbeat, HeartbeatReply, Lane};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
@@ -43,16 +43,16 @@ impl Consensus {
     /// A stream of appends in, the answers out, in order.
     pub fn on_append(
         self: &Arc<Self>,
+        lane: Lane,
         requests: BoxStream<'static, Result<Bytes, Error>>,
     ) -> BoxStream<'static, Result<Bytes>> {
         let this = self.clone();
         let sender = AtomicU64::new(0);
-        let requests = requests.enumerate().map(move |(position, message)| match message {
+        let requests = requests.map(move |message| match message {
             Ok(bytes) => {
                 let request = decode::<AppendEntriesRequest<TypeConfig>>(&bytes).ok()?;
-                // The library opens a stream for each heartbeat; on a longer one the empty messages only carry
-                // the commit index.
-                let is_heartbeat = position == 0 && request.entries.is_empty();
+                // What is empty on the other lane only carries the commit index: it comes as often as the load.
+                let is_heartbeat = lane == Lane::Heartbeat && request.entries.is_empty();
                 sender.store(this.note_append(&request, is_heartbeat).0, Relaxed);
                 Some(request)
             }

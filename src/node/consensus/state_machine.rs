@@ -5,6 +5,7 @@ use crate::core::boundary::Change;
 use crate::core::cluster::command::Batch;
 use crate::core::cluster::state::ClusterState;
 use crate::core::ids::{LogIndex, Term};
+use crate::error::{Error, Result};
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
@@ -69,7 +70,20 @@ impl Progress {
 struct Covered {
     last: Option<LogId>,
     membership: StoredMembership,
-    snapshot: Option<(SnapshotMeta, Bytes)>,
+}
+
+/// Where the last snapshot is kept; clones are the same place.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshots(Arc<Mutex<Option<(SnapshotMeta, Bytes)>>>);
+
+impl Snapshots {
+    fn last(&self) -> Option<(SnapshotMeta, Bytes)> {
+        lock(&self.0).clone()
+    }
+
+    fn keep(&self, meta: SnapshotMeta, data: Bytes) {
+        *lock(&self.0) = Some((meta, data));
+    }
 }
 
 /// openraft's view of the state; clones share it.
@@ -77,25 +91,36 @@ struct Covered {
 pub struct StateMachine {
     state: Arc<Mutex<State>>,
     covered: Arc<Mutex<Covered>>,
+    snapshots: Snapshots,
     progress: Arc<Progress>,
     applied: UnboundedSender<(LogIndex, Vec<Change>)>,
 }
 
 impl StateMachine {
-    /// An empty one. `applied` is bounded upstream, by the proposals in flight.
-    pub fn new(applied: UnboundedSender<(LogIndex, Vec<Change>)>) -> Self {
-        StateMachine {
+    /// One that begins where the last of `snapshots` ended. `applied` is bounded upstream, by the proposals in flight.
+    pub fn new(
+        applied: UnboundedSender<(LogIndex, Vec<Change>)>,
+        snapshots: Snapshots,
+    ) -> Result<Self> {
+        let machine = StateMachine {
             state: Arc::default(),
             covered: Arc::default(),
+            snapshots,
             progress: Arc::default(),
             applied,
+        };
+        if let Some((meta, data)) = machine.snapshots.last() {
+            let state = State::decode(&data).map_err(|problem| Error::Consensus { problem })?;
+            machine.restore(&meta, state);
         }
+        Ok(machine)
     }
 
     /// One that tells nobody.
     #[cfg(test)]
     pub fn detached() -> Self {
-        StateMachine::new(tokio::sync::mpsc::unbounded_channel().0)
+        let applied = tokio::sync::mpsc::unbounded_channel().0;
+        StateMachine::new(applied, Snapshots::default()).unwrap()
     }
 
     /// The replicated state, for reading.
@@ -106,6 +131,15 @@ impl StateMachine {
     /// How far it has come.
     pub fn progress(&self) -> Arc<Progress> {
         self.progress.clone()
+    }
+
+    fn restore(&self, meta: &SnapshotMeta, state: State) {
+        *lock(&self.state) = state;
+        let mut covered = lock(&self.covered);
+        covered.last = meta.last_log_id;
+        covered.membership = meta.last_membership.clone();
+        drop(covered);
+        self.progress.advance(super::types::position(meta.last_log_id.as_ref()));
     }
 
     fn apply_entry(&self, entry: Entry) -> LogIndex {
@@ -143,7 +177,7 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
         let (meta, data) = (self.meta.clone(), self.data.clone());
-        lock(&self.machine.covered).snapshot = Some((meta.clone(), data.clone()));
+        self.machine.snapshots.keep(meta.clone(), data.clone());
         Ok(Snapshot { meta, snapshot: data })
     }
 }
@@ -185,20 +219,14 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         data: Bytes,
     ) -> Result<(), io::Error> {
         let state = State::decode(&data).map_err(io::Error::other)?;
-        *lock(&self.state) = state;
-        let mut covered = lock(&self.covered);
-        covered.last = meta.last_log_id;
-        covered.membership = meta.last_membership.clone();
-        covered.snapshot = Some((meta.clone(), data));
-        drop(covered);
-        let position = super::types::position(meta.last_log_id.as_ref());
-        let _ = self.applied.send((position.1, Vec::new()));
-        self.progress.advance(position);
+        self.snapshots.keep(meta.clone(), data);
+        let index = super::types::position(meta.last_log_id.as_ref()).1;
+        let _ = self.applied.send((index, Vec::new()));
+        self.restore(meta, state);
         Ok(())
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
-        let snapshot = lock(&self.covered).snapshot.clone();
-        Ok(snapshot.map(|(meta, snapshot)| Snapshot { meta, snapshot }))
+        Ok(self.snapshots.last().map(|(meta, snapshot)| Snapshot { meta, snapshot }))
     }
 }

@@ -130,6 +130,7 @@ impl Consensus {
         };
         let metrics = self.raft.data_metrics();
         let acked = metrics.value().last_quorum_acked;
-        lone || acked.is_some_and(|at| at.elapsed() < self.config.election.lease)
+        let lease = self.clock.stretch(self.config.election.lease);
+        lone || acked.is_some_and(|at| at.elapsed() < lease)
     }
 }

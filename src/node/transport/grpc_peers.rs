@@ -187,7 +187,10 @@ impl Peers for GrpcPeers {
     ) -> Reply<AppendReplies> {
         let mut envelope = Some(self.envelope(to));
         let requests = requests
-            .map(move |raft| proto::AppendRequest { envelope: envelope.take(), raft })
+            .map(move |raft| {
+                let heartbeat = lane == Lane::Heartbeat;
+                proto::AppendRequest { envelope: envelope.take(), raft, heartbeat }
+            })
             .boxed();
         let requests = Requests(requests);
         let (to, client) = (to.clone(), self.client(to, lane));

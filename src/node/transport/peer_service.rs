@@ -13,6 +13,7 @@ use crate::node::driver::Input;
 use crate::node::proto as pb;
 use crate::node::proto::peer_service_server::PeerService;
 use crate::node::shared::{PROTOCOL, Shared, Whereabouts};
+use crate::node::transport::peers::Lane;
 use futures::{Stream, StreamExt};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -80,9 +81,10 @@ impl PeerService for Peer {
         let first =
             requests.message().await?.ok_or_else(|| Status::invalid_argument("empty stream"))?;
         self.check(first.envelope.as_ref())?;
+        let lane = if first.heartbeat { Lane::Heartbeat } else { Lane::Replication };
         let rest = requests.map(|request| request.map(|request| request.raft).map_err(broken));
         let first = futures::stream::once(async move { Ok(first.raft) });
-        let answers = self.consensus()?.on_append(Box::pin(first.chain(rest)));
+        let answers = self.consensus()?.on_append(lane, Box::pin(first.chain(rest)));
         let answers = answers.map(|a| a.map(|raft| pb::AppendResponse { raft }).map_err(internal));
         Ok(Response::new(Box::pin(answers)))
     }

@@ -5,6 +5,7 @@ use crate::core::cluster::command::{Member, Outcome};
 use crate::core::cluster::state::ClusterState;
 use crate::core::election::RaftRole;
 use crate::core::ids::TaskId;
+use crate::node::clock::START;
 use crate::node::driver::TaskLoop;
 use crate::node::history::Stamped;
 use crate::node::proto as pb;
@@ -24,7 +25,7 @@ pub async fn of(shared: &Arc<Shared>) -> Result<pb::StatusResponse, Status> {
         leader_ready: leads,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         draining: seen.draining || shared.stopping.load(Ordering::Acquire),
-        uptime_ms: shared.clock.now().0 / 1_000 - 1_000,
+        uptime_ms: shared.clock.now().since(START).as_millis() as u64,
         allow_pickle: shared.allow_pickle,
         ..seen.response
     };
