@@ -45,6 +45,9 @@ pub enum RecordKind {
     Reassigned,
     /// A completion of `task` by `subject` came after its attempt was replaced and was refused.
     LateCompletion,
+    /// A fault was made or mended on purpose; `detail` says which: `killed`, `frozen`, `resumed`, `restarted` of
+    /// `subject`; `partitioned: a b | c d`, `healed`; `cut`, `delayed`, `lossy` from the writer to `subject`; `clock`.
+    Fault,
 }
 
 impl RecordKind {
@@ -71,6 +74,7 @@ impl RecordKind {
             RecordKind::Retried => "retried",
             RecordKind::Reassigned => "reassigned",
             RecordKind::LateCompletion => "late_completion",
+            RecordKind::Fault => "fault",
         }
     }
 }

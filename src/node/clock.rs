@@ -33,8 +33,8 @@ impl Clock {
         Clock::stretched(1)
     }
 
-    /// A clock whose every microsecond takes `stretch` of tokio's. Tokio's timers count whole milliseconds; a simulation
-    /// that stretches time sees fractions of one.
+    /// A clock whose every microsecond takes `stretch` of tokio's. Tokio's timers count whole milliseconds; a
+    /// simulation that stretches time sees fractions of one.
     #[allow(clippy::disallowed_methods, reason = "the one home of time")]
     pub fn stretched(stretch: u32) -> Self {
         let pace = Pace { at: Instant::now(), moment: START, rate: 1.0, frozen: false };
