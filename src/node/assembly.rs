@@ -12,7 +12,7 @@ use super::{NodeOptions, membership, proposals, transport};
 use crate::config::Config;
 use crate::core::boundary::Event;
 use crate::core::cluster::command::{Batch, Function, Member};
-use crate::core::election::score::{Ewma, classic_score, score};
+use crate::core::election::score::Scorer;
 use crate::core::ids::{NodeId, Term};
 use crate::core::record::{Record, RecordKind};
 use crate::error::{Error, Result};
@@ -197,19 +197,11 @@ impl driver::Hands for Pool {
 
 /// Samples, scores, smooths and publishes, a few times a second, never on an RPC's path.
 async fn measure(shared: Arc<Shared>, mut source: LoadSource) {
-    let mut smoothed = Ewma::new(shared.config.election.score_tau);
+    let mut scorer = Scorer::new(&shared.config.score, shared.config.election.score_tau);
     loop {
         let now = shared.clock.now();
         let load = source.sample(now.since(super::clock::START));
-        let weights = &shared.config.score;
-        let sampled = match weights.classic {
-            true => classic_score(
-                &load,
-                consensus::runtime::random_range(0..=2_000) as f64 / 1_000.0 - 1.0,
-            ),
-            false => score(&load, weights),
-        };
-        let smooth = smoothed.update(now, sampled);
+        let smooth = scorer.update(now, &load, consensus::runtime::random_jitter());
         let score = if shared.draining.load(Ordering::Acquire) { 0.0 } else { smooth };
         shared.tell(Input::Measured(load, score));
         if let Some(consensus) = &shared.consensus {

@@ -36,9 +36,9 @@ use crate::node::transport::peers::Peers;
 use elector::InFlight;
 use log_store::MemoryLog;
 use network::Network;
-use openraft::SnapshotPolicy;
 use openraft::impls::{ProgressResponder, leader_id_std};
 use openraft::vote::RaftLeaderId;
+use openraft::{ReadPolicy, SnapshotPolicy};
 use state_machine::{Progress, Snapshots, StateMachine};
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -201,6 +201,14 @@ impl Consensus {
         }
     }
 
+    /// Waits until this node's state reflects everything that was acknowledged anywhere before the call (ReadIndex, Raft
+    /// thesis section 6.4); the index it reflects. An error where no majority confirms that this node leads.
+    pub async fn read_barrier(&self) -> Result<LogIndex> {
+        let barrier = self.raft.ensure_linearizable(ReadPolicy::ReadIndex).await;
+        barrier.map_err(|e| Error::NoQuorum { detail: e.to_string() })?;
+        Ok(self.applied().1)
+    }
+
     /// The replicated state, for reading.
     pub fn state(&self) -> Arc<Mutex<State>> {
         self.state.clone()
@@ -217,6 +225,11 @@ impl Consensus {
         *self.load.lock().unwrap_or_else(PoisonError::into_inner) = load;
     }
 
+    /// This node's score, as last measured.
+    pub fn own_score(&self) -> f64 {
+        self.elector().own_score()
+    }
+
     /// The agreed table, best first; empty before the first leader.
     pub fn table(&self) -> Vec<RankEntry> {
         self.elector().ranking().rows().to_vec()
@@ -226,6 +239,11 @@ impl Consensus {
     pub fn suspects(&self) -> bool {
         let now = self.clock.now();
         self.elector().suspects(now)
+    }
+
+    /// Makes the election loop look again now: something it cannot see has changed, such as its clock.
+    pub fn nudge(&self) {
+        self.wake.notify_one();
     }
 
     /// Stops; other voters see an end of its streams.
