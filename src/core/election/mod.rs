@@ -68,6 +68,7 @@ pub struct RaftView {
 #[derive(Debug)]
 pub struct Elector {
     me: NodeId,
+    plain: bool,
     jitter: f64,
     patience: Duration,
     rank_delay: Duration,
@@ -90,6 +91,7 @@ impl Elector {
         let election = &config.election;
         Elector {
             me,
+            plain: election.plain,
             jitter: config.score.jitter,
             patience: election.poll_patience,
             rank_delay: election.rank_delay,
@@ -119,9 +121,9 @@ impl Elector {
         self.own_score
     }
 
-    /// The leader this node listens to.
+    /// The leader this node may accuse; nobody in plain Raft.
     pub fn watched(&self) -> Option<NodeId> {
-        self.detector.leader()
+        self.detector.leader().filter(|_| !self.plain)
     }
 
     /// The table as it stands.
@@ -211,6 +213,9 @@ impl Elector {
                 self.record(record.score(row.score).rank(rank as u32));
             }
         }
+        if self.plain {
+            return Some((term, self.ranking.rows().to_vec()));
+        }
         let live = |node| self.peers.is_live(now, node);
         if let Some(to) = self.stabiliser.consider(now, &self.ranking, self.me, live) {
             self.start_handover(to, "a better voter leads");
@@ -241,7 +246,7 @@ impl Elector {
 
     /// This node would accuse the leader: the lease may be passed over for a candidate that does as well.
     pub fn suspects(&self, now: Moment) -> bool {
-        self.view.role != RaftRole::Leader && self.detector.suspected(now).is_some()
+        self.view.role != RaftRole::Leader && self.suspicion(now).is_some()
     }
 
     /// How long a poll's answers are awaited.
@@ -284,18 +289,21 @@ impl Elector {
         if self.view.role == RaftRole::Leader {
             self.detector.on_leading(now, self.me, self.view.term);
             self.campaign.reset();
-        } else if self.is_voter() {
+        } else if self.is_voter() && !self.plain {
             self.tick_follower(now);
         } else {
             self.campaign.reset();
         }
-        self.tick_watchdog(now);
+        // In plain Raft the library's own elections are on from the start.
+        if !self.plain {
+            self.tick_watchdog(now);
+        }
         std::mem::take(&mut self.pending)
     }
 
     /// When [`Elector::tick`] is needed at the latest, apart from the punctual one a follower owes its detector.
     pub fn next_deadline(&self, now: Moment) -> Option<Moment> {
-        if self.view.role == RaftRole::Leader || !self.is_voter() {
+        if self.view.role == RaftRole::Leader || !self.is_voter() || self.plain {
             return None;
         }
         match self.detector.suspected(now) {
@@ -369,6 +377,11 @@ impl Elector {
             self.library_elections = needed;
             self.push(ElectionEffect::EnableLibraryElections(needed));
         }
+    }
+
+    /// Since when and why the leader is suspected. In plain Raft nobody suspects: the library counts for itself.
+    fn suspicion(&self, now: Moment) -> Option<(Moment, Cause)> {
+        self.detector.suspected(now).filter(|_| !self.plain)
     }
 
     /// The score all observers agree on, as far as there is a table.

@@ -28,7 +28,7 @@ const RETIE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_m
 const DIALS: u32 = 5;
 const DIAL_EVERY: Duration = Duration::from_millis(1);
 const DIAL_TTL: Duration = Duration::from_millis(20);
-/// A node that is no voter has little to decide.
+/// A node that is no voter, or leaves all to the library, has little to decide.
 const IDLE_TICK: Duration = Duration::from_millis(50);
 
 /// What runs beside the loop: at most one heartbeat, one tether and one doubt per peer.
@@ -93,8 +93,8 @@ impl Consensus {
         let view = self.raft_view();
         if view.role != RaftRole::Leader {
             *tables = Tables::default();
-            let voter = view.voters.contains(&self.me);
-            let punctual = now.after(if voter { TICK } else { IDLE_TICK });
+            let punctual = view.voters.contains(&self.me) && !self.config.election.plain;
+            let punctual = now.after(if punctual { TICK } else { IDLE_TICK });
             return self.elector().next_deadline(now).map_or(punctual, |at| {
                 // A deadline that has passed waits for an answer, not for the clock.
                 if at > now { at.min(punctual) } else { punctual }

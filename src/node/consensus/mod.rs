@@ -261,14 +261,16 @@ fn settings(config: &Config, clock: &Clock) -> Result<openraft::Config> {
     let ms = |d: Duration| (clock.stretch(d).as_millis() as u64).max(1);
     let election = &config.election;
     let (heartbeat, lease) = (ms(election.heartbeat), ms(election.lease));
+    // Plain Raft needs a spread of timeouts: the library's usual one, half of the lease.
+    let patience = if election.plain { lease / 2 } else { heartbeat * 5 };
     let entries = config.limits.log_entries;
     let settings = openraft::Config {
         cluster_name: "hustings".into(),
         heartbeat_interval: heartbeat,
         // Also the time limit of RequestVote and TransferLeader.
-        election_timeout_min: (heartbeat * 5).min(lease.saturating_sub(1)),
+        election_timeout_min: patience.min(lease.saturating_sub(1)),
         election_timeout_max: lease,
-        enable_elect: false,
+        enable_elect: election.plain,
         enable_pre_vote: Some(false),
         enable_leader_restore: Some(false),
         quorum_loss_probe_interval: Some(lease * 2),
