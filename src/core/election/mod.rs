@@ -8,6 +8,7 @@
 //!   heartbeat replies ──▶ peer_scores ──▶ ranking ──▶ (rank, patience, handover)
 //! ```
 
+pub mod broadcast;
 pub mod campaign;
 pub mod handover;
 pub mod peer_scores;
@@ -21,6 +22,7 @@ use super::boundary::{ElectionEffect, PollAnswer, PollQuestion};
 use super::ids::{LogIndex, NodeId, Term};
 use super::record::{Record, RecordKind};
 use crate::config::Config;
+use broadcast::{Broadcast, is_news};
 use campaign::Campaign;
 use handover::{Stabiliser, plan_handover};
 use peer_scores::PeerScores;
@@ -32,6 +34,8 @@ use suspicion::{Cause, Detector};
 const WATCHDOG: Duration = Duration::from_secs(5);
 /// How often the leader writes its view of the scores down.
 const SCORED_EVERY: Duration = Duration::from_millis(250);
+/// A node that watches no leader has little to decide by the clock.
+const IDLE: Duration = Duration::from_millis(250);
 /// Effects that wait for the next tick at most; older ones win, since records come first.
 const MAX_PENDING: usize = 1_024;
 
@@ -78,6 +82,8 @@ pub struct Elector {
     campaign: Campaign,
     ranking: Ranking,
     peers: PeerScores,
+    broadcast: Broadcast,
+    told_score: Option<f64>,
     stabiliser: Stabiliser,
     leaderless_since: Option<Moment>,
     library_elections: bool,
@@ -101,6 +107,8 @@ impl Elector {
             campaign: Campaign::new(election, seed),
             ranking: Ranking::default(),
             peers: PeerScores::default(),
+            broadcast: Broadcast::default(),
+            told_score: None,
             stabiliser: Stabiliser::new(election),
             leaderless_since: None,
             library_elections: false,
@@ -109,15 +117,22 @@ impl Elector {
         }
     }
 
-    /// This node measured itself.
-    pub fn set_score(&mut self, score: f64) {
+    /// This node measured itself. Returns whether, as leader, it should tell at once.
+    pub fn set_score(&mut self, score: f64) -> bool {
         if score.is_finite() {
             self.own_score = score;
         }
+        self.view.role == RaftRole::Leader && self.has_news()
     }
 
-    /// Its score, as last set.
-    pub fn own_score(&self) -> f64 {
+    /// This node's score is not what the leader was last told.
+    pub fn has_news(&self) -> bool {
+        self.told_score.is_some_and(|told| is_news(told, self.own_score))
+    }
+
+    /// Its score, as the leader is told it now.
+    pub fn tell_score(&mut self) -> f64 {
+        self.told_score = Some(self.own_score);
         self.own_score
     }
 
@@ -171,6 +186,7 @@ impl Elector {
             // What the last leader knew, but for itself, until the voters answer this one.
             self.peers.inherit(now, &self.ranking, self.detector.leader());
             self.scored_at = None;
+            self.broadcast = Broadcast::default();
         }
         if let Some(leader) = view.leader.filter(|l| *l != self.me)
             && (new_term || view.leader != self.view.leader)
@@ -188,15 +204,36 @@ impl Elector {
         }
     }
 
-    /// (leader) `node` answered a heartbeat with its score and the end of its log.
+    /// (leader) `node` answered a heartbeat with its score and the end of its log. Returns whether that is news.
     pub fn on_peer_score(
         &mut self,
         now: Moment,
         node: NodeId,
         score: f64,
         last_log: (Term, LogIndex),
-    ) {
-        self.peers.note(now, node, score, last_log, self.view.last_log);
+    ) -> bool {
+        let row = self.peers.note(now, node, score, last_log, self.view.last_log);
+        let is_news = row.is_some_and(|row| self.broadcast.is_news(&row));
+        if is_news {
+            self.broadcast.on_news();
+        }
+        is_news
+    }
+
+    /// (leader) A voter says that its score changed.
+    pub fn on_news(&mut self) {
+        self.broadcast.on_news();
+    }
+
+    /// (leader) The table, if it is due to be told.
+    pub fn take_table(&mut self, now: Moment) -> Option<(Term, Vec<RankEntry>)> {
+        if self.broadcast.due().is_some_and(|due| now < due) {
+            return None;
+        }
+        let (term, rows) = self.build_table(now)?;
+        self.told_score = Some(self.own_score);
+        self.broadcast.on_told(now, &rows, self.view.last_log);
+        Some((term, rows))
     }
 
     /// (leader) Makes the table that is to be broadcast; `None` where this node does not lead.
@@ -298,18 +335,27 @@ impl Elector {
         if !self.plain {
             self.tick_watchdog(now);
         }
+        let next = match self.view.role {
+            RaftRole::Leader => self.broadcast.due().unwrap_or(now),
+            _ if self.is_voter() && !self.plain => self.next_look(now),
+            _ => now.after(IDLE),
+        };
+        self.detector.promise(next);
         std::mem::take(&mut self.pending)
     }
 
-    /// When [`Elector::tick`] is needed at the latest, apart from the punctual one a follower owes its detector.
-    pub fn next_deadline(&self, now: Moment) -> Option<Moment> {
-        if self.view.role == RaftRole::Leader || !self.is_voter() || self.plain {
-            return None;
-        }
-        match self.detector.suspected(now) {
-            Some(_) => self.campaign.deadline(),
-            None => self.detector.deadline(now),
-        }
+    /// When [`Elector::tick`] is needed again, at the latest: a shell that comes later shows that this node is slow.
+    pub fn next_tick(&self) -> Option<Moment> {
+        self.detector.promised()
+    }
+
+    fn next_look(&self, now: Moment) -> Moment {
+        let look = self.detector.next_look(now);
+        let Some(due) = self.suspicion(now).and_then(|_| self.campaign.deadline()) else {
+            return look;
+        };
+        // A deadline that has passed waits for an answer, not for the clock.
+        if due > now { look.min(due) } else { look }
     }
 
     fn tick_follower(&mut self, now: Moment) {
