@@ -122,7 +122,7 @@ def _add_up(commands: Any) -> None:
         "--allow-pickle", action="store_true", help="accept pickled functions and arguments"
     )
     p.add_argument("--port", type=int, help="the first of N consecutive ports (default: free ones)")
-    p.add_argument("--profile", help="timing: lan (default), lan_fast, ci, wan, classic")
+    p.add_argument("--profile", help="timing: lan (default), lan_fast, ci, wan, raft, classic")
     p.add_argument(
         "--timeout", type=float, default=30.0, help="seconds until a leader must be there"
     )
@@ -188,7 +188,7 @@ def _add_node(commands: Any) -> None:
     p.add_argument(
         "--allow-pickle", action="store_true", help="accept pickled functions and arguments"
     )
-    p.add_argument("--profile", help="timing: lan (default), lan_fast, ci, wan, classic")
+    p.add_argument("--profile", help="timing: lan (default), lan_fast, ci, wan, raft, classic")
     p.add_argument("--config", metavar="FILE", help="knobs as TOML")
     p.add_argument("--grace", type=float, default=30.0, help="seconds for running tasks at SIGTERM")
 
@@ -271,7 +271,7 @@ def _submit(arguments: argparse.Namespace) -> int:
 def _add_config(commands: Any) -> None:
     p = _command(commands, "config", _config, "show every knob with its value, bounds and meaning")
     p.add_argument("what", choices=["show"])
-    p.add_argument("--profile", help="lan (default), lan_fast, wan, ci, classic")
+    p.add_argument("--profile", help="lan (default), lan_fast, wan, ci, raft, classic")
 
 
 def _config(arguments: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 from . import _core
 from .errors import ConfigError, did_you_mean
 
-PROFILES = ("lan", "lan_fast", "wan", "ci", "classic")
+PROFILES = ("lan", "lan_fast", "wan", "ci", "raft", "classic")
 TOML_LIMIT_BYTES = 1 << 20
 """The largest configuration file that is read."""
 
@@ -57,6 +57,8 @@ class ElectionConfig(_Section):
     handover_floor: float | None = None
     handover_dwell_s: float | None = None
     handover_cooldown_s: float | None = None
+    handover_doublings: int | None = None
+    plain: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +171,12 @@ class Config(_Section):
     def ci(cls, **knobs: Any) -> Config:
         """Busy shared machines: slower to suspect."""
         return cls(profile="ci", **knobs)
+
+    @classmethod
+    def raft(cls, **knobs: Any) -> Config:
+        """Plain randomised Raft by openraft's own timers (heartbeat 50 ms, election 150 to 300 ms):
+        no ranks, no poll, no handover by score. What the others are compared with."""
+        return cls(profile="raft", **knobs)
 
     @classmethod
     def classic(cls, **knobs: Any) -> Config:

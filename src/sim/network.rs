@@ -11,7 +11,7 @@ use crate::core::boundary::{PollAnswer, PollQuestion};
 use crate::core::ids::{NodeId, Term};
 use crate::error::Error;
 use crate::node::consensus::Consensus;
-use crate::node::consensus::network::{AppendReply, decode};
+use crate::node::consensus::network::{Answer, AppendReply, decode};
 use crate::node::consensus::runtime::random_range;
 use crate::node::consensus::types::{TypeConfig, position};
 use crate::node::faults::Passage;
@@ -326,8 +326,8 @@ impl Wire {
                     sent.map_err(|e| unreachable(&to, &e.to_string()))?;
                     let answer = answer.map_err(|e| refused(&to, &e))?;
                     wire.world.trace(APPENDED, to.node, wire.me, &answer);
-                    let answered = decode::<AppendReply>(&answer);
-                    if !matches!(answered, Ok(AppendReply::HigherVote(_))) {
+                    let answered = decode::<Answer>(&answer);
+                    if !matches!(answered, Ok((AppendReply::HigherVote(_), _))) {
                         wire.world.note(Fact::Answered { leader: wire.me, voter: to.node });
                     }
                     Ok(answer)

@@ -105,6 +105,7 @@ pub struct Consensus {
     progress: Arc<Progress>,
     views: watch::Sender<View>,
     wake: Notify,
+    news: Arc<Notify>,
     in_flight: InFlight,
     changing: tokio::sync::Mutex<()>,
     stopping: AtomicBool,
@@ -150,7 +151,8 @@ impl Consensus {
         let settings = settings(&options.config, &options.clock)?;
         let machine = StateMachine::new(options.applied, options.stores.snapshots)?;
         let (state, progress) = (machine.state(), machine.progress());
-        let network = Network::new(options.peers.clone(), options.clock.clone());
+        let news = Arc::new(Notify::new());
+        let network = Network::new(options.peers.clone(), options.clock.clone(), news.clone());
         let log = options.stores.log;
         let raft = Raft::new(options.me.0, Arc::new(settings), network, log, machine)
             .await
@@ -171,6 +173,7 @@ impl Consensus {
             progress,
             views,
             wake: Notify::new(),
+            news,
             in_flight: InFlight::default(),
             changing: tokio::sync::Mutex::new(()),
             stopping: AtomicBool::new(false),
@@ -178,6 +181,10 @@ impl Consensus {
         });
         let running = tokio::spawn(consensus.clone().run_elector());
         consensus.keep(running);
+        if !consensus.config.election.plain {
+            let beating = tokio::spawn(consensus.clone().run_heart());
+            consensus.keep(beating);
+        }
         Ok(consensus)
     }
 
@@ -221,7 +228,10 @@ impl Consensus {
 
     /// This node measured itself: `score` is the smoothed one.
     pub fn set_score(&self, score: f64, load: Load) {
-        self.elector().set_score(score);
+        let news = self.elector().set_score(score);
+        if news {
+            self.news.notify_one();
+        }
         *self.load.lock().unwrap_or_else(PoisonError::into_inner) = load;
     }
 
@@ -279,14 +289,18 @@ fn settings(config: &Config, clock: &Clock) -> Result<openraft::Config> {
     let ms = |d: Duration| (clock.stretch(d).as_millis() as u64).max(1);
     let election = &config.election;
     let (heartbeat, lease) = (ms(election.heartbeat), ms(election.lease));
+    // Plain Raft needs a spread of timeouts: the library's usual one, half of the lease.
+    let patience = if election.plain { lease / 2 } else { heartbeat * 5 };
     let entries = config.limits.log_entries;
     let settings = openraft::Config {
         cluster_name: "hustings".into(),
         heartbeat_interval: heartbeat,
         // Also the time limit of RequestVote and TransferLeader.
-        election_timeout_min: (heartbeat * 5).min(lease.saturating_sub(1)),
+        election_timeout_min: patience.min(lease.saturating_sub(1)),
         election_timeout_max: lease,
-        enable_elect: false,
+        enable_elect: election.plain,
+        // Its clock looks five times per heartbeat, on followers too. Ours beats on the leader alone.
+        enable_tick: election.plain,
         enable_pre_vote: Some(false),
         enable_leader_restore: Some(false),
         quorum_loss_probe_interval: Some(lease * 2),

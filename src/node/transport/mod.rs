@@ -1,6 +1,7 @@
 //! How nodes reach each other. `Peers` is the raft plane's door; gRPC stands behind it, or a simulated network.
 
 pub mod admission;
+mod beats;
 pub mod client_service;
 pub mod envelope;
 pub mod forward;
