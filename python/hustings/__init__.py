@@ -64,6 +64,7 @@ _ERRORS = (
     "CodecRefusedError",
     "ConfigError",
     "ConsensusError",
+    "FaultInjectionDisabledError",
     "ForkedProcessError",
     "HustingsError",
     "HustingsWarning",

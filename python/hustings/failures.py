@@ -1,4 +1,4 @@
-"""How often nodes fail by chance, for live clusters and for simulated ones: one description for both."""
+"""How often nodes fail by chance: one description for live clusters and simulated ones."""
 
 from __future__ import annotations
 
