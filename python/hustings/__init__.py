@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .config import Config, ElectionConfig, Limits, ScoreWeights, StealPolicy
     from .errors import *  # noqa: F403
     from .events import Election, EventLog, Failover, Steal
+    from .failures import RandomFailures
     from .future import as_completed, gather, wait
     from .members import Leader, Member, Snapshot
     from .node import Node
@@ -45,6 +46,7 @@ _HOMES = {
     "EventLog": "events",
     "Failover": "events",
     "Steal": "events",
+    "RandomFailures": "failures",
     "as_completed": "future",
     "gather": "future",
     "wait": "future",
@@ -62,6 +64,7 @@ _ERRORS = (
     "CodecRefusedError",
     "ConfigError",
     "ConsensusError",
+    "FaultInjectionDisabledError",
     "ForkedProcessError",
     "HustingsError",
     "HustingsWarning",
@@ -144,6 +147,7 @@ __all__ = [
     "Limits",
     "Member",
     "Node",
+    "RandomFailures",
     "ScoreWeights",
     "Snapshot",
     "Steal",
