@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .events import Election, EventLog, Row
+from .elections import Election
+from .events import EventLog, Row
 
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8F7A00", "#7F7F7F")
 """Okabe and Ito's palette, distinguishable with any kind of colour vision."""

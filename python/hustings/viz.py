@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .elections import Election
 from .errors import HustingsError
-from .events import Election
 from .story import Lane, Story, last_failover, tell_story
 
 if TYPE_CHECKING:
