@@ -191,10 +191,16 @@ class EventLog(Sequence[Row]):
         return Listing("faults", self._faults)
 
     def scores(self) -> dict[str, ScoreHistory]:
-        """The scores and ranks of every node, by name, as the leaders saw them."""
+        """The scores and ranks of every node, by name, as the leaders saw them.
+
+        What a deposed leader wrote before it knew is left out.
+        """
         found: dict[str, ScoreHistory] = {}
+        newest = 0
         for row in self._rows:
-            if row["kind"] == "scored":
+            if row["kind"] == "became_leader":
+                newest = max(newest, int(row["term"]))
+            elif row["kind"] == "scored" and row["term"] >= newest:
                 name = row["subject_name"]
                 history = found.get(name)
                 if history is None:
@@ -207,6 +213,12 @@ class EventLog(Sequence[Row]):
     def steadiness(self) -> Steadiness:
         """How often leadership moved, and how long it was missing."""
         return self.summary().steadiness
+
+    def reaction_s(self, at_us: int) -> float | None:
+        """Seconds from a moment until leadership next moved to another node; ``None`` if it never
+        did."""
+        moves = (e for e in self._history.elections if e.previous not in (None, e.leader))
+        return next(((e.at_us - at_us) / 1e6 for e in moves if e.at_us >= at_us), None)
 
     def summary(self) -> Summary:
         """The history in a few figures."""
