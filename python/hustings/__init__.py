@@ -24,12 +24,15 @@ if TYPE_CHECKING:
     from . import errors, loads, viz
     from .cluster import Cluster, current_cluster
     from .config import Config, ElectionConfig, Limits, ScoreWeights, StealPolicy
+    from .elections import Election, Failover, Handover, Reign
     from .errors import *  # noqa: F403
-    from .events import Election, EventLog, Failover, Steal
+    from .events import EventLog, ScoreHistory, Steal
     from .failures import RandomFailures
+    from .fault_spans import Fault
     from .future import as_completed, gather, wait
     from .members import Leader, Member, Snapshot
     from .node import Node
+    from .summary import Steadiness, Summary
     from .tasks import Task, task
 
 # A runner, a node's process and `hustings --help` need little of this: the rest is imported when it
@@ -42,11 +45,15 @@ _HOMES = {
     "Limits": "config",
     "ScoreWeights": "config",
     "StealPolicy": "config",
-    "Election": "events",
+    "Election": "elections",
+    "Failover": "elections",
+    "Handover": "elections",
+    "Reign": "elections",
     "EventLog": "events",
-    "Failover": "events",
+    "ScoreHistory": "events",
     "Steal": "events",
     "RandomFailures": "failures",
+    "Fault": "fault_spans",
     "as_completed": "future",
     "gather": "future",
     "wait": "future",
@@ -54,6 +61,8 @@ _HOMES = {
     "Member": "members",
     "Snapshot": "members",
     "Node": "node",
+    "Steadiness": "summary",
+    "Summary": "summary",
     "Task": "tasks",
     "task": "tasks",
 }
@@ -142,16 +151,22 @@ __all__ = [
     "ElectionConfig",
     "EventLog",
     "Failover",
+    "Fault",
     "Future",
+    "Handover",
     "Leader",
     "Limits",
     "Member",
     "Node",
     "RandomFailures",
+    "Reign",
+    "ScoreHistory",
     "ScoreWeights",
     "Snapshot",
+    "Steadiness",
     "Steal",
     "StealPolicy",
+    "Summary",
     "Task",
     "__version__",
     "as_completed",
