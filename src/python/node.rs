@@ -268,7 +268,7 @@ impl Node {
 
 /// What `load=` describes: `{"kind": "constant", ...}` or `{"kind": "trace", "times": [...], "values": [...]}`
 /// with one CPU availability per time.
-fn load_source(load: &Bound<'_, PyMapping>) -> PyResult<LoadSource> {
+pub(super) fn load_source(load: &Bound<'_, PyMapping>) -> PyResult<LoadSource> {
     let py = load.py();
     let kind: String = load.get_item("kind")?.extract()?;
     let source = match kind.as_str() {
