@@ -4,6 +4,7 @@ use super::Consensus;
 use crate::core::Moment;
 use crate::core::boundary::{ElectionEffect, PollQuestion};
 use crate::core::election::RaftRole;
+use crate::core::election::lease::Told;
 use crate::core::election::suspicion::TICK;
 use crate::core::ids::NodeId;
 use crate::node::transport::peers::{Dialled, Heartbeat, Target};
@@ -167,11 +168,13 @@ impl Consensus {
 
     fn broadcast_table(self: &Arc<Self>, now: Moment) {
         let Some((term, table)) = self.elector().build_table(now) else { return };
+        let reachable = self.reachable_voters() as u32;
+        let told = Told { term, leased: self.may_dispatch(), reachable };
         for target in self.others() {
             if !lock(&self.in_flight.heartbeats).insert(target.node) {
                 continue;
             }
-            let heartbeat = Heartbeat { term, table: table.clone() };
+            let heartbeat = Heartbeat { term, table: table.clone(), told };
             let answer = self.peers.heartbeat(&target, heartbeat, HEARTBEAT_TTL);
             let this = self.clone();
             let asking = tokio::spawn(async move {
