@@ -136,11 +136,8 @@ fn summary_dict<'py>(py: Python<'py>, run: &Run) -> PyResult<Bound<'py, PyDict>>
     let reigns: Vec<_> =
         run.reigns.iter().map(|reign| reign_dict(py, run, reign)).collect::<PyResult<_>>()?;
     dict.set_item("reigns", reigns)?;
-    let violations: Vec<_> = run
-        .violations
-        .iter()
-        .map(|v| (v.promise, v.at.as_secs_f64(), v.problem.clone()))
-        .collect();
+    let violations: Vec<_> =
+        run.violations.iter().map(|v| (v.promise, v.at.as_secs_f64(), v.problem.clone())).collect();
     dict.set_item("violations", violations)?;
     dict.set_item("trace", format!("{:016x}", run.trace))?;
     dict.set_item("facts", run.facts)?;
@@ -260,7 +257,8 @@ fn step_from(step: &Bound<'_, PyAny>) -> PyResult<Step> {
     let py = step.py();
     let (at, name, arguments): (f64, String, Bound<'_, PyAny>) = step.extract()?;
     let one = || arguments.get_item(0)?.extract::<String>().map(who);
-    let maybe = |n: usize| Ok::<_, PyErr>(arguments.get_item(n)?.extract::<Option<String>>()?.map(who));
+    let maybe =
+        |n: usize| Ok::<_, PyErr>(arguments.get_item(n)?.extract::<Option<String>>()?.map(who));
     let number = |n: usize| arguments.get_item(n)?.extract::<f64>();
     let none = LinkFault::default();
     let action = match name.as_str() {
@@ -280,9 +278,7 @@ fn step_from(step: &Bound<'_, PyAny>) -> PyResult<Step> {
             let jitter = duration(py, "jitter", number(3)?)?;
             Action::Link(maybe(0)?, maybe(1)?, LinkFault { delay, jitter, ..none })
         }
-        "drop" => {
-            Action::Link(maybe(0)?, maybe(1)?, LinkFault { drop_ratio: number(2)?, ..none })
-        }
+        "drop" => Action::Link(maybe(0)?, maybe(1)?, LinkFault { drop_ratio: number(2)?, ..none }),
         "clock_rate" => Action::ClockRate(one()?, number(1)?),
         "handover" => Action::Handover(maybe(0)?),
         "heal" => Action::Heal,
