@@ -9,6 +9,7 @@
 //! ```
 
 pub mod campaign;
+pub mod claims;
 pub mod handover;
 pub mod peer_scores;
 pub mod ranking;
@@ -22,6 +23,7 @@ use super::ids::{LogIndex, NodeId, Term};
 use super::record::{Record, RecordKind};
 use crate::config::Config;
 use campaign::Campaign;
+use claims::Claims;
 use handover::{Stabiliser, plan_handover};
 use peer_scores::PeerScores;
 use ranking::{RankEntry, Ranking};
@@ -76,6 +78,7 @@ pub struct Elector {
     detector: Detector,
     campaign: Campaign,
     ranking: Ranking,
+    claims: Claims,
     peers: PeerScores,
     stabiliser: Stabiliser,
     leaderless_since: Option<Moment>,
@@ -98,6 +101,7 @@ impl Elector {
             detector: Detector::new(election),
             campaign: Campaign::new(election, seed),
             ranking: Ranking::default(),
+            claims: Claims::new(&config.score),
             peers: PeerScores::default(),
             stabiliser: Stabiliser::new(election),
             leaderless_since: None,
@@ -180,7 +184,10 @@ impl Elector {
     }
 
     /// The leader of `term` sent its table.
-    pub fn on_table(&mut self, term: Term, rows: Vec<RankEntry>) {
+    pub fn on_table(&mut self, term: Term, mut rows: Vec<RankEntry>) {
+        for row in &mut rows {
+            row.score = self.take_claim(row.node, row.score);
+        }
         if term >= self.ranking.term() && self.view.role != RaftRole::Leader {
             self.ranking = Ranking::adopt(term, rows);
         }
@@ -194,6 +201,7 @@ impl Elector {
         score: f64,
         last_log: (Term, LogIndex),
     ) {
+        let score = self.take_claim(node, score);
         self.peers.note(now, node, score, last_log, self.view.last_log);
     }
 
@@ -389,6 +397,13 @@ impl Elector {
         let agrees =
             |voter: &&NodeId| **voter == self.me || answers.contains(&(**voter, PollAnswer::Agree));
         self.view.voters.iter().filter(agrees).count()
+    }
+
+    /// What a score that was told counts as.
+    fn take_claim(&mut self, author: NodeId, told: f64) -> f64 {
+        let (score, corrected) = self.claims.take(author, told);
+        corrected.into_iter().for_each(|record| self.record(record));
+        score
     }
 
     fn record(&mut self, record: Record) {
