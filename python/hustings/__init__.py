@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .elections import Election, Failover, Handover, Reign
     from .errors import *  # noqa: F403
     from .events import EventLog, ScoreHistory, Steal
+    from .failures import RandomFailures
     from .fault_spans import Fault
     from .future import as_completed, gather, wait
     from .members import Leader, Member, Snapshot
@@ -51,6 +52,7 @@ _HOMES = {
     "EventLog": "events",
     "ScoreHistory": "events",
     "Steal": "events",
+    "RandomFailures": "failures",
     "Fault": "fault_spans",
     "as_completed": "future",
     "gather": "future",
@@ -71,6 +73,7 @@ _ERRORS = (
     "CodecRefusedError",
     "ConfigError",
     "ConsensusError",
+    "FaultInjectionDisabledError",
     "ForkedProcessError",
     "HustingsError",
     "HustingsWarning",
@@ -155,6 +158,7 @@ __all__ = [
     "Limits",
     "Member",
     "Node",
+    "RandomFailures",
     "Reign",
     "ScoreHistory",
     "ScoreWeights",

@@ -122,7 +122,7 @@ def _add_up(commands: Any) -> None:
         "--allow-pickle", action="store_true", help="accept pickled functions and arguments"
     )
     p.add_argument("--port", type=int, help="the first of N consecutive ports (default: free ones)")
-    p.add_argument("--profile", help="timing: lan (default), lan_fast, ci, wan, classic")
+    p.add_argument("--profile", help="timing: lan (default), lan_fast, ci, wan, raft, classic")
     p.add_argument(
         "--timeout", type=float, default=30.0, help="seconds until a leader must be there"
     )
@@ -188,7 +188,10 @@ def _add_node(commands: Any) -> None:
     p.add_argument(
         "--allow-pickle", action="store_true", help="accept pickled functions and arguments"
     )
-    p.add_argument("--profile", help="timing: lan (default), lan_fast, ci, wan, classic")
+    p.add_argument(
+        "--allow-faults", action="store_true", help="take fault calls: cut links, wrong clocks"
+    )
+    p.add_argument("--profile", help="timing: lan (default), lan_fast, ci, wan, raft, classic")
     p.add_argument("--config", metavar="FILE", help="knobs as TOML")
     p.add_argument("--grace", type=float, default=30.0, help="seconds for running tasks at SIGTERM")
 
@@ -236,12 +239,15 @@ def _status(arguments: argparse.Namespace) -> int:
     with _connect(arguments) as cluster:
         status = cluster._client.status()
         now = cluster.snapshot()
+        faults = [str(fault) for fault in cluster.faults()]
     if arguments.json:
         print(json.dumps(status))
         return OK
     print(f"leader  {now.leader or 'none'}\nquorum  {now.quorum}")
     for member in now.members:
         print(f"  {member!r}")
+    for fault in faults:
+        print(f"fault   {fault}")
     print("tasks   " + ", ".join(f"{name} {count}" for name, count in now.counters.items()))
     return OK if now.leader is not None else FAILED
 
@@ -271,7 +277,7 @@ def _submit(arguments: argparse.Namespace) -> int:
 def _add_config(commands: Any) -> None:
     p = _command(commands, "config", _config, "show every knob with its value, bounds and meaning")
     p.add_argument("what", choices=["show"])
-    p.add_argument("--profile", help="lan (default), lan_fast, wan, ci, classic")
+    p.add_argument("--profile", help="lan (default), lan_fast, wan, ci, raft, classic")
 
 
 def _config(arguments: argparse.Namespace) -> int:

@@ -21,6 +21,7 @@
     ├── PayloadTooLargeError (ValueError)     with size and limit
     ├── CodecRefusedError              a codec one side does not allow
     ├── NotSerializableError (TypeError)      what cannot travel, and where it sits
+    ├── FaultInjectionDisabledError    a fault call to a node that was not started with leave
     ├── VersionMismatchError, WrongClusterError, WrongNodeError, NodeNameInUseError
     ├── RunnerError                    a runner process could not be started
     ├── ConsensusError                 the replicated log stopped
@@ -125,6 +126,10 @@ class NotSerializableError(HustingsError, TypeError):
     """An argument cannot travel; the text says which part of it and what to do."""
 
 
+class FaultInjectionDisabledError(HustingsError):
+    """The node was not started with ``allow_faults``."""
+
+
 class VersionMismatchError(HustingsError):
     """The peer speaks another protocol version."""
 
@@ -201,6 +206,7 @@ __all__ = [
     "CodecRefusedError",
     "ConfigError",
     "ConsensusError",
+    "FaultInjectionDisabledError",
     "ForkedProcessError",
     "HustingsError",
     "HustingsWarning",

@@ -33,6 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
         position=_position(arguments.position),
         slots=arguments.slots,
         allow_pickle=arguments.allow_pickle,
+        allow_faults=arguments.allow_faults,
         load=loads.measured(own_process=True),
         config=config,
     )

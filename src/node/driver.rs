@@ -3,6 +3,7 @@
 use super::clock::Clock;
 use super::history::History;
 use super::proposals::{Commit, Proposals};
+use super::transport::gate::Gate;
 use super::transport::links::Word;
 use super::transport::sessions::{OutcomesOutbox, Sessions, SubmitOutbox};
 use super::transport::upstream::{Upstream, Words};
@@ -73,6 +74,8 @@ pub struct TaskLoopOptions {
     pub commit: Option<Arc<dyn Commit>>,
     /// The runners.
     pub hands: Arc<dyn Hands>,
+    /// What words between this node and others suffer.
+    pub gate: Gate,
     /// Whether pickled functions and payloads may run here.
     pub allow_pickle: bool,
     /// Seed of the random policies.
@@ -104,6 +107,7 @@ pub struct TaskLoop {
     pub(super) history: Arc<History>,
     proposals: Proposals,
     pub(super) hands: Arc<dyn Hands>,
+    pub(super) gate: Gate,
     pub(super) allow_pickle: bool,
     pub(super) links: BTreeMap<NodeId, (u64, mpsc::UnboundedSender<Word>)>,
     pub(super) next_link: u64,
@@ -124,6 +128,7 @@ impl TaskLoop {
             state,
             commit,
             hands,
+            gate,
             allow_pickle,
             seed,
         } = options;
@@ -142,6 +147,7 @@ impl TaskLoop {
             history,
             proposals: Proposals::new(commit, inputs.clone()),
             hands,
+            gate,
             allow_pickle,
             links: BTreeMap::new(),
             next_link: 0,
@@ -310,7 +316,8 @@ impl TaskLoop {
                 }
                 Effect::AskForWork { free_slots } => {
                     if let Some(upstream) = &self.upstream {
-                        upstream.ask_for_work(free_slots, self.measured.0.cpu_available);
+                        let cpu = self.measured.0.cpu_available;
+                        upstream.ask_for_work(free_slots, cpu, self.gate.clone());
                     }
                 }
                 // The stream of the old leader has been replaced already; its words end here.

@@ -24,6 +24,7 @@ impl TaskLoop {
             term: self.leader.term(),
             address: self.me.address.clone(),
             message_bytes: peer_message_bytes(&self.config.limits),
+            gate: self.gate.clone(),
         };
         let report = Box::new(move |event| {
             let _ = inputs.send(Input::FromLink(link, event));

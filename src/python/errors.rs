@@ -48,6 +48,7 @@ fn class_name(error: &Error) -> &'static str {
         Error::WrongNode { .. } => "WrongNodeError",
         Error::NodeNameInUse { .. } => "NodeNameInUseError",
         Error::InvalidPeers { .. } => "InvalidPeersError",
+        Error::FaultInjectionDisabled { .. } => "FaultInjectionDisabledError",
         Error::Stopped { .. } | Error::NotStarted { .. } => "StoppedError",
         Error::Forked { .. } => "ForkedProcessError",
         Error::Runner { .. } => "RunnerError",

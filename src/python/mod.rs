@@ -5,6 +5,7 @@ mod client;
 mod completion;
 mod config;
 mod errors;
+mod faults;
 mod future;
 mod node;
 mod outcome;

@@ -64,8 +64,9 @@ impl Node {
 impl Node {
     #[new]
     #[allow(clippy::too_many_arguments, reason = "one per keyword")]
-    #[pyo3(signature = (*, name, listen="127.0.0.1:0", position=(0.0, 0.0), slots=1, allow_pickle=false, load=None,
-                        config=None, may_vote=true, runner_argv=vec![], runner_env=None))]
+    #[pyo3(signature = (*, name, listen="127.0.0.1:0", position=(0.0, 0.0), slots=1, allow_pickle=false,
+                        allow_faults=false, load=None, config=None, may_vote=true,
+                        runner_argv=vec![], runner_env=None))]
     fn new(
         py: Python<'_>,
         name: String,
@@ -73,6 +74,7 @@ impl Node {
         position: (f64, f64),
         slots: i64,
         allow_pickle: bool,
+        allow_faults: bool,
         load: Option<&Bound<'_, PyMapping>>,
         config: Option<&Bound<'_, PyAny>>,
         may_vote: bool,
@@ -95,6 +97,7 @@ impl Node {
             position: Position { x, y },
             slots,
             allow_pickle,
+            allow_faults,
             load: load.map(load_source).transpose()?,
             config: config_from(config)?,
             may_vote,
@@ -203,6 +206,18 @@ impl Node {
     fn abort(&self, py: Python<'_>) -> PyResult<()> {
         let running = self.running(py)?;
         py.detach(|| running.node.abort());
+        Ok(())
+    }
+
+    /// Stops all of it, runners excepted, as SIGSTOP would stop a process.
+    fn freeze(&self, py: Python<'_>) -> PyResult<()> {
+        let running = self.running(py)?;
+        py.detach(|| running.node.freeze()).map_err(|error| errors::raise(py, error))
+    }
+
+    /// Lets a frozen node go on.
+    fn resume(&self, py: Python<'_>) -> PyResult<()> {
+        self.running(py)?.node.resume();
         Ok(())
     }
 

@@ -23,9 +23,17 @@ def test_defaults_come_from_the_core() -> None:
     assert config == hs.Config.lan()
 
 
-@pytest.mark.parametrize("profile", ["lan", "lan_fast", "wan", "ci", "classic"])
+@pytest.mark.parametrize("profile", ["lan", "lan_fast", "wan", "ci", "raft", "classic"])
 def test_every_profile_is_there(profile: str) -> None:
     assert getattr(hs.Config, profile)() == hs.Config(profile=profile)
+
+
+def test_plain_raft_is_a_profile_and_a_knob() -> None:
+    assert hs.Config.raft().election.plain is True
+    assert hs.Config.lan().election.plain is False
+    assert hs.Config(election=hs.ElectionConfig(plain=True)).election.plain is True
+    classic = hs.Config.classic().election
+    assert (classic.handover_floor, classic.handover_doublings) == (float("inf"), 0)
 
 
 def test_it_is_frozen_and_keyword_only() -> None:

@@ -183,7 +183,14 @@ struct Group {
     _machine: MutexGuard<'static, ()>,
 }
 
-fn start_node(id: u64, score: f64, leaders: &Leaders, records: &Records) -> TestNode {
+fn start_node(
+    profile: &str,
+    id: u64,
+    score: f64,
+    leaders: &Leaders,
+    records: &Records,
+) -> TestNode {
+    let config = Arc::new(Config::profile(profile).unwrap());
     let me = NodeId(id);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -195,7 +202,7 @@ fn start_node(id: u64, score: f64, leaders: &Leaders, records: &Records) -> Test
         let consensus = Consensus::start(ConsensusOptions {
             me,
             address: address.clone(),
-            config: Arc::new(Config::profile("ci").unwrap()),
+            config,
             clock: Clock::start(),
             peers: Arc::new(GrpcPeers::new(me, MESSAGE_BYTES)),
             stores: Stores::default(),
@@ -232,11 +239,15 @@ static MACHINE: Mutex<()> = Mutex::new(());
 
 impl Group {
     fn found(scores: &[f64]) -> Self {
+        Group::found_as("ci", scores)
+    }
+
+    fn found_as(profile: &str, scores: &[f64]) -> Self {
         let machine = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
         let (leaders, records) = (Leaders::default(), Records::default());
         let nodes = scores.iter().enumerate().map(|(i, score)| {
             let id = i as u64 + 1;
-            (NodeId(id), start_node(id, *score, &leaders, &records))
+            (NodeId(id), start_node(profile, id, *score, &leaders, &records))
         });
         let nodes: BTreeMap<_, _> = nodes.collect();
         let wait = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -409,6 +420,22 @@ fn five_nodes_elect_the_best_after_two_kills_and_lose_nothing() {
 }
 
 #[test]
+fn plain_raft_elects_by_the_librarys_timers_alone() {
+    let mut group = Group::found_as("raft", &[0.1, 0.9, 0.5]);
+    let leader = group.settle();
+    group.write(leader);
+    assert_eq!(group.settle(), leader);
+    group.kill(leader);
+    let (winner, _) = group.until("a new leader", Group::leader);
+    group.write(winner);
+    group.check_writes();
+    group.check_leaders();
+    let ours = [RecordKind::Suspected, RecordKind::Polled, RecordKind::Campaigned];
+    let records = group.records.lock().unwrap();
+    assert!(records.iter().all(|(_, _, record)| !ours.contains(&record.kind)));
+}
+
+#[test]
 fn a_frozen_leader_is_replaced_by_the_best_and_follows_when_it_thaws() {
     let mut group = Group::found(&[0.5, 0.7, 0.6]);
     let old = group.settle();
@@ -497,7 +524,7 @@ fn a_lost_voter_is_replaced_and_the_new_one_counts() {
     group.write(leader);
     let lost = *group.nodes.keys().find(|id| **id != leader).unwrap();
     group.kill(lost);
-    let new = start_node(9, 0.8, &group.leaders, &group.records);
+    let new = start_node("ci", 9, 0.8, &group.leaders, &group.records);
     let (id, member) = (new.member.id, new.member.clone());
     group.nodes.insert(id, new);
     let node = &group.nodes[&leader];
@@ -515,7 +542,7 @@ fn a_lost_voter_is_replaced_and_the_new_one_counts() {
 
 #[test]
 fn a_founders_list_that_cannot_be_right_is_refused_with_the_reason() {
-    let node = start_node(1, 0.5, &Leaders::default(), &Records::default());
+    let node = start_node("ci", 1, 0.5, &Leaders::default(), &Records::default());
     let runtime = node.runtime.as_ref().unwrap();
     let refused = |members: Vec<Member>| {
         let members = members.into_iter().map(|m| (m.id, m)).collect();

@@ -61,10 +61,11 @@ impl World {
         let id = || NodeId(number(1));
         (self.since_ms, self.told) = (self.now_ms, String::new());
         match words[0] {
-            "voters" => self.create(number(1)),
+            "voters" => self.create(number(1), words.get(2).copied().unwrap_or("lan")),
             "score" => self.node(id()).score = words[2].parse().unwrap(),
             "log" => self.node(id()).log = (number(2), number(3)),
             "lead" => self.lead(id()),
+            "timeout" => self.campaign(id()),
             "kill" => {
                 self.cut.insert(id());
                 let now = self.now();
@@ -84,8 +85,8 @@ impl World {
         self.nodes.get_mut(&id).unwrap()
     }
 
-    fn create(&mut self, count: u64) {
-        let config = Config::default();
+    fn create(&mut self, count: u64, profile: &str) {
+        let config = Config::profile(profile).unwrap();
         for n in 1..=count {
             let node = Node {
                 elector: Elector::new(NodeId(n), &config, n),

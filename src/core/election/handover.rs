@@ -9,8 +9,6 @@ use std::time::Duration;
 
 /// Handovers older than this no longer lengthen the cool-down.
 const MEMORY: Duration = Duration::from_secs(600);
-/// Most doublings of the cool-down.
-const MAX_DOUBLINGS: usize = 4;
 
 /// The best voter that may lead instead of `me`: caught up and `live`.
 pub fn plan_handover(table: &Ranking, me: NodeId, live: impl Fn(NodeId) -> bool) -> Option<NodeId> {
@@ -24,6 +22,7 @@ pub struct Stabiliser {
     floor: f64,
     dwell: Duration,
     cooldown: Duration,
+    doublings: usize,
     led_since: Option<Moment>,
     worse_since: Option<Moment>,
     yielded: VecDeque<Moment>,
@@ -37,6 +36,7 @@ impl Stabiliser {
             floor: config.handover_floor,
             dwell: config.handover_dwell,
             cooldown: config.handover_cooldown,
+            doublings: config.handover_doublings as usize,
             led_since: None,
             worse_since: None,
             yielded: VecDeque::new(),
@@ -65,7 +65,8 @@ impl Stabiliser {
         let mine = table.row(me)?.score;
         let best = plan_handover(table, me, live)?;
         let theirs = table.row(best)?.score;
-        if mine >= self.floor || theirs - mine < self.margin {
+        let better = theirs > mine && theirs - mine >= self.margin;
+        if mine >= self.floor || !better {
             self.worse_since = None;
             return None;
         }
@@ -77,7 +78,7 @@ impl Stabiliser {
         self.worse_since = None;
         // Counts as a new reign in case the transfer fails, so that it is not tried in every round.
         self.led_since = Some(now);
-        if self.yielded.len() > MAX_DOUBLINGS {
+        if self.yielded.len() > self.doublings {
             self.yielded.pop_front();
         }
         self.yielded.push_back(now);
@@ -86,7 +87,7 @@ impl Stabiliser {
 
     fn rest(&mut self, now: Moment) -> Duration {
         self.yielded.retain(|at| now.since(*at) < MEMORY);
-        self.cooldown * (1 << self.yielded.len().min(MAX_DOUBLINGS))
+        self.cooldown * (1 << self.yielded.len().min(self.doublings))
     }
 }
 
@@ -136,6 +137,19 @@ mod tests {
         assert_eq!(yields_after(&mut new(), 0.31, 1.0), None, "above the floor");
         assert_eq!(yields_after(&mut new(), 0.29, 0.5), None, "within the margin");
         assert_eq!(yields_after(&mut new(), 0.2, 0.9), Some(60), "after the cool-down");
+    }
+
+    #[test]
+    fn a_classic_leader_yields_to_whoever_scores_higher_every_three_seconds() {
+        let mut s = Stabiliser::new(&Config::profile("classic").unwrap().election);
+        assert_eq!(yields_after(&mut s.clone(), 44.0, 44.5), Some(3));
+        assert_eq!(yields_after(&mut s.clone(), 44.0, 44.0), None, "an equal is not better");
+        s.on_leading(Moment(0));
+        let rows = table(&[(1, 44.0, true), (2, 44.5, true)]);
+        let moves: Vec<u64> = (0..20)
+            .filter(|t| s.consider(Moment(t * 1_000_000), &rows, ME, |_| true).is_some())
+            .collect();
+        assert_eq!(moves, [3, 6, 9, 12, 15, 18]);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //!   heartbeat replies ──▶ peer_scores ──▶ ranking ──▶ (rank, patience, handover)
 //! ```
 
+pub mod broadcast;
 pub mod campaign;
 pub mod claims;
 pub mod handover;
@@ -22,6 +23,7 @@ use super::boundary::{ElectionEffect, PollAnswer, PollQuestion};
 use super::ids::{LogIndex, NodeId, Term};
 use super::record::{Record, RecordKind};
 use crate::config::Config;
+use broadcast::{Broadcast, is_news};
 use campaign::Campaign;
 use claims::Claims;
 use handover::{Stabiliser, plan_handover};
@@ -34,6 +36,8 @@ use suspicion::{Cause, Detector};
 const WATCHDOG: Duration = Duration::from_secs(5);
 /// How often the leader writes its view of the scores down.
 const SCORED_EVERY: Duration = Duration::from_millis(250);
+/// A node that watches no leader has little to decide by the clock.
+const IDLE: Duration = Duration::from_millis(250);
 /// Effects that wait for the next tick at most; older ones win, since records come first.
 const MAX_PENDING: usize = 1_024;
 
@@ -70,6 +74,7 @@ pub struct RaftView {
 #[derive(Debug)]
 pub struct Elector {
     me: NodeId,
+    plain: bool,
     jitter: f64,
     patience: Duration,
     rank_delay: Duration,
@@ -80,6 +85,8 @@ pub struct Elector {
     ranking: Ranking,
     claims: Claims,
     peers: PeerScores,
+    broadcast: Broadcast,
+    told_score: Option<f64>,
     stabiliser: Stabiliser,
     leaderless_since: Option<Moment>,
     library_elections: bool,
@@ -93,6 +100,7 @@ impl Elector {
         let election = &config.election;
         Elector {
             me,
+            plain: election.plain,
             jitter: config.score.jitter,
             patience: election.poll_patience,
             rank_delay: election.rank_delay,
@@ -103,6 +111,8 @@ impl Elector {
             ranking: Ranking::default(),
             claims: Claims::new(&config.score),
             peers: PeerScores::default(),
+            broadcast: Broadcast::default(),
+            told_score: None,
             stabiliser: Stabiliser::new(election),
             leaderless_since: None,
             library_elections: false,
@@ -111,11 +121,12 @@ impl Elector {
         }
     }
 
-    /// This node measured itself.
-    pub fn set_score(&mut self, score: f64) {
+    /// This node measured itself. Returns whether, as leader, it should tell at once.
+    pub fn set_score(&mut self, score: f64) -> bool {
         if score.is_finite() {
             self.own_score = score;
         }
+        self.view.role == RaftRole::Leader && self.has_news()
     }
 
     /// Its score, as last set.
@@ -123,9 +134,20 @@ impl Elector {
         self.own_score
     }
 
-    /// The leader this node listens to.
+    /// This node's score is not what the leader was last told.
+    pub fn has_news(&self) -> bool {
+        self.told_score.is_some_and(|told| is_news(told, self.own_score))
+    }
+
+    /// Its score, as the leader is told it now.
+    pub fn tell_score(&mut self) -> f64 {
+        self.told_score = Some(self.own_score);
+        self.own_score
+    }
+
+    /// The leader this node may accuse; nobody in plain Raft.
     pub fn watched(&self) -> Option<NodeId> {
-        self.detector.leader()
+        self.detector.leader().filter(|_| !self.plain)
     }
 
     /// The table as it stands.
@@ -173,6 +195,7 @@ impl Elector {
             // What the last leader knew, but for itself, until the voters answer this one.
             self.peers.inherit(now, &self.ranking, self.detector.leader());
             self.scored_at = None;
+            self.broadcast = Broadcast::default();
         }
         if let Some(leader) = view.leader.filter(|l| *l != self.me)
             && (new_term || view.leader != self.view.leader)
@@ -193,16 +216,37 @@ impl Elector {
         }
     }
 
-    /// (leader) `node` answered a heartbeat with its score and the end of its log.
+    /// (leader) `node` answered a heartbeat with its score and the end of its log. Returns whether that is news.
     pub fn on_peer_score(
         &mut self,
         now: Moment,
         node: NodeId,
         score: f64,
         last_log: (Term, LogIndex),
-    ) {
+    ) -> bool {
         let score = self.take_claim(node, score);
-        self.peers.note(now, node, score, last_log, self.view.last_log);
+        let row = self.peers.note(now, node, score, last_log, self.view.last_log);
+        let is_news = row.is_some_and(|row| self.broadcast.is_news(&row));
+        if is_news {
+            self.broadcast.on_news();
+        }
+        is_news
+    }
+
+    /// (leader) A voter says that its score changed.
+    pub fn on_news(&mut self) {
+        self.broadcast.on_news();
+    }
+
+    /// (leader) The table, if it is due to be told.
+    pub fn take_table(&mut self, now: Moment) -> Option<(Term, Vec<RankEntry>)> {
+        if self.broadcast.due().is_some_and(|due| now < due) {
+            return None;
+        }
+        let (term, rows) = self.build_table(now)?;
+        self.told_score = Some(self.own_score);
+        self.broadcast.on_told(now, &rows, self.view.last_log);
+        Some((term, rows))
     }
 
     /// (leader) Makes the table that is to be broadcast; `None` where this node does not lead.
@@ -218,6 +262,9 @@ impl Elector {
                 let record = Record::new(RecordKind::Scored).term(term).subject(row.node);
                 self.record(record.score(row.score).rank(rank as u32));
             }
+        }
+        if self.plain {
+            return Some((term, self.ranking.rows().to_vec()));
         }
         let live = |node| self.peers.is_live(now, node);
         if let Some(to) = self.stabiliser.consider(now, &self.ranking, self.me, live) {
@@ -249,7 +296,7 @@ impl Elector {
 
     /// This node would accuse the leader: the lease may be passed over for a candidate that does as well.
     pub fn suspects(&self, now: Moment) -> bool {
-        self.view.role != RaftRole::Leader && self.detector.suspected(now).is_some()
+        self.view.role != RaftRole::Leader && self.suspicion(now).is_some()
     }
 
     /// How long a poll's answers are awaited.
@@ -292,24 +339,36 @@ impl Elector {
         if self.view.role == RaftRole::Leader {
             self.detector.on_leading(now, self.me, self.view.term);
             self.campaign.reset();
-        } else if self.is_voter() {
+        } else if self.is_voter() && !self.plain {
             self.tick_follower(now);
         } else {
             self.campaign.reset();
         }
-        self.tick_watchdog(now);
+        // In plain Raft the library's own elections are on from the start.
+        if !self.plain {
+            self.tick_watchdog(now);
+        }
+        let next = match self.view.role {
+            RaftRole::Leader => self.broadcast.due().unwrap_or(now),
+            _ if self.is_voter() && !self.plain => self.next_look(now),
+            _ => now.after(IDLE),
+        };
+        self.detector.promise(next);
         std::mem::take(&mut self.pending)
     }
 
-    /// When [`Elector::tick`] is needed at the latest, apart from the punctual one a follower owes its detector.
-    pub fn next_deadline(&self, now: Moment) -> Option<Moment> {
-        if self.view.role == RaftRole::Leader || !self.is_voter() {
-            return None;
-        }
-        match self.detector.suspected(now) {
-            Some(_) => self.campaign.deadline(),
-            None => self.detector.deadline(now),
-        }
+    /// When [`Elector::tick`] is needed again, at the latest: a shell that comes later shows that this node is slow.
+    pub fn next_tick(&self) -> Option<Moment> {
+        self.detector.promised()
+    }
+
+    fn next_look(&self, now: Moment) -> Moment {
+        let look = self.detector.next_look(now);
+        let Some(due) = self.suspicion(now).and_then(|_| self.campaign.deadline()) else {
+            return look;
+        };
+        // A deadline that has passed waits for an answer, not for the clock.
+        if due > now { look.min(due) } else { look }
     }
 
     fn tick_follower(&mut self, now: Moment) {
@@ -377,6 +436,11 @@ impl Elector {
             self.library_elections = needed;
             self.push(ElectionEffect::EnableLibraryElections(needed));
         }
+    }
+
+    /// Since when and why the leader is suspected. In plain Raft nobody suspects: the library counts for itself.
+    fn suspicion(&self, now: Moment) -> Option<(Moment, Cause)> {
+        self.detector.suspected(now).filter(|_| !self.plain)
     }
 
     /// The score all observers agree on, as far as there is a table.

@@ -154,6 +154,28 @@ impl Client {
         }
     }
 
+    /// Makes and mends faults at the node at `address`.
+    pub async fn inject_faults(
+        &self,
+        address: &str,
+        request: proto::InjectFaultsRequest,
+        timeout: Duration,
+    ) -> Result<()> {
+        let address = address::check(address)?;
+        let mut grpc = self.shared.peers.grpc(&address)?;
+        match tokio::time::timeout(timeout, grpc.inject_faults(request)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(status)) if status.code() == tonic::Code::PermissionDenied => {
+                Err(Error::FaultInjectionDisabled { node: address })
+            }
+            Ok(Err(status)) => Err(from_status("faults", &address, &status)),
+            Err(_) => {
+                let what = format!("the fault call to {address}");
+                Err(Error::WaitTimeout { what, waited: timeout })
+            }
+        }
+    }
+
     /// Moves leadership to `to`, or to the best-ranked other voter; returns the new leader.
     pub async fn handover(&self, to: Option<NodeId>, timeout: Duration) -> Result<NodeId> {
         let to_node = to.map_or(0, |node| node.0);

@@ -4,22 +4,18 @@ use super::Consensus;
 use crate::core::Moment;
 use crate::core::boundary::{ElectionEffect, PollQuestion};
 use crate::core::election::RaftRole;
-use crate::core::election::suspicion::TICK;
-use crate::core::ids::NodeId;
+use crate::core::election::ranking::RankEntry;
+use crate::core::ids::{NodeId, Term};
 use crate::node::transport::peers::{Dialled, Heartbeat, Target};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use openraft::ServerState;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
-/// How often the leader broadcasts its table.
-const TABLE_EVERY: Duration = Duration::from_millis(100);
-/// A new leader's first tables come faster, so that ranks are agreed soon.
-const FIRST_TABLES: u32 = 5;
-const FIRST_TABLE_EVERY: Duration = Duration::from_millis(20);
 /// How long a table's answer may take.
 const HEARTBEAT_TTL: Duration = Duration::from_millis(200);
 /// A broken tether is tied again after this, doubling up to the second figure.
@@ -28,8 +24,8 @@ const RETIE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_m
 const DIALS: u32 = 5;
 const DIAL_EVERY: Duration = Duration::from_millis(1);
 const DIAL_TTL: Duration = Duration::from_millis(20);
-/// A node that is no voter has little to decide.
-const IDLE_TICK: Duration = Duration::from_millis(50);
+/// A leader looks this often whether it may dispatch yet.
+const UNREADY_TICK: Duration = Duration::from_millis(5);
 
 /// What runs beside the loop: at most one heartbeat, one tether and one doubt per peer.
 #[derive(Default)]
@@ -52,28 +48,23 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// When the next table is due.
-#[derive(Default)]
-struct Tables {
-    reign: u64,
-    sent: u32,
-    next: Option<Moment>,
-}
-
 impl Consensus {
     pub(super) async fn run_elector(self: Arc<Self>) {
         let mut server = self.raft.server_metrics();
-        let mut tables = Tables::default();
         loop {
             let now = self.clock.now();
             self.observe_raft();
+            let table = self.elector().take_table(now);
+            if let Some((term, table)) = table {
+                self.broadcast_table(term, &table);
+            }
             let effects = self.elector().tick(now);
             for effect in effects {
                 self.perform(effect).await;
             }
             self.publish_view();
             self.tie_tethers();
-            let due = self.next_tick(now, &mut tables);
+            let (due, lease) = self.next_tick(now);
             tokio::select! {
                 biased;
                 () = self.wake.notified() => {}
@@ -83,34 +74,41 @@ impl Consensus {
                     return;
                 },
                 () = self.progress.new_term.notified() => {}
+                () = self.news.notified() => self.elector().on_news(),
                 () = tokio::time::sleep_until(self.clock.instant(due)) => {}
+                () = tokio::time::sleep(lease.unwrap_or_default()), if lease.is_some() => {}
             }
         }
     }
 
-    /// Sends the table if it is due, and says when the loop must run again.
-    fn next_tick(self: &Arc<Self>, now: Moment, tables: &mut Tables) -> Moment {
-        let view = self.raft_view();
-        if view.role != RaftRole::Leader {
-            *tables = Tables::default();
-            let voter = view.voters.contains(&self.me);
-            let punctual = now.after(if voter { TICK } else { IDLE_TICK });
-            return self.elector().next_deadline(now).map_or(punctual, |at| {
-                // A deadline that has passed waits for an answer, not for the clock.
-                if at > now { at.min(punctual) } else { punctual }
-            });
+    /// When the loop must run again: by the elector's clock, and when a leader's lease ends.
+    fn next_tick(&self, now: Moment) -> (Moment, Option<Duration>) {
+        let due = self.elector().next_tick().unwrap_or(now);
+        let leads = self.raft_view().role == RaftRole::Leader;
+        if !leads {
+            return (due, None);
         }
-        if tables.reign != view.term {
-            *tables = Tables { reign: view.term, ..Tables::default() };
+        let ready = self.views.value().ready;
+        let due = if ready { due } else { due.min(now.after(UNREADY_TICK)) };
+        (due, self.lease_left().filter(|_| ready))
+    }
+
+    /// Beats while this node leads. Not in the election loop, so that no decision delays a heartbeat.
+    pub(super) async fn run_heart(self: Arc<Self>) {
+        let mut server = self.raft.server_metrics();
+        loop {
+            let leads = server.value().state == ServerState::Leader;
+            if !leads {
+                if !server.wait().await {
+                    return;
+                }
+                continue;
+            }
+            if self.raft.trigger().heartbeat().await.is_err() {
+                return;
+            }
+            self.clock.sleep(self.config.election.heartbeat).await;
         }
-        if tables.next.is_none_or(|next| now >= next) {
-            self.broadcast_table(now);
-            let first = tables.sent < FIRST_TABLES;
-            tables.sent = tables.sent.saturating_add(1);
-            tables.next = Some(now.after(if first { FIRST_TABLE_EVERY } else { TABLE_EVERY }));
-        }
-        let lease_check = now.after(self.config.election.heartbeat);
-        tables.next.map_or(lease_check, |next| next.min(lease_check))
     }
 
     async fn perform(self: &Arc<Self>, effect: ElectionEffect) {
@@ -127,6 +125,7 @@ impl Consensus {
             }
             ElectionEffect::EnableLibraryElections(on) => {
                 self.raft.runtime_config().elect(on);
+                self.raft.runtime_config().tick(on);
                 Ok(())
             }
             ElectionEffect::Record(record) => {
@@ -165,13 +164,12 @@ impl Consensus {
         self.wake.notify_one();
     }
 
-    fn broadcast_table(self: &Arc<Self>, now: Moment) {
-        let Some((term, table)) = self.elector().build_table(now) else { return };
+    fn broadcast_table(self: &Arc<Self>, term: Term, table: &[RankEntry]) {
         for target in self.others() {
             if !lock(&self.in_flight.heartbeats).insert(target.node) {
                 continue;
             }
-            let heartbeat = Heartbeat { term, table: table.clone() };
+            let heartbeat = Heartbeat { term, table: table.to_vec() };
             let answer = self.peers.heartbeat(&target, heartbeat, HEARTBEAT_TTL);
             let this = self.clone();
             let asking = tokio::spawn(async move {
@@ -180,8 +178,10 @@ impl Consensus {
                 if let Ok(reply) = answer {
                     this.observe_raft();
                     let now = this.clock.now();
-                    let mut elector = this.elector();
-                    elector.on_peer_score(now, target.node, reply.score, reply.last_log);
+                    let (score, log) = (reply.score, reply.last_log);
+                    if this.elector().on_peer_score(now, target.node, score, log) {
+                        this.wake.notify_one();
+                    }
                 }
             });
             self.keep(asking);

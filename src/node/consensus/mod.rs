@@ -36,9 +36,9 @@ use crate::node::transport::peers::Peers;
 use elector::InFlight;
 use log_store::MemoryLog;
 use network::Network;
-use openraft::SnapshotPolicy;
 use openraft::impls::{ProgressResponder, leader_id_std};
 use openraft::vote::RaftLeaderId;
+use openraft::{ReadPolicy, SnapshotPolicy};
 use state_machine::{Progress, Snapshots, StateMachine};
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -105,6 +105,7 @@ pub struct Consensus {
     progress: Arc<Progress>,
     views: watch::Sender<View>,
     wake: Notify,
+    news: Arc<Notify>,
     in_flight: InFlight,
     changing: tokio::sync::Mutex<()>,
     stopping: AtomicBool,
@@ -150,7 +151,8 @@ impl Consensus {
         let settings = settings(&options.config, &options.clock)?;
         let machine = StateMachine::new(options.applied, options.stores.snapshots)?;
         let (state, progress) = (machine.state(), machine.progress());
-        let network = Network::new(options.peers.clone(), options.clock.clone());
+        let news = Arc::new(Notify::new());
+        let network = Network::new(options.peers.clone(), options.clock.clone(), news.clone());
         let log = options.stores.log;
         let raft = Raft::new(options.me.0, Arc::new(settings), network, log, machine)
             .await
@@ -171,6 +173,7 @@ impl Consensus {
             progress,
             views,
             wake: Notify::new(),
+            news,
             in_flight: InFlight::default(),
             changing: tokio::sync::Mutex::new(()),
             stopping: AtomicBool::new(false),
@@ -178,6 +181,10 @@ impl Consensus {
         });
         let running = tokio::spawn(consensus.clone().run_elector());
         consensus.keep(running);
+        if !consensus.config.election.plain {
+            let beating = tokio::spawn(consensus.clone().run_heart());
+            consensus.keep(beating);
+        }
         Ok(consensus)
     }
 
@@ -201,6 +208,14 @@ impl Consensus {
         }
     }
 
+    /// Waits until this node's state reflects everything that was acknowledged anywhere before the call (ReadIndex, Raft
+    /// thesis section 6.4); the index it reflects. An error where no majority confirms that this node leads.
+    pub async fn read_barrier(&self) -> Result<LogIndex> {
+        let barrier = self.raft.ensure_linearizable(ReadPolicy::ReadIndex).await;
+        barrier.map_err(|e| Error::NoQuorum { detail: e.to_string() })?;
+        Ok(self.applied().1)
+    }
+
     /// The replicated state, for reading.
     pub fn state(&self) -> Arc<Mutex<State>> {
         self.state.clone()
@@ -213,8 +228,16 @@ impl Consensus {
 
     /// This node measured itself: `score` is the smoothed one.
     pub fn set_score(&self, score: f64, load: Load) {
-        self.elector().set_score(score);
+        let news = self.elector().set_score(score);
+        if news {
+            self.news.notify_one();
+        }
         *self.load.lock().unwrap_or_else(PoisonError::into_inner) = load;
+    }
+
+    /// This node's score, as last measured.
+    pub fn own_score(&self) -> f64 {
+        self.elector().own_score()
     }
 
     /// The agreed table, best first; empty before the first leader.
@@ -226,6 +249,11 @@ impl Consensus {
     pub fn suspects(&self) -> bool {
         let now = self.clock.now();
         self.elector().suspects(now)
+    }
+
+    /// Makes the election loop look again now: something it cannot see has changed, such as its clock.
+    pub fn nudge(&self) {
+        self.wake.notify_one();
     }
 
     /// Stops; other voters see an end of its streams.
@@ -261,14 +289,18 @@ fn settings(config: &Config, clock: &Clock) -> Result<openraft::Config> {
     let ms = |d: Duration| (clock.stretch(d).as_millis() as u64).max(1);
     let election = &config.election;
     let (heartbeat, lease) = (ms(election.heartbeat), ms(election.lease));
+    // Plain Raft needs a spread of timeouts: the library's usual one, half of the lease.
+    let patience = if election.plain { lease / 2 } else { heartbeat * 5 };
     let entries = config.limits.log_entries;
     let settings = openraft::Config {
         cluster_name: "hustings".into(),
         heartbeat_interval: heartbeat,
         // Also the time limit of RequestVote and TransferLeader.
-        election_timeout_min: (heartbeat * 5).min(lease.saturating_sub(1)),
+        election_timeout_min: patience.min(lease.saturating_sub(1)),
         election_timeout_max: lease,
-        enable_elect: false,
+        enable_elect: election.plain,
+        // Its clock looks five times per heartbeat, on followers too. Ours beats on the leader alone.
+        enable_tick: election.plain,
         enable_pre_vote: Some(false),
         enable_leader_restore: Some(false),
         quorum_loss_probe_interval: Some(lease * 2),

@@ -1,6 +1,6 @@
 //! The receiving side: what other voters may ask of this one. The gRPC service checks envelopes and calls these.
 
-use super::network::{AppendReply, decode, encode};
+use super::network::{Answer, AppendReply, decode, encode};
 use super::types::{Snapshot, SnapshotMeta, TypeConfig, Vote};
 use super::{Consensus, stopped};
 use crate::core::boundary::{PollAnswer, PollQuestion};
@@ -65,9 +65,14 @@ impl Consensus {
             .take_while(|request| futures::future::ready(request.is_some()))
             .filter_map(futures::future::ready);
         let answers = self.raft.stream_append(requests.boxed());
+        let this = self.clone();
         answers
-            .map(|answer| match answer {
-                Ok(result) => encode(&AppendReply::new(result)).map_err(malformed),
+            .map(move |answer| match answer {
+                Ok(result) => {
+                    let is_news = lane == Lane::Heartbeat && this.elector().has_news();
+                    let answer: Answer = (AppendReply::new(result), is_news);
+                    encode(&answer).map_err(malformed)
+                }
                 Err(fatal) => Err(stopped(fatal)),
             })
             .boxed()
@@ -138,7 +143,7 @@ impl Consensus {
         let load = *self.load.lock().unwrap_or_else(PoisonError::into_inner);
         HeartbeatReply {
             term: view.term,
-            score: elector.own_score(),
+            score: elector.tell_score(),
             load,
             last_log: view.last_log,
         }

@@ -7,6 +7,7 @@ use crate::core::ids::{LogIndex, NodeId, Term};
 use openraft::{Instant, ServerState};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
 
 /// One moment of the group, as seen from here.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -128,9 +129,14 @@ impl Consensus {
             let metrics = self.raft.server_metrics();
             metrics.value().membership_config.membership().voter_ids().count() == 1
         };
+        lone || self.lease_left().is_some()
+    }
+
+    /// How long, by tokio's clock, the lease lasts if no voter answers any more; `None` where there is none.
+    pub(super) fn lease_left(&self) -> Option<Duration> {
         let metrics = self.raft.data_metrics();
         let acked = metrics.value().last_quorum_acked;
         let lease = self.clock.stretch(self.config.election.lease);
-        lone || acked.is_some_and(|at| at.elapsed() < lease)
+        lease.checked_sub(acked?.elapsed()).filter(|left| !left.is_zero())
     }
 }

@@ -27,6 +27,9 @@ pub async fn of(shared: &Arc<Shared>) -> Result<pb::StatusResponse, Status> {
         draining: seen.draining || shared.stopping.load(Ordering::Acquire),
         uptime_ms: shared.clock.now().since(START).as_millis() as u64,
         allow_pickle: shared.allow_pickle,
+        allow_faults: shared.allow_faults,
+        faults: super::fault_service::links_out(shared),
+        clock_rate: shared.clock.rate(),
         ..seen.response
     };
     if let Some(consensus) = &shared.consensus {
