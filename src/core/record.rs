@@ -29,7 +29,7 @@ pub enum RecordKind {
     Followed,
     /// The leader hands over to `subject`; `detail`: why.
     HandoverStarted,
-    /// The leader's view, four times a second per node: `subject`, `score`, `rank`.
+    /// The leader's view, some four times a second per node, sooner if the order changed: `subject`, `score`, `rank`.
     Scored,
     /// A score that `subject` told, or that was told of it, cannot be: it counts as `score`; `value`: how often so far,
     /// written at the first time, the second, the fourth and so on; `detail`: what was told.

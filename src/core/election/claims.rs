@@ -4,6 +4,7 @@
 //! best score there is, is preferred, and no more: a handover needs a bad leader, rests for its cool-down, goes to live
 //! and caught-up voters only; and a candidate that does not ask in time is passed over.
 
+use super::Elector;
 use crate::config::ScoreWeights;
 use crate::core::ids::NodeId;
 use crate::core::record::{Record, RecordKind};
@@ -47,6 +48,15 @@ impl Claims {
     }
 }
 
+impl Elector {
+    /// What a score that was told counts as.
+    pub(super) fn take_claim(&mut self, author: NodeId, told: f64) -> f64 {
+        let (score, corrected) = self.claims.take(author, told);
+        corrected.into_iter().for_each(|record| self.record(record));
+        score
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,7 +64,7 @@ mod tests {
     use crate::core::Moment;
     use crate::core::boundary::{ElectionEffect, PollAnswer, PollQuestion};
     use crate::core::election::ranking::RankEntry;
-    use crate::core::election::{Elector, RaftRole, RaftView};
+    use crate::core::election::{RaftRole, RaftView};
     use std::time::Duration;
 
     const ME: NodeId = NodeId(1);

@@ -15,6 +15,7 @@ pub mod handover;
 pub mod peer_scores;
 pub mod ranking;
 pub mod score;
+mod scored;
 pub mod suspicion;
 mod voter;
 
@@ -29,13 +30,12 @@ use claims::Claims;
 use handover::{Stabiliser, plan_handover};
 use peer_scores::PeerScores;
 use ranking::{RankEntry, Ranking};
+use scored::Scored;
 use std::time::Duration;
 use suspicion::{Cause, Detector};
 
 /// Without a leader for this long the library's own elections help out.
 const WATCHDOG: Duration = Duration::from_secs(5);
-/// How often the leader writes its view of the scores down.
-const SCORED_EVERY: Duration = Duration::from_millis(250);
 /// A node that watches no leader has little to decide by the clock.
 const IDLE: Duration = Duration::from_millis(250);
 /// Effects that wait for the next tick at most; older ones win, since records come first.
@@ -90,7 +90,7 @@ pub struct Elector {
     stabiliser: Stabiliser,
     leaderless_since: Option<Moment>,
     library_elections: bool,
-    scored_at: Option<Moment>,
+    scored: Scored,
     pending: Vec<ElectionEffect>,
 }
 
@@ -116,7 +116,7 @@ impl Elector {
             stabiliser: Stabiliser::new(election),
             leaderless_since: None,
             library_elections: false,
-            scored_at: None,
+            scored: Scored::default(),
             pending: Vec::new(),
         }
     }
@@ -194,7 +194,7 @@ impl Elector {
             self.stabiliser.on_leading(now);
             // What the last leader knew, but for itself, until the voters answer this one.
             self.peers.inherit(now, &self.ranking, self.detector.leader());
-            self.scored_at = None;
+            self.scored = Scored::default();
             self.broadcast = Broadcast::default();
         }
         if let Some(leader) = view.leader.filter(|l| *l != self.me)
@@ -256,12 +256,8 @@ impl Elector {
         }
         let (term, own) = (self.view.term, (self.me, self.own_score));
         self.ranking = self.peers.table(now, term, &self.view.voters, own, self.jitter);
-        if self.scored_at.is_none_or(|at| now.since(at) >= SCORED_EVERY) {
-            self.scored_at = Some(now);
-            for (rank, row) in self.ranking.clone().rows().iter().enumerate() {
-                let record = Record::new(RecordKind::Scored).term(term).subject(row.node);
-                self.record(record.score(row.score).rank(rank as u32));
-            }
+        for record in self.scored.rows(now, &self.ranking) {
+            self.record(record);
         }
         if self.plain {
             return Some((term, self.ranking.rows().to_vec()));
@@ -461,13 +457,6 @@ impl Elector {
         let agrees =
             |voter: &&NodeId| **voter == self.me || answers.contains(&(**voter, PollAnswer::Agree));
         self.view.voters.iter().filter(agrees).count()
-    }
-
-    /// What a score that was told counts as.
-    fn take_claim(&mut self, author: NodeId, told: f64) -> f64 {
-        let (score, corrected) = self.claims.take(author, told);
-        corrected.into_iter().for_each(|record| self.record(record));
-        score
     }
 
     fn record(&mut self, record: Record) {
