@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .future import as_completed, gather, wait
     from .members import Leader, Member, Snapshot
     from .node import Node
+    from .simulation import LeaderChange, Outcome, Run, Simulation, Sweep, Violation
     from .summary import Steadiness, Summary
     from .tasks import Task, task
 
@@ -53,6 +54,12 @@ _HOMES = {
     "ScoreHistory": "events",
     "Steal": "events",
     "RandomFailures": "failures",
+    "LeaderChange": "simulation",
+    "Outcome": "simulation",
+    "Run": "simulation",
+    "Simulation": "simulation",
+    "Sweep": "simulation",
+    "Violation": "simulation",
     "Fault": "fault_spans",
     "as_completed": "future",
     "gather": "future",
@@ -155,19 +162,25 @@ __all__ = [
     "Future",
     "Handover",
     "Leader",
+    "LeaderChange",
     "Limits",
     "Member",
     "Node",
+    "Outcome",
     "RandomFailures",
     "Reign",
+    "Run",
     "ScoreHistory",
     "ScoreWeights",
+    "Simulation",
     "Snapshot",
     "Steadiness",
     "Steal",
     "StealPolicy",
     "Summary",
+    "Sweep",
     "Task",
+    "Violation",
     "__version__",
     "as_completed",
     "current_cluster",

@@ -28,6 +28,20 @@ __version__: str
 def knobs() -> list[dict[str, Any]]:
     """Every numeric knob: ``name``, ``doc``, ``min``, ``max``, ``default``. Does not block."""
 
+def run_simulation(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Runs one simulation described as ``hustings.Simulation`` does; blocks without the GIL.
+
+    Raises:
+        ConfigError: A part of ``spec`` is out of bounds.
+    """
+
+def run_sweep(spec: Mapping[str, Any], seeds: Sequence[int], threads: int) -> list[dict[str, Any]]:
+    """Runs ``spec`` once for every seed on ``threads`` threads; blocks without the GIL.
+
+    Raises:
+        ConfigError: A part of ``spec``, or the number of seeds or threads, is out of bounds.
+    """
+
 def resolve_config(
     profile: str, overrides: Mapping[str, float | bool | str]
 ) -> dict[str, float | str]:

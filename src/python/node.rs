@@ -270,7 +270,7 @@ impl Node {
 /// What `load=` describes: `{"kind": "measured", "own_process": ...}`, `{"kind": "constant", ...}` or
 /// `{"kind": "trace", "times": [...], "values": [...]}` with one CPU availability per time, and perhaps one of memory
 /// (`"memories"`).
-fn load_source(load: &Bound<'_, PyMapping>) -> PyResult<LoadSource> {
+pub(super) fn load_source(load: &Bound<'_, PyMapping>) -> PyResult<LoadSource> {
     let py = load.py();
     let kind: String = load.get_item("kind")?.extract()?;
     let source = match kind.as_str() {

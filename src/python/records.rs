@@ -5,6 +5,7 @@ use crate::node::client::messages::{
     Counters, LinkFault, Load, Member, MemberStatus, Record, Role, StatusResponse, TaskInfo,
     TaskState,
 };
+use crate::sim::world::Row;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -80,6 +81,26 @@ pub(super) fn record_dict<'py>(py: Python<'py>, row: &Record) -> PyResult<Bound<
         "attempt": row.attempt,
         "value": number(row.value),
         "detail": &row.detail,
+    }))
+}
+
+/// A row of a simulated history; the same columns.
+pub(super) fn row_dict<'py>(py: Python<'py>, seq: u64, row: &Row) -> PyResult<Bound<'py, PyDict>> {
+    let record = &row.record;
+    Ok(dict!(py, {
+        "seq": seq,
+        "at_us": row.at_us,
+        "node": node_text(row.node.0),
+        "node_name": &*row.name,
+        "kind": record.kind.as_str(),
+        "term": record.term,
+        "subject": node_text(record.subject.0),
+        "score": number(record.score),
+        "rank": record.rank,
+        "task_id": record.task.map(|task| task.to_string()),
+        "attempt": record.attempt,
+        "value": number(record.value),
+        "detail": &record.detail,
     }))
 }
 

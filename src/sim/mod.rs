@@ -21,6 +21,7 @@ pub mod world;
 
 use crate::config::Config;
 use crate::core::ids::NodeId;
+use crate::core::record::RecordKind;
 use crate::error::{Error, Result};
 use crate::node::consensus::MAX_VOTERS;
 use crate::node::consensus::runtime;
@@ -116,6 +117,10 @@ pub struct Run {
     pub messages: u64,
     /// Writes that were sent and that were acknowledged.
     pub writes: (u64, u64),
+    /// Who held which id.
+    pub names: BTreeMap<NodeId, Arc<str>>,
+    /// Faults that were made or mended, by kind.
+    pub faults: BTreeMap<String, u64>,
     /// How long it took, in virtual time.
     pub duration: Duration,
     /// How long a healed cluster needed until it served; `None` if it was not asked to, or did not.
@@ -265,5 +270,27 @@ async fn close(world: &Arc<World>, ledger: &Ledger, healed: Option<Duration>) ->
     let (rows, dropped, trace, messages, violations) = world.take_seen();
     let reigns = world.take_reigns();
     let writes = (ledger.asked(), ledger.acknowledged());
-    Run { rows, dropped, reigns, violations, facts, trace, messages, writes, duration, healed }
+    let mut names = BTreeMap::new();
+    let mut faults = BTreeMap::new();
+    for row in &rows {
+        names.entry(row.node).or_insert_with(|| row.name.clone());
+        if row.record.kind == RecordKind::Fault {
+            let kind = row.record.detail.split(':').next().unwrap_or_default();
+            *faults.entry(kind.to_owned()).or_default() += 1;
+        }
+    }
+    Run {
+        rows,
+        dropped,
+        reigns,
+        violations,
+        facts,
+        trace,
+        messages,
+        writes,
+        names,
+        faults,
+        duration,
+        healed,
+    }
 }
