@@ -38,6 +38,7 @@ KINDS = (
     "followed",
     "handover_started",
     "scored",
+    "score_corrected",
     "loaded",
     "member_joined",
     "member_lost",

@@ -237,7 +237,8 @@ class Simulation:
         self.seed = _seed(seed)
         names = [f"n{i + 1}" for i in range(nodes)]
         given = resolve(loads, names)
-        if any(load is None for load in given) and any(load is not None for load in given):
+        measured = [load is None or load["kind"] == "measured" for load in given]
+        if any(measured) and loads is not None:
             raise ConfigError("loads: give one for every node; a simulated node cannot measure")
         self._spec: dict[str, Any] = {
             "nodes": nodes,

@@ -10,11 +10,13 @@
 
 pub mod broadcast;
 pub mod campaign;
+pub mod claims;
 pub mod handover;
 pub mod lease;
 pub mod peer_scores;
 pub mod ranking;
 pub mod score;
+mod scored;
 pub mod suspicion;
 mod voter;
 
@@ -25,17 +27,17 @@ use super::record::{Record, RecordKind};
 use crate::config::Config;
 use broadcast::{Broadcast, is_news};
 use campaign::Campaign;
+use claims::Claims;
 use handover::{Stabiliser, plan_handover};
 use lease::{Contacts, Told};
 use peer_scores::PeerScores;
 use ranking::{RankEntry, Ranking};
+use scored::Scored;
 use std::time::Duration;
 use suspicion::{Cause, Detector};
 
 /// Without a leader for this long the library's own elections help out.
 const WATCHDOG: Duration = Duration::from_secs(5);
-/// How often the leader writes its view of the scores down.
-const SCORED_EVERY: Duration = Duration::from_millis(250);
 /// A node that watches no leader has little to decide by the clock.
 const IDLE: Duration = Duration::from_millis(250);
 /// Effects that wait for the next tick at most; older ones win, since records come first.
@@ -83,6 +85,7 @@ pub struct Elector {
     detector: Detector,
     campaign: Campaign,
     ranking: Ranking,
+    claims: Claims,
     peers: PeerScores,
     broadcast: Broadcast,
     told_score: Option<f64>,
@@ -90,7 +93,7 @@ pub struct Elector {
     stabiliser: Stabiliser,
     leaderless_since: Option<Moment>,
     library_elections: bool,
-    scored_at: Option<Moment>,
+    scored: Scored,
     pending: Vec<ElectionEffect>,
 }
 
@@ -109,6 +112,7 @@ impl Elector {
             detector: Detector::new(election),
             campaign: Campaign::new(election, seed),
             ranking: Ranking::default(),
+            claims: Claims::new(&config.score),
             peers: PeerScores::default(),
             broadcast: Broadcast::default(),
             told_score: None,
@@ -116,7 +120,7 @@ impl Elector {
             stabiliser: Stabiliser::new(election),
             leaderless_since: None,
             library_elections: false,
-            scored_at: None,
+            scored: Scored::default(),
             pending: Vec::new(),
         }
     }
@@ -194,7 +198,7 @@ impl Elector {
             self.stabiliser.on_leading(now);
             // What the last leader knew, but for itself, until the voters answer this one.
             self.peers.inherit(now, &self.ranking, self.detector.leader());
-            self.scored_at = None;
+            self.scored = Scored::default();
             self.broadcast = Broadcast::default();
         }
         if let Some(leader) = view.leader.filter(|l| *l != self.me)
@@ -207,7 +211,10 @@ impl Elector {
     }
 
     /// The leader of `term` sent its table.
-    pub fn on_table(&mut self, term: Term, rows: Vec<RankEntry>) {
+    pub fn on_table(&mut self, term: Term, mut rows: Vec<RankEntry>) {
+        for row in &mut rows {
+            row.score = self.take_claim(row.node, row.score);
+        }
         if term >= self.ranking.term() && self.view.role != RaftRole::Leader {
             self.ranking = Ranking::adopt(term, rows);
         }
@@ -233,6 +240,7 @@ impl Elector {
         score: f64,
         last_log: (Term, LogIndex),
     ) -> bool {
+        let score = self.take_claim(node, score);
         let row = self.peers.note(now, node, score, last_log, self.view.last_log);
         let is_news = row.is_some_and(|row| self.broadcast.is_news(&row));
         if is_news {
@@ -264,12 +272,8 @@ impl Elector {
         }
         let (term, own) = (self.view.term, (self.me, self.own_score));
         self.ranking = self.peers.table(now, term, &self.view.voters, own, self.jitter);
-        if self.scored_at.is_none_or(|at| now.since(at) >= SCORED_EVERY) {
-            self.scored_at = Some(now);
-            for (rank, row) in self.ranking.clone().rows().iter().enumerate() {
-                let record = Record::new(RecordKind::Scored).term(term).subject(row.node);
-                self.record(record.score(row.score).rank(rank as u32));
-            }
+        for record in self.scored.rows(now, &self.ranking) {
+            self.record(record);
         }
         if self.plain {
             return Some((term, self.ranking.rows().to_vec()));
