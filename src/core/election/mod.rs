@@ -19,6 +19,7 @@ pub mod score;
 mod scored;
 pub mod suspicion;
 mod voter;
+pub mod watchdog;
 
 use super::Moment;
 use super::boundary::{ElectionEffect, PollAnswer, PollQuestion};
@@ -35,9 +36,8 @@ use ranking::{RankEntry, Ranking};
 use scored::Scored;
 use std::time::Duration;
 use suspicion::{Cause, Detector};
+use watchdog::Watchdog;
 
-/// Without a leader for this long the library's own elections help out.
-const WATCHDOG: Duration = Duration::from_secs(5);
 /// A node that watches no leader has little to decide by the clock.
 const IDLE: Duration = Duration::from_millis(250);
 /// Effects that wait for the next tick at most; older ones win, since records come first.
@@ -91,8 +91,7 @@ pub struct Elector {
     told_score: Option<f64>,
     contacts: Contacts,
     stabiliser: Stabiliser,
-    leaderless_since: Option<Moment>,
-    library_elections: bool,
+    watchdog: Watchdog,
     scored: Scored,
     pending: Vec<ElectionEffect>,
 }
@@ -118,8 +117,7 @@ impl Elector {
             told_score: None,
             contacts: Contacts::default(),
             stabiliser: Stabiliser::new(election),
-            leaderless_since: None,
-            library_elections: false,
+            watchdog: Watchdog::default(),
             scored: Scored::default(),
             pending: Vec::new(),
         }
@@ -333,6 +331,8 @@ impl Elector {
             self.contacts.on_answer(now, *node);
         }
         let Some(question) = self.campaign.close_poll() else { return };
+        let words: Vec<PollAnswer> = answers.iter().map(|(_, answer)| *answer).collect();
+        self.watchdog.on_poll(self.quorum(), &words);
         let suspects = self.suspects(now) && self.is_voter();
         // A newer term than the question's: somebody campaigns already, whom this node may just have voted for.
         let overtaken = self.view.term != question.term;
@@ -341,12 +341,11 @@ impl Elector {
             self.start_campaign(now, &question);
             return;
         }
-        let answers: Vec<PollAnswer> = answers.iter().map(|(_, answer)| *answer).collect();
-        self.campaign.on_poll_lost(now, &answers);
+        self.campaign.on_poll_lost(now, &words);
         let detail = match (suspects, yields) {
             (false, _) => "the leader is heard again".into(),
             (true, true) => "yields to another candidate".into(),
-            (true, false) => voter::describe(&answers),
+            (true, false) => voter::describe(&words),
         };
         let record = Record::new(RecordKind::PollLost).term(self.view.term);
         if self.campaign.is_notable() {
@@ -448,14 +447,8 @@ impl Elector {
     fn tick_watchdog(&mut self, now: Moment) {
         let heard = self.detector.suspected(now).is_none() && self.detector.leader().is_some();
         let content = heard || self.view.role == RaftRole::Leader || !self.is_voter();
-        if content {
-            self.leaderless_since = None;
-        }
-        let since = if content { now } else { *self.leaderless_since.get_or_insert(now) };
-        let needed = now.since(since) >= WATCHDOG;
-        if needed != self.library_elections {
-            self.library_elections = needed;
-            self.push(ElectionEffect::EnableLibraryElections(needed));
+        if let Some(on) = self.watchdog.tick(now, content) {
+            self.push(ElectionEffect::EnableLibraryElections(on));
         }
     }
 
