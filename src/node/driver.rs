@@ -23,6 +23,9 @@ use tokio::sync::mpsc;
 /// Inputs taken in one step.
 const STEP: usize = 512;
 
+/// How often a node says how it is at least; more than the time between two measurements, which say it anyway.
+const STATUS_EVERY: Duration = Duration::from_millis(300);
+
 /// What reaches the task loop.
 pub enum Input {
     /// Something for the core.
@@ -319,12 +322,12 @@ impl TaskLoop {
         }
     }
 
-    /// Several times within a lease, a node says how it is.
+    /// Several times within a lease, a node says how it is; a little early, if it is awake anyway.
     fn tell_status(&mut self, now: crate::core::Moment) {
-        if now < self.next_status {
+        let period = (self.config.limits.worker_lease / 4).min(STATUS_EVERY);
+        if now.after(period / 3) < self.next_status {
             return;
         }
-        let period = (self.config.limits.worker_lease / 4).min(Duration::from_millis(250));
         self.next_status = now.after(period);
         let status = self.status();
         if let Some(upstream) = &mut self.upstream {
