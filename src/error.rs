@@ -152,6 +152,15 @@ pub enum Error {
         /// What is wrong.
         problem: String,
     },
+    /// A fault call to a node that takes none.
+    #[error(
+        "node {node} takes no fault calls; start it with allow_faults=True (hustings node --allow-faults), never where \
+         its work matters"
+    )]
+    FaultInjectionDisabled {
+        /// Which node.
+        node: String,
+    },
     /// Used after stop.
     #[error("{what} is stopped; start a new one")]
     Stopped {

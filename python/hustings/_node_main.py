@@ -61,6 +61,7 @@ def _node_arguments(options: dict[str, Any]) -> dict[str, Any]:
         "position": (float(x), float(y)),
         "slots": int(options.get("slots", 1)),
         "allow_pickle": bool(options.get("allow_pickle", False)),
+        "allow_faults": bool(options.get("allow_faults", False)),
         "load": options.get("load"),
         "may_vote": bool(options.get("may_vote", True)),
         "config": options.get("config"),

@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_node(commands)
     _add_status(commands)
     _add_submit(commands)
+    _add_sim(commands)
     _add_config(commands)
     return parser
 
@@ -188,6 +189,9 @@ def _add_node(commands: Any) -> None:
     p.add_argument(
         "--allow-pickle", action="store_true", help="accept pickled functions and arguments"
     )
+    p.add_argument(
+        "--allow-faults", action="store_true", help="take fault calls: cut links, wrong clocks"
+    )
     p.add_argument("--profile", help="timing: lan (default), lan_fast, ci, wan, raft, classic")
     p.add_argument("--config", metavar="FILE", help="knobs as TOML")
     p.add_argument("--grace", type=float, default=30.0, help="seconds for running tasks at SIGTERM")
@@ -236,12 +240,15 @@ def _status(arguments: argparse.Namespace) -> int:
     with _connect(arguments) as cluster:
         status = cluster._client.status()
         now = cluster.snapshot()
+        faults = [str(fault) for fault in cluster.faults()]
     if arguments.json:
         print(json.dumps(status))
         return OK
     print(f"leader  {now.leader or 'none'}\nquorum  {now.quorum}")
     for member in now.members:
         print(f"  {member!r}")
+    for fault in faults:
+        print(f"fault   {fault}")
     print("tasks   " + ", ".join(f"{name} {count}" for name, count in now.counters.items()))
     return OK if now.leader is not None else FAILED
 
@@ -266,6 +273,19 @@ def _submit(arguments: argparse.Namespace) -> int:
     args, kwargs = load_generator.parse_call(arguments.args)
     with _connect(arguments) as cluster:
         return load_generator.run(cluster, arguments, args, kwargs)
+
+
+def _add_sim(commands: Any) -> None:
+    from . import sim_arguments
+
+    p = _command(commands, "sim", _sim, "imagine a cluster: elections, faults, the same by seed")
+    sim_arguments.add(p)
+
+
+def _sim(arguments: argparse.Namespace) -> int:
+    from . import imagined
+
+    return imagined.run(arguments)
 
 
 def _add_config(commands: Any) -> None:

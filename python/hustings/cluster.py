@@ -25,11 +25,11 @@ from .errors import (
     WaitTimeoutError,
 )
 from .events import EventLog, Row
-from .faults import Faults
 from .future import Deadline, check_map, chunks, gather, stream_map
+from .links import LinkFaults
 from .loads import LoadsArgument, resolve
 from .local import InProcessNode, LocalNode, LocalNodes, ProcessNode, plan_voters, wait_admitted
-from .members import Leader, Member, Snapshot, html_table, quorum_text
+from .members import Leader, LinkFault, Member, Snapshot, html_table, quorum_text
 from .node import check_position, check_slots, cores
 from .submission import NamedCall, Submission, bind, check_options, task_of
 from .tasks import Task, chunked, task_id_bytes
@@ -38,6 +38,8 @@ R = TypeVar("R")
 
 MAX_EVENTS = 100_000
 """Rows a cluster keeps on this side."""
+MAX_SHOWN = 12
+"""Faults listed in a card."""
 _POLL_S = 0.02
 
 _live: dict[str, Cluster] = {}
@@ -61,7 +63,7 @@ def current_cluster() -> Cluster:
         ) from None
 
 
-class Cluster(Faults):
+class Cluster(LinkFaults):
     """A running cluster. Make one with :meth:`local` or :meth:`connect`."""
 
     def __init__(
@@ -82,6 +84,9 @@ class Cluster(Faults):
         self._pid = os.getpid()
         self._rows: deque[Row] = deque(maxlen=MAX_EVENTS)
         self._next_row = 0
+        self._wanted: dict[tuple[str, str], LinkFault] = {}
+        self._rates: dict[str, float] = {}
+        self._breaking = threading.RLock()
         self._rows_lock = threading.Lock()
         with _live_lock:
             _live[name] = self
@@ -124,6 +129,7 @@ class Cluster(Faults):
                 "position": check_position(positions[i] if positions else (0.0, 0.0)),
                 "slots": max(1, cores() // count) if slots is None else check_slots(slots),
                 "allow_pickle": True,
+                "allow_faults": True,
                 "load": load,
                 "config": knobs,
             }
@@ -238,6 +244,11 @@ class Cluster(Faults):
             call.__dict__["_bound"] = bound
         _, send, codec = bound
         return cast("_core.Future[Any]", send(encode_call(codec, args, kwargs)))
+
+    def _ids(self) -> dict[str, tuple[str, str]]:
+        if self._local is None:
+            return {m.name: (m.id, m.address) for m in self.members()}
+        return {n.name: (n.id, n.address) for n in self._local.nodes}
 
     def _keep(self, row: Row) -> None:
         with self._rows_lock:
@@ -376,19 +387,25 @@ class Cluster(Faults):
             return f"Cluster({self.name!r}, connected to {self._client.connected_to or 'nobody'})"
         alive = sum(n.alive for n in self._local.nodes)
         kind = "isolated" if self._isolated else "in this process"
-        return f"Cluster({self.name!r}, {alive} of {len(self._local.nodes)} nodes alive, {kind})"
+        broken = f", {len(self._wanted)} links broken" if self._wanted else ""
+        nodes = f"{alive} of {len(self._local.nodes)} nodes alive"
+        return f"Cluster({self.name!r}, {nodes}, {kind}{broken})"
 
     def _repr_html_(self) -> str:
         if not self._open:
             return html_table(repr(self), (), ())
         now = self.snapshot()
         header = ("node", "role", "state", "score", "queued", "running", "address")
-        rows = []
+        rows: list[tuple[object, ...]] = []
         for m in now.members:
             leads = now.leader is not None and m.id == now.leader.id
             role = "leader" if leads else "voter" if m.voter else "worker"
             state = "alive" if m.alive else "gone"
             rows.append((m.name, role, state, f"{m.score:.2f}", m.queued, m.running, m.address))
+        broken = [str(fault) for fault in self.faults()]
+        rows += [("", "", "fault", text, "", "", "") for text in broken[:MAX_SHOWN]]
+        if len(broken) > MAX_SHOWN:
+            rows.append(("", "", "fault", f"... and {len(broken) - MAX_SHOWN} more", "", "", ""))
         return html_table(f"Cluster {self.name}: term {now.term}, {now.quorum}", header, rows)
 
 

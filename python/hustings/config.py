@@ -12,6 +12,7 @@ from typing import Any
 
 from . import _core
 from .errors import ConfigError, did_you_mean
+from .failures import RandomFailures
 
 PROFILES = ("lan", "lan_fast", "wan", "ci", "raft", "classic")
 TOML_LIMIT_BYTES = 1 << 20
@@ -122,7 +123,7 @@ class Config(_Section):
     Environment: ``HUSTINGS_ELECTION__HEARTBEAT_S=0.05``. File: ``HUSTINGS_CONFIG=hustings.toml``,
     either with the
     sections at the top or below ``[tool.hustings]``. After construction every field holds its
-    value.
+    value. ``faults`` is no knob of a node: it makes the nodes of a local or simulated cluster fail.
     """
 
     profile: str | None = None
@@ -132,9 +133,12 @@ class Config(_Section):
     placement: str | None = None
     assign_reach: float | None = None
     limits: Limits = field(default_factory=Limits)
+    faults: RandomFailures | None = None
 
     def __post_init__(self) -> None:
         """Resolves every knob; raises ``ConfigError``."""
+        if self.faults is not None and not isinstance(self.faults, RandomFailures):
+            raise ConfigError(f"faults={self.faults!r}: give a RandomFailures(...)")
         overrides = _overrides_from_file()
         overrides |= _overrides_from_environment()
         given = _given(self)

@@ -11,7 +11,7 @@
     ├── NoClusterError                 no cluster is running or connected here
     ├── StoppedError                   used after stop or close
     ├── ForkedProcessError             used in a child made by fork()
-    ├── NoQuorumError                  nobody led until the deadline
+    ├── NoQuorumError (TimeoutError)   nobody led until the deadline; nothing was accepted
     ├── WaitTimeoutError (TimeoutError) the answer is unknown: sending the same id again is safe
     ├── QueueFullError                 refused before acceptance; ``retry_after_s``
     ├── TaskIdConflictError            the same id with another function or payload
@@ -21,6 +21,7 @@
     ├── PayloadTooLargeError (ValueError)     with size and limit
     ├── CodecRefusedError              a codec one side does not allow
     ├── NotSerializableError (TypeError)      what cannot travel, and where it sits
+    ├── FaultInjectionDisabledError    a fault call to a node that was not started with leave
     ├── VersionMismatchError, WrongClusterError, WrongNodeError, NodeNameInUseError
     ├── RunnerError                    a runner process could not be started
     ├── ConsensusError                 the replicated log stopped
@@ -81,8 +82,9 @@ class ForkedProcessError(HustingsError):
     """Started before ``fork()`` and used in the child, which has none of its threads."""
 
 
-class NoQuorumError(HustingsError):
-    """No leader with a majority could be reached until the deadline."""
+class NoQuorumError(HustingsError, TimeoutError):
+    """No leader with a majority could be reached until the deadline; the text says how many voters
+    are."""
 
 
 class WaitTimeoutError(HustingsError, TimeoutError):
@@ -123,6 +125,10 @@ class CodecRefusedError(HustingsError):
 
 class NotSerializableError(HustingsError, TypeError):
     """An argument cannot travel; the text says which part of it and what to do."""
+
+
+class FaultInjectionDisabledError(HustingsError):
+    """The node was not started with ``allow_faults``."""
 
 
 class VersionMismatchError(HustingsError):
@@ -201,6 +207,7 @@ __all__ = [
     "CodecRefusedError",
     "ConfigError",
     "ConsensusError",
+    "FaultInjectionDisabledError",
     "ForkedProcessError",
     "HustingsError",
     "HustingsWarning",

@@ -32,6 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
         position=_position(arguments.position),
         slots=arguments.slots,
         allow_pickle=arguments.allow_pickle,
+        allow_faults=arguments.allow_faults,
         config=config,
     )
     for name, reference in functions:

@@ -89,7 +89,8 @@ class Node:
     join=[three
     addresses])``. With ``join`` alone the node joins an existing cluster, as a worker, or asks to
     become a voter with
-    ``voter=True``. With neither it founds a cluster of its own, and warns.
+    ``voter=True``. With neither it founds a cluster of its own, and warns. ``allow_faults``:
+    whoever can reach it may break its links and its clock (``Cluster.partition`` and so on).
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class Node:
         position: tuple[float, float] = (0.0, 0.0),
         slots: int | None = None,
         allow_pickle: bool = False,
+        allow_faults: bool = False,
         load: LoadSource | Mapping[str, Any] | None = None,
         config: Config | None = None,
     ) -> None:
@@ -121,6 +123,7 @@ class Node:
             position=check_position(position),
             slots=cores() if slots is None else check_slots(slots),
             allow_pickle=bool(allow_pickle),
+            allow_faults=bool(allow_faults),
             load=load.for_node(0) if isinstance(load, LoadSource) else load,
             config=(config or Config()).resolved(),
             runner_argv=runner_argv(),
@@ -341,6 +344,7 @@ class Node:
         rows = [("id", self.id), ("address", self.address or "-"), ("state", self._state)]
         if self._state == "running":
             rows += [("role", self.role), ("term", str(self.term)), ("score", f"{self.score:.2f}")]
+            rows += [("fault", str(fault)) for fault in self.snapshot().faults]
         return html_table(f"Node {self.name}", ("", ""), rows)
 
 

@@ -23,6 +23,7 @@ pub mod proto;
 pub mod sampler;
 pub mod shared;
 pub mod shutdown;
+pub mod standstill;
 pub mod transport;
 
 pub use membership::Entry;
@@ -36,6 +37,7 @@ use crate::error::{Error, Result};
 use execution::Pool;
 use sampler::LoadSource;
 use shared::Shared;
+use standstill::Standstill;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -56,6 +58,8 @@ pub struct NodeOptions {
     pub slots: u32,
     /// Whether pickled functions and payloads may run here.
     pub allow_pickle: bool,
+    /// Whether it takes fault calls: never where its work matters.
+    pub allow_faults: bool,
     /// What it says about its resources; `None`: it measures.
     pub load: Option<LoadSource>,
     /// The knobs.
@@ -73,6 +77,7 @@ pub struct Node {
     shared: Arc<Shared>,
     pool: Arc<Pool>,
     runtime: Mutex<Option<Runtime>>,
+    still: Mutex<Option<Standstill>>,
 }
 
 impl Node {
@@ -94,7 +99,8 @@ impl Node {
         let started = runtime.spawn(assembly::start(options)).await;
         match started {
             Ok(Ok((shared, pool))) => {
-                Ok(Arc::new(Node { shared, pool, runtime: Mutex::new(Some(runtime)) }))
+                let runtime = Mutex::new(Some(runtime));
+                Ok(Arc::new(Node { shared, pool, runtime, still: Mutex::default() }))
             }
             Ok(Err(error)) => {
                 runtime.shutdown_background();
@@ -195,6 +201,25 @@ impl Node {
         if let Some(runtime) = runtime {
             runtime.shutdown_background();
         }
+        // Only now: a node that is ended while it stands still says nothing any more.
+        self.resume();
+    }
+
+    /// Stops all of it, runners excepted, as SIGSTOP stops a process; frozen twice is frozen once. Blocks for a moment.
+    pub fn freeze(&self) -> Result<()> {
+        let handle = self.handle().ok_or_else(|| self.stopped())?;
+        let mut still = self.still.lock().unwrap_or_else(PoisonError::into_inner);
+        if still.is_none() {
+            let begun = Standstill::begin(&handle, THREADS);
+            let problem = format!("node {} did not come to a halt; freeze it again", self.name());
+            *still = Some(begun.ok_or(Error::Runner { problem })?);
+        }
+        Ok(())
+    }
+
+    /// Lets a frozen node go on.
+    pub fn resume(&self) {
+        self.still.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     /// Hands leadership and unstarted work over and finishes running work; the node stays up, idle.

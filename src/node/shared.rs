@@ -4,6 +4,7 @@ use super::clock::Clock;
 use super::consensus::Consensus;
 use super::driver::{Input, TaskLoop};
 use super::history::History;
+use super::transport::gate::Gate;
 use super::transport::grpc_peers::GrpcPeers;
 use super::transport::wire;
 use crate::config::Config;
@@ -50,6 +51,17 @@ pub struct Whereabouts {
     pub address: String,
 }
 
+/// How many calls of other nodes were refused, by reason; each is one that could have done harm.
+#[derive(Debug, Default)]
+pub struct Refusals {
+    /// They came from another cluster, or from none.
+    pub wrong_cluster: AtomicU64,
+    /// They meant another node.
+    pub wrong_node: AtomicU64,
+    /// Polls and votes of nodes that are no voters here.
+    pub strangers: AtomicU64,
+}
+
 /// Shared by all tasks of a node.
 pub struct Shared {
     /// This node.
@@ -68,6 +80,10 @@ pub struct Shared {
     pub consensus: Option<Arc<Consensus>>,
     /// The way to other voters.
     pub peers: Arc<GrpcPeers>,
+    /// What words between this node and others suffer.
+    pub gate: Gate,
+    /// Fault calls are taken.
+    pub allow_faults: bool,
     /// Functions this node brings along, by name.
     pub functions: Mutex<BTreeMap<String, Arc<Function>>>,
     /// Room for submissions on their way to the task loop.
@@ -86,6 +102,8 @@ pub struct Shared {
     pub stopping: AtomicBool,
     /// A voter is being replaced.
     pub replacing: AtomicBool,
+    /// Calls of other nodes that were refused.
+    pub refusals: Refusals,
     /// Client streams open.
     pub streams: AtomicUsize,
     /// Rings when the leader's whereabouts change.
@@ -106,6 +124,8 @@ impl Shared {
         inputs: mpsc::UnboundedSender<Input>,
         consensus: Option<Arc<Consensus>>,
         peers: Arc<GrpcPeers>,
+        gate: Gate,
+        allow_faults: bool,
     ) -> Self {
         Shared {
             me,
@@ -116,6 +136,8 @@ impl Shared {
             inputs,
             consensus,
             peers,
+            gate,
+            allow_faults,
             functions: Mutex::default(),
             intake: Arc::new(Semaphore::new(INTAKE_KIB)),
             leads: AtomicBool::new(false),
@@ -125,6 +147,7 @@ impl Shared {
             draining: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             replacing: AtomicBool::new(false),
+            refusals: Refusals::default(),
             streams: AtomicUsize::new(0),
             moved: Notify::new(),
             standing: Mutex::default(),
@@ -147,9 +170,10 @@ impl Shared {
         self.next_stream.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Whether this node leads.
+    /// Whether this node leads, with its quorum's lease as of this very moment.
     pub fn leads(&self) -> bool {
         self.leads.load(Ordering::Acquire)
+            && self.consensus.as_ref().is_some_and(|consensus| consensus.may_dispatch())
     }
 
     /// The cluster's id on the wire, empty until it is known.

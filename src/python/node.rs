@@ -63,8 +63,9 @@ impl Node {
 impl Node {
     #[new]
     #[allow(clippy::too_many_arguments, reason = "one per keyword")]
-    #[pyo3(signature = (*, name, listen="127.0.0.1:0", position=(0.0, 0.0), slots=1, allow_pickle=false, load=None,
-                        config=None, may_vote=true, runner_argv=vec![], runner_env=None))]
+    #[pyo3(signature = (*, name, listen="127.0.0.1:0", position=(0.0, 0.0), slots=1, allow_pickle=false,
+                        allow_faults=false, load=None, config=None, may_vote=true,
+                        runner_argv=vec![], runner_env=None))]
     fn new(
         py: Python<'_>,
         name: String,
@@ -72,6 +73,7 @@ impl Node {
         position: (f64, f64),
         slots: i64,
         allow_pickle: bool,
+        allow_faults: bool,
         load: Option<&Bound<'_, PyMapping>>,
         config: Option<&Bound<'_, PyAny>>,
         may_vote: bool,
@@ -94,6 +96,7 @@ impl Node {
             position: Position { x, y },
             slots,
             allow_pickle,
+            allow_faults,
             load: load.map(load_source).transpose()?,
             config: config_from(config)?,
             may_vote,
@@ -205,6 +208,18 @@ impl Node {
         Ok(())
     }
 
+    /// Stops all of it, runners excepted, as SIGSTOP would stop a process.
+    fn freeze(&self, py: Python<'_>) -> PyResult<()> {
+        let running = self.running(py)?;
+        py.detach(|| running.node.freeze()).map_err(|error| errors::raise(py, error))
+    }
+
+    /// Lets a frozen node go on.
+    fn resume(&self, py: Python<'_>) -> PyResult<()> {
+        self.running(py)?.node.resume();
+        Ok(())
+    }
+
     /// Hands leadership and unstarted work over and finishes running work; the node stays up, idle.
     fn drain(&self, py: Python<'_>, timeout: f64) -> PyResult<bool> {
         let timeout = parse_seconds(py, "timeout", timeout)?;
@@ -253,7 +268,7 @@ impl Node {
 
 /// What `load=` describes: `{"kind": "constant", ...}` or `{"kind": "trace", "times": [...], "values": [...]}`
 /// with one CPU availability per time.
-fn load_source(load: &Bound<'_, PyMapping>) -> PyResult<LoadSource> {
+pub(super) fn load_source(load: &Bound<'_, PyMapping>) -> PyResult<LoadSource> {
     let py = load.py();
     let kind: String = load.get_item("kind")?.extract()?;
     let source = match kind.as_str() {

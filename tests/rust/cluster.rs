@@ -24,6 +24,7 @@ fn options(name: &str, cpu: f64) -> NodeOptions {
         position: Position::default(),
         slots: 1,
         allow_pickle: false,
+        allow_faults: true,
         load: Some(LoadSource::constant(load).unwrap()),
         config: Config::profile("ci").unwrap(),
         may_vote: true,

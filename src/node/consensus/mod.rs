@@ -227,6 +227,11 @@ impl Consensus {
         *self.load.lock().unwrap_or_else(PoisonError::into_inner) = load;
     }
 
+    /// This node's score, as last measured.
+    pub fn own_score(&self) -> f64 {
+        self.elector().own_score()
+    }
+
     /// The agreed table, best first; empty before the first leader.
     pub fn table(&self) -> Vec<RankEntry> {
         self.elector().ranking().rows().to_vec()
@@ -236,6 +241,11 @@ impl Consensus {
     pub fn suspects(&self) -> bool {
         let now = self.clock.now();
         self.elector().suspects(now)
+    }
+
+    /// Makes the election loop look again now: something it cannot see has changed, such as its clock.
+    pub fn nudge(&self) {
+        self.wake.notify_one();
     }
 
     /// Stops; other voters see an end of its streams.

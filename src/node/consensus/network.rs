@@ -145,8 +145,15 @@ impl NetStreamAppend<TypeConfig> for Link {
             .take_while(|bytes| future::ready(bytes.is_some()))
             .filter_map(future::ready);
         Box::pin(async move {
-            let answers = self.peers.append(&self.target, self.lane, requests.boxed()).await;
-            let answers = answers.map_err(unreachable)?;
+            let answers = match self.peers.append(&self.target, self.lane, requests.boxed()).await {
+                Ok(answers) => answers,
+                Err(error) => {
+                    // The library waits for its backoff only when it sends a request. A stream that never opened sent
+                    // none: without this, a dead peer would be dialled as fast as the processor can.
+                    tokio::time::sleep(self.backoff).await;
+                    return Err(unreachable(error));
+                }
+            };
             let news = self.news.clone();
             let results = answers.map(move |answer| {
                 let (reply, is_news) = read::<Answer>(answer)?;

@@ -2,9 +2,13 @@
 
 pub mod admission;
 mod beats;
+pub mod carried;
 pub mod client_service;
 pub mod envelope;
+pub mod fault_service;
+pub mod faulty_peers;
 pub mod forward;
+pub mod gate;
 pub mod grpc_peers;
 pub mod intake;
 pub mod links;
