@@ -30,6 +30,9 @@ pub(super) const LEAD_EVERY: Duration = Duration::from_secs(1);
 /// How long a node that is no voter believes in a leader it hears nothing of.
 const LEAD_BELIEVED: Duration = Duration::from_millis(2_500);
 
+/// How often a node says how it is at least; more than the time between two measurements, which say it anyway.
+const STATUS_EVERY: Duration = Duration::from_millis(300);
+
 /// What reaches the task loop.
 pub enum Input {
     /// Something for the core.
@@ -348,12 +351,12 @@ impl TaskLoop {
         }
     }
 
-    /// Several times within a lease, a node says how it is.
+    /// Several times within a lease, a node says how it is; a little early, if it is awake anyway.
     fn tell_status(&mut self, now: crate::core::Moment) {
-        if now < self.next_status {
+        let period = (self.config.limits.worker_lease / 4).min(STATUS_EVERY);
+        if now.after(period / 3) < self.next_status {
             return;
         }
-        let period = (self.config.limits.worker_lease / 4).min(Duration::from_millis(250));
         self.next_status = now.after(period);
         let status = self.status();
         if let Some(upstream) = &mut self.upstream {

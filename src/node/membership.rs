@@ -15,6 +15,9 @@ const ROUND: Duration = Duration::from_millis(25);
 /// Longest wait between two rounds.
 const SLOW_ROUND: Duration = Duration::from_millis(500);
 
+/// How long the next leader may take to open its stream before it is asked to.
+const NEXT_LEADER: Duration = Duration::from_millis(100);
+
 /// How a node comes to a cluster.
 #[derive(Clone, Debug, Default)]
 pub struct Entry {
@@ -135,7 +138,8 @@ async fn stay_joined(shared: &Arc<Shared>, mut contacts: BTreeSet<String>) {
     loop {
         if shared.connected.load(Ordering::Acquire) {
             wait = ROUND;
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            shared.parted.notified().await;
+            tokio::time::sleep(NEXT_LEADER).await;
             continue;
         }
         contacts.extend(known_addresses(shared).await);

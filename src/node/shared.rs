@@ -92,6 +92,8 @@ pub struct Shared {
     pub leads: AtomicBool,
     /// The leader's AssignTask stream is open.
     pub connected: AtomicBool,
+    /// Rings when the last such stream has ended.
+    pub parted: Notify,
     /// This node votes, or asks for a voter's seat.
     pub seated: AtomicBool,
     /// This node is leaving: its score is 0.
@@ -140,6 +142,7 @@ impl Shared {
             intake: Arc::new(Semaphore::new(INTAKE_KIB)),
             leads: AtomicBool::new(false),
             connected: AtomicBool::new(false),
+            parted: Notify::new(),
             seated: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             stopping: AtomicBool::new(false),

@@ -4,6 +4,7 @@
 use super::beats::Beats;
 use super::peers::{AppendReplies, Dialled, Heartbeat, HeartbeatReply, Lane};
 use super::peers::{PeerError, Peers, Reply, Target};
+use super::socket;
 use super::wire_raft;
 use crate::core::boundary::{PollAnswer, PollQuestion};
 use crate::core::ids::{ClusterId, NodeId, Term};
@@ -25,11 +26,8 @@ use tonic::{Code, Request, Status};
 
 /// How long a connection may take to open.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(200);
-/// How often an idle connection is probed, and how long the answer may take.
-const KEEP_ALIVE: Duration = Duration::from_millis(1_000);
-/// Flow control: what may be in flight on one stream and on one connection.
+/// Flow control: what may be in flight on one stream.
 const STREAM_WINDOW: u32 = 4 << 20;
-const CONNECTION_WINDOW: u32 = 8 << 20;
 /// Channels kept at most; past that the one with the lowest target is closed and reopened at need.
 const MAX_CHANNELS: usize = 256;
 /// Pieces a snapshot travels in.
@@ -147,15 +145,8 @@ impl GrpcPeers {
 /// A lazily connected channel to `address`, tuned for small urgent messages.
 fn connect(address: &str) -> Result<Channel, String> {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|e| e.to_string())?;
-    Ok(endpoint
-        .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .http2_keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(KEEP_ALIVE)
-        .keep_alive_while_idle(true)
-        .connect_lazy())
+    let endpoint = socket::tune(endpoint, CONNECT_TIMEOUT, STREAM_WINDOW);
+    Ok(endpoint.connect_with_connector_lazy(socket::connector(CONNECT_TIMEOUT)))
 }
 
 pub(super) fn unreachable(to: &Target, reason: &str) -> PeerError {

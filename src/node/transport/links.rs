@@ -1,6 +1,7 @@
 //! The leader's AssignTask streams: one task per member dials it, says hello, and pumps both ways.
 
 use super::gate::Gate;
+use super::socket;
 use super::wire;
 use crate::core::boundary::{Assignment, Event};
 use crate::core::cluster::command::{Function, Member};
@@ -183,15 +184,8 @@ async fn dial(address: &str) -> (Option<Channel>, bool) {
     let Ok(endpoint) = Endpoint::from_shared(format!("http://{address}")) else {
         return (None, true);
     };
-    let endpoint = endpoint
-        .connect_timeout(CONNECT)
-        .tcp_nodelay(true)
-        .initial_stream_window_size(WINDOW)
-        .initial_connection_window_size(2 * WINDOW)
-        .http2_keep_alive_interval(Duration::from_secs(1))
-        .keep_alive_timeout(Duration::from_secs(2))
-        .keep_alive_while_idle(true);
-    match endpoint.connect().await {
+    let endpoint = socket::tune(endpoint, CONNECT, WINDOW);
+    match endpoint.connect_with_connector(socket::connector(CONNECT)).await {
         Ok(channel) => (Some(channel), false),
         Err(error) => (None, was_refused(&error)),
     }

@@ -16,6 +16,7 @@ pub mod peer_service;
 pub mod peers;
 pub mod server;
 pub mod sessions;
+mod socket;
 pub mod status;
 pub mod upstream;
 pub mod wire;

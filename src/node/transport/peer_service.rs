@@ -256,6 +256,9 @@ impl PeerService for Peer {
             // Connected means: some stream is open; a newer one may have replaced this one.
             shared.look(move |task_loop| {
                 inner.connected.store(task_loop.upstream.is_some(), Ordering::Release);
+                if task_loop.upstream.is_none() {
+                    inner.parted.notify_one();
+                }
             });
         });
         let answers = tokio_stream::wrappers::UnboundedReceiverStream::new(answers);
