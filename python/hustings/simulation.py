@@ -36,6 +36,8 @@ _ACTIONS: dict[str, tuple[int, int]] = {
     "drop": (3, 3),
     "clock_rate": (2, 2),
     "handover": (0, 1),
+    "unseat": (1, 1),
+    "seat": (1, 1),
     "heal": (0, 0),
 }
 """Every action of a script and how many arguments it takes; the words are those of ``Cluster``."""

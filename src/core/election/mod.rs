@@ -13,6 +13,7 @@ pub mod campaign;
 pub mod claims;
 pub mod handover;
 pub mod lease;
+pub mod membership;
 pub mod peer_scores;
 pub mod ranking;
 pub mod score;
@@ -34,6 +35,7 @@ use lease::{Contacts, Told};
 use peer_scores::PeerScores;
 use ranking::{RankEntry, Ranking};
 use scored::Scored;
+use std::collections::BTreeSet;
 use std::time::Duration;
 use suspicion::{Cause, Detector};
 use watchdog::Watchdog;
@@ -306,8 +308,13 @@ impl Elector {
             let fresh = self.campaign.longest_pause();
             return self.contacts.reachable(now, self.me, heard, &self.view.voters, fresh);
         }
-        let live = |node: &&NodeId| **node == self.me || self.peers.is_live(now, **node);
-        self.view.voters.iter().filter(live).count()
+        self.answering(now).len()
+    }
+
+    /// (leader) The voters that answered within the last second, itself included.
+    pub fn answering(&self, now: Moment) -> BTreeSet<NodeId> {
+        let live = |node: &NodeId| *node == self.me || self.peers.is_live(now, *node);
+        self.view.voters.iter().copied().filter(live).collect()
     }
 
     /// This node would accuse the leader: the lease may be passed over for a candidate that does as well.
