@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_node(commands)
     _add_status(commands)
     _add_submit(commands)
+    _add_sim(commands)
     _add_config(commands)
     return parser
 
@@ -272,6 +273,19 @@ def _submit(arguments: argparse.Namespace) -> int:
     args, kwargs = load_generator.parse_call(arguments.args)
     with _connect(arguments) as cluster:
         return load_generator.run(cluster, arguments, args, kwargs)
+
+
+def _add_sim(commands: Any) -> None:
+    from . import sim_arguments
+
+    p = _command(commands, "sim", _sim, "imagine a cluster: elections, faults, the same by seed")
+    sim_arguments.add(p)
+
+
+def _sim(arguments: argparse.Namespace) -> int:
+    from . import imagined
+
+    return imagined.run(arguments)
 
 
 def _add_config(commands: Any) -> None:

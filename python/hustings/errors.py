@@ -11,7 +11,7 @@
     ├── NoClusterError                 no cluster is running or connected here
     ├── StoppedError                   used after stop or close
     ├── ForkedProcessError             used in a child made by fork()
-    ├── NoQuorumError                  nobody led until the deadline
+    ├── NoQuorumError (TimeoutError)   nobody led until the deadline; nothing was accepted
     ├── WaitTimeoutError (TimeoutError) the answer is unknown: sending the same id again is safe
     ├── QueueFullError                 refused before acceptance; ``retry_after_s``
     ├── TaskIdConflictError            the same id with another function or payload
@@ -82,8 +82,9 @@ class ForkedProcessError(HustingsError):
     """Started before ``fork()`` and used in the child, which has none of its threads."""
 
 
-class NoQuorumError(HustingsError):
-    """No leader with a majority could be reached until the deadline."""
+class NoQuorumError(HustingsError, TimeoutError):
+    """No leader with a majority could be reached until the deadline; the text says how many voters
+    are."""
 
 
 class WaitTimeoutError(HustingsError, TimeoutError):

@@ -9,7 +9,10 @@ from dataclasses import dataclass, field
 from .errors import ConfigError, did_you_mean
 
 KINDS = ("kill", "freeze", "partition")
-"""What can befall a node by chance."""
+"""What can befall a node by chance, live and imagined."""
+IMAGINED_KINDS = ("one_way", "loss", "delay", "clock", "handover")
+"""What else can befall a simulated node: it is not heard, or does not hear; its messages are lost
+or late; its clock runs at half or double speed; leadership moves whatever the scores say."""
 MIN_S, MAX_S = 0.01, 1e9
 """Bounds of both times, in seconds: from a hundredth to some thirty years."""
 MAX_SEED = 2**64 - 1
@@ -24,7 +27,8 @@ class RandomFailures:
         mttr_s: Mean seconds from a node's failure to its repair, in [0.01, 1e9].
         kinds: What may happen, each equally likely: ``"kill"`` (and a restart, empty and under a
             new id), ``"freeze"`` (and a resume), ``"partition"`` (the node alone on one side, and a
-            healing).
+            healing). A simulation also knows ``"one_way"``, ``"loss"``, ``"delay"``, ``"clock"``
+            and ``"handover"``.
         seed: Of the generator, from 0 to 2**64 - 1. In a simulation the same seed gives the same
             failures; on a live cluster the same plan, but the machine's clock decides the moments.
         spare_majority: Never have so many voters down at once that the rest is no majority; such a
@@ -65,14 +69,14 @@ def _seconds(name: str, value: object) -> float:
 def _kinds(value: object) -> tuple[str, ...]:
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise ConfigError(f'kinds={value!r}: give a tuple of names, e.g. ("kill", "freeze")')
-    kinds = tuple(value)
+    kinds, known = tuple(value), (*KINDS, *IMAGINED_KINDS)
     for kind in kinds:
-        if kind not in KINDS:
-            hint = did_you_mean(str(kind), KINDS)
-            raise ConfigError(f"kinds: {kind!r} is none of {', '.join(KINDS)}{hint}")
+        if kind not in known:
+            hint = did_you_mean(str(kind), known)
+            raise ConfigError(f"kinds: {kind!r} is none of {', '.join(known)}{hint}")
     if not kinds:
         raise ConfigError(f"kinds=(): give at least one of {', '.join(KINDS)}")
     return tuple(dict.fromkeys(kinds))
 
 
-__all__ = ["KINDS", "RandomFailures"]
+__all__ = ["IMAGINED_KINDS", "KINDS", "RandomFailures"]

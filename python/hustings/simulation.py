@@ -48,7 +48,7 @@ class LeaderChange:
     term: int
     leader: str
     cause: str
-    """``"founding"``, ``"failover"``, ``"handover"``, or ``"needless"``: the old leader was well."""
+    """``"founding"``, ``"failover"``, ``"handover"``, or ``"needless"`` (the old one was well)."""
     at_s: float
     """When the new leader began, in virtual seconds."""
     duration_s: float | None
@@ -153,7 +153,7 @@ class Sweep(Sequence[Outcome]):
 
     @property
     def best_share(self) -> float:
-        """The share of failovers that the best-ranked survivor won, of those with an agreed best."""
+        """The share of failovers won by the best-ranked survivor, of those with an agreed best."""
         judged = [c.best_won for c in self.failovers() if c.best_won is not None]
         return sum(judged) / len(judged) if judged else math.nan
 
@@ -167,10 +167,10 @@ class Sweep(Sequence[Outcome]):
 
     def __repr__(self) -> str:
         hours = sum(o.duration_s for o in self._outcomes) / 3600
-        broken = len(self.violations)
         return (
-            f"Sweep({len(self)} runs, {hours:.1f} virtual hours, {len(self.failovers())} failovers, "
-            f"best won {self.best_share:.2%}, {broken} broken promises)"
+            f"Sweep({len(self)} runs, {hours:.1f} virtual hours, "
+            f"{len(self.failovers())} failovers, best won {self.best_share:.2%}, "
+            f"{len(self.violations)} broken promises)"
         )
 
 
@@ -191,11 +191,11 @@ class Simulation:
         reads_per_s: Linearizable reads a client makes, likewise.
         script: What happens when: ``(seconds, action, *arguments)`` with the words of ``Cluster``:
             ``(5, "kill", "leader")``, ``(8, "restart", "n1")``,
-            ``(9, "partition", ["n1", "n2"], ["n3", "n4", "n5"])``, ``(12, "heal")``. Where a node is
-            meant, ``"leader"`` is whoever leads then and ``"best"`` the best-ranked other one.
+            ``(9, "partition", ["n1", "n2"], ["n3", "n4", "n5"])``, ``(12, "heal")``. Where a node
+            is meant, ``"leader"`` is whoever leads then and ``"best"`` the best-ranked other one.
         failures: What fails by chance.
-        disk: A node that comes back finds its log again. ``False``: it comes back empty, under a new
-            id, and is given its old seat.
+        disk: A node that comes back finds its log again. ``False``: it comes back empty, under a
+            new id, and is given its old seat.
         heal: Mend everything at the end and require that the cluster serves again.
         bug: A rule that is broken on purpose, by name; for tests of the promises.
 

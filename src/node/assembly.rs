@@ -165,30 +165,38 @@ fn start_pool(
 }
 
 /// Proposes batches one after the other, so that they enter the log in order, and answers when each is applied.
-struct Committer(mpsc::UnboundedSender<(Term, Batch, oneshot::Sender<bool>)>);
+struct Committer {
+    batches: mpsc::UnboundedSender<(Term, Batch, oneshot::Sender<bool>)>,
+    consensus: Arc<Consensus>,
+}
 
 impl Committer {
     /// What waits here is bounded by the entries `Proposals` lets be on their way.
     fn start(consensus: Arc<Consensus>) -> Self {
         let (batches, mut waiting) =
             mpsc::unbounded_channel::<(Term, Batch, oneshot::Sender<bool>)>();
+        let log = consensus.clone();
         tokio::spawn(async move {
             while let Some((term, batch, answer)) = waiting.recv().await {
-                let proposal = consensus.propose(term, batch).await;
+                let proposal = log.propose(term, batch).await;
                 tokio::spawn(async move {
                     let _ = answer.send(proposal.await.is_ok());
                 });
             }
         });
-        Committer(batches)
+        Committer { batches, consensus }
     }
 }
 
 impl proposals::Commit for Committer {
     fn commit(&self, term: Term, batch: Batch) -> BoxFuture<'static, bool> {
         let (answer, answered) = oneshot::channel();
-        let _ = self.0.send((term, batch, answer));
+        let _ = self.batches.send((term, batch, answer));
         Box::pin(async move { answered.await.unwrap_or(false) })
+    }
+
+    fn may_dispatch(&self) -> bool {
+        self.consensus.may_dispatch()
     }
 }
 

@@ -88,6 +88,11 @@ impl Clock {
         if rate == 1.0 { d } else { d.mul_f64(rate) }
     }
 
+    /// Whether it runs at another rate than it should.
+    pub fn is_wrong(&self) -> bool {
+        self.pace().rate != 1.0
+    }
+
     /// Stops: what a frozen process sees of time. [`Clock::resume`] brings it to where it would be.
     pub fn freeze(&self) {
         let mut pace = self.pace();

@@ -23,6 +23,12 @@ use tokio::sync::mpsc;
 
 /// Inputs taken in one step.
 const STEP: usize = 512;
+/// How soon a leader without its quorum's lease looks again.
+const LEASE_RECHECK: Duration = Duration::from_millis(10);
+/// How often a leader says to every node that it still leads.
+pub(super) const LEAD_EVERY: Duration = Duration::from_secs(1);
+/// How long a node that is no voter believes in a leader it hears nothing of.
+const LEAD_BELIEVED: Duration = Duration::from_millis(2_500);
 
 /// What reaches the task loop.
 pub enum Input {
@@ -114,6 +120,8 @@ pub struct TaskLoop {
     pub(super) functions: BTreeMap<FunctionHash, Arc<Function>>,
     pub(super) inputs: mpsc::UnboundedSender<Input>,
     next_status: crate::core::Moment,
+    pub(super) next_lead: crate::core::Moment,
+    heard_leader: crate::core::Moment,
     pub(super) members_changed: bool,
 }
 
@@ -143,6 +151,8 @@ impl TaskLoop {
             told_members: Vec::new(),
             measured: (Load::default(), 0.0),
             next_status: clock.now(),
+            next_lead: clock.now(),
+            heard_leader: clock.now(),
             clock,
             history,
             proposals: Proposals::new(commit, inputs.clone()),
@@ -178,8 +188,19 @@ impl TaskLoop {
         }
     }
 
+    /// It leads, and a quorum answered it lately. A frozen node that wakes up must not act on what it knew.
+    pub(super) fn may_dispatch(&self) -> bool {
+        self.leader.leads() && self.proposals.may_dispatch()
+    }
+
     fn next_deadline(&self) -> crate::core::Moment {
-        let wanted = [self.leader.next_deadline(), self.worker.next_deadline()];
+        // What fell due while the quorum is silent waits for it, or for the end of this reign.
+        let held_up = self.leader.leads() && !self.proposals.may_dispatch();
+        let leader = match held_up {
+            true => Some(self.clock.now().after(LEASE_RECHECK)),
+            false => self.leader.next_deadline(),
+        };
+        let wanted = [leader, self.worker.next_deadline()];
         wanted.into_iter().flatten().chain([self.next_status]).min().unwrap_or(self.next_status)
     }
 
@@ -190,7 +211,7 @@ impl TaskLoop {
             self.perform(&mut effects);
         }
         let now = self.clock.now();
-        {
+        if self.may_dispatch() {
             let state = self.state.clone();
             let state = state.lock().unwrap_or_else(PoisonError::into_inner);
             self.leader.flush(now, &state, &mut effects);
@@ -198,6 +219,7 @@ impl TaskLoop {
         self.perform(&mut effects);
         self.tell_members();
         self.tell_status(now);
+        self.tell_lead(now);
         self.proposals.flush(self.leader.term());
         self.sessions.flush();
         if let Some(upstream) = &mut self.upstream {
@@ -350,6 +372,13 @@ impl TaskLoop {
         cancelled
     }
 
+    /// The leader whose words arrive here, with its term and address, if they still do.
+    pub fn heard_leader(&self) -> Option<(Term, NodeId, String)> {
+        let upstream = self.upstream.as_ref()?;
+        let heard = self.clock.now().since(self.heard_leader) <= LEAD_BELIEVED;
+        heard.then(|| (upstream.term, upstream.leader, upstream.address.clone()))
+    }
+
     /// How this node is.
     pub fn status(&self) -> NodeStatus {
         NodeStatus {
@@ -369,6 +398,7 @@ impl TaskLoop {
         }
         let (term, leader): (Term, NodeId) = (upstream.term, upstream.leader);
         self.upstream = Some(upstream);
+        self.heard_leader = self.clock.now();
         self.feed(Event::LeaderConnected { term, leader }, effects);
         self.next_status = self.clock.now();
     }
@@ -377,6 +407,7 @@ impl TaskLoop {
         if self.upstream.as_ref().is_none_or(|u| u.stream != stream) {
             return;
         }
+        self.heard_leader = self.clock.now();
         for function in words.functions {
             if (self.functions.len() as u64) < self.config.limits.functions {
                 self.functions.insert(function.hash, function);

@@ -1,8 +1,9 @@
 //! What the task loop does for the core beyond its own door: links to members, words on them, attempts in runners.
 
-use super::driver::{Input, TaskLoop};
+use super::driver::{Input, LEAD_EVERY, TaskLoop};
 use super::transport::links::{self, Word};
 use super::transport::peer_message_bytes;
+use crate::core::Moment;
 use crate::core::boundary::{Assignment, Event};
 use crate::core::cluster::command::{Codec, Failure, Function, FunctionSource, Member, Report};
 use crate::core::ids::{FunctionHash, NodeId};
@@ -60,6 +61,17 @@ impl TaskLoop {
         };
         for (_, words) in self.links.values() {
             let _ = words.send(Word::Members(members.clone()));
+        }
+    }
+
+    /// A leader that may dispatch says so once in a while: a node that is no voter hears it from nobody else.
+    pub(super) fn tell_lead(&mut self, now: Moment) {
+        if now < self.next_lead || !self.may_dispatch() {
+            return;
+        }
+        self.next_lead = now.after(LEAD_EVERY);
+        for (_, words) in self.links.values() {
+            let _ = words.send(Word::Lead);
         }
     }
 

@@ -167,9 +167,10 @@ impl Shared {
         self.next_stream.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Whether this node leads.
+    /// Whether this node leads, with its quorum's lease as of this very moment.
     pub fn leads(&self) -> bool {
         self.leads.load(Ordering::Acquire)
+            && self.consensus.as_ref().is_some_and(|consensus| consensus.may_dispatch())
     }
 
     /// The cluster's id on the wire, empty until it is known.

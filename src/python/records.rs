@@ -90,7 +90,7 @@ pub(super) fn row_dict<'py>(py: Python<'py>, seq: u64, row: &Row) -> PyResult<Bo
     Ok(dict!(py, {
         "seq": seq,
         "at_us": row.at_us,
-        "node": node_text(row.node.0),
+        "node": node_text(row.node.0).unwrap_or_default(),
         "node_name": &*row.name,
         "kind": record.kind.as_str(),
         "term": record.term,

@@ -20,7 +20,7 @@ pub mod workload;
 pub mod world;
 
 use crate::config::Config;
-use crate::core::ids::NodeId;
+use crate::core::ids::{LogIndex, NodeId};
 use crate::core::record::RecordKind;
 use crate::error::{Error, Result};
 use crate::node::consensus::MAX_VOTERS;
@@ -117,6 +117,8 @@ pub struct Run {
     pub messages: u64,
     /// Writes that were sent and that were acknowledged.
     pub writes: (u64, u64),
+    /// When writes were acknowledged, and where in the log they are; at most [`workload::MAX_TOLD`].
+    pub acknowledged: Vec<(Duration, LogIndex)>,
     /// Who held which id.
     pub names: BTreeMap<NodeId, Arc<str>>,
     /// Faults that were made or mended, by kind.
@@ -288,6 +290,7 @@ async fn close(world: &Arc<World>, ledger: &Ledger, healed: Option<Duration>) ->
         trace,
         messages,
         writes,
+        acknowledged: ledger.take_told(),
         names,
         faults,
         duration,

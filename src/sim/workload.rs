@@ -8,15 +8,24 @@ use crate::core::cluster::command::{Batch, Command};
 use crate::core::election::RaftRole;
 use crate::core::ids::{LogIndex, NodeId, TaskId};
 use crate::node::consensus::runtime::random_range;
+use crate::node::consensus::types::Entry;
+use crate::node::faults::LinkFault;
+use openraft::EntryPayload;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// How long a client waits for one answer.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Acknowledged writes one run remembers.
+pub const MAX_TOLD: usize = 1_000_000;
 /// How often leaders dispatch, if they may.
 const DISPATCH_EVERY: Duration = Duration::from_millis(25);
+/// How an early acknowledgement looks for its entry.
+const EARLY_LOOKS: u32 = 20;
+const EARLY_LOOK: Duration = Duration::from_micros(100);
+const EARLY_ENTRIES: u64 = 20;
 /// How far a wall clock is set back or forth, and after how many looks on average, where trusting it is the bug.
 const WALL_STEP: Duration = Duration::from_secs(3_600);
 const WALL_STEP_ONE_IN: u64 = 80;
@@ -27,8 +36,8 @@ pub struct Ledger {
     asked: AtomicU64,
     acknowledged: AtomicU64,
     known: AtomicU64,
-    last_at_us: AtomicU64,
     last_term: AtomicU64,
+    told: Mutex<Vec<(Duration, LogIndex)>>,
 }
 
 impl Ledger {
@@ -47,10 +56,24 @@ impl Ledger {
         self.known.load(SeqCst)
     }
 
+    /// When writes were acknowledged, and where.
+    pub(super) fn take_told(&self) -> Vec<(Duration, LogIndex)> {
+        std::mem::take(&mut *self.told())
+    }
+
+    // A vector of plain values: whole after any panic.
+    fn told(&self) -> MutexGuard<'_, Vec<(Duration, LogIndex)>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn acknowledge(&self, world: &World, index: LogIndex, content: u64, term: u64) {
         self.acknowledged.fetch_add(1, SeqCst);
         self.known.fetch_max(index, SeqCst);
-        self.last_at_us.store(world.elapsed().as_micros() as u64, SeqCst);
+        let mut told = self.told();
+        if told.len() < MAX_TOLD {
+            told.push((world.elapsed(), index));
+        }
+        drop(told);
         if self.last_term.fetch_max(term, SeqCst) < term {
             world.accepted(term);
         }
@@ -87,9 +110,7 @@ pub(super) async fn write_once(world: Arc<World>, ledger: Arc<Ledger>, post: Pos
     let term = post.consensus.view().term;
     let proposal = post.consensus.propose(term, batch).await;
     if world.bug == Some(Bug::AckBeforeCommit) {
-        let (_, last) = post.consensus.view().last_log;
-        ledger.acknowledge(&world, last, content, term);
-        return true;
+        return acknowledge_early(&world, &ledger, &post, content, term).await;
     }
     let patience = world.clock.stretch(PATIENCE);
     match tokio::time::timeout(patience, proposal).await {
@@ -100,6 +121,32 @@ pub(super) async fn write_once(world: Arc<World>, ledger: Arc<Ledger>, post: Pos
         // Nobody knows: it may be in the log all the same.
         _ => false,
     }
+}
+
+/// Acknowledges what the leader has written down, whoever else has.
+async fn acknowledge_early(
+    world: &World,
+    ledger: &Ledger,
+    post: &Post,
+    content: u64,
+    term: u64,
+) -> bool {
+    for _ in 0..EARLY_LOOKS {
+        let (_, last) = post.consensus.view().last_log;
+        for index in last.saturating_sub(EARLY_ENTRIES)..=last {
+            let entry = post.stores.log.entry(index);
+            let mine = |entry: Entry| match entry.payload {
+                EntryPayload::Normal(batch) => digest(&batch) == content,
+                _ => false,
+            };
+            if entry.is_some_and(mine) && !post.life.has_ended() {
+                ledger.acknowledge(world, index, content, term);
+                return true;
+            }
+        }
+        world.clock.sleep(EARLY_LOOK).await;
+    }
+    false
 }
 
 /// Reads `rate` times a second from a node drawn by chance.
@@ -127,12 +174,31 @@ async fn read_once(world: Arc<World>, ledger: Arc<Ledger>, post: Post) {
         return;
     }
     let patience = world.clock.stretch(PATIENCE);
-    let read = tokio::time::timeout(patience, post.consensus.read_barrier()).await;
-    if let Ok(Ok(seen)) = read
+    let confirmed = tokio::time::timeout(patience, post.consensus.confirm()).await;
+    let seen = post.consensus.applied().1;
+    if let Ok(Ok(())) = confirmed
         && post.life.awake().await
     {
         world.note(Fact::Read { node, known, seen });
     }
+}
+
+/// Somebody leads whose wires to a majority are whole, and nothing is wrong with any of them.
+fn is_sound(world: &World, posts: &[(Arc<str>, Post)]) -> bool {
+    let well =
+        |post: &Post| !post.life.has_ended() && !post.life.is_frozen() && !post.clock.is_wrong();
+    let whole = |a: NodeId, b: NodeId| {
+        let fault = |from, to| world.board.fault(from, to) != LinkFault::default();
+        !fault(a, b) && !fault(b, a)
+    };
+    posts.iter().filter(|(_, post)| well(post) && post.consensus.view().ready).any(|(_, leader)| {
+        let near = |post: &Post| post.id == leader.id || whole(leader.id, post.id);
+        let voters = leader.consensus.voters();
+        let company = posts
+            .iter()
+            .filter(|(_, post)| voters.contains_key(&post.id) && well(post) && near(post));
+        company.count() > voters.len() / 2
+    })
 }
 
 /// A wall clock that is set back and forth by an hour now and then, and the lease that trusts it.
@@ -168,7 +234,7 @@ pub(super) async fn dispatch(world: Arc<World>, lease: Duration) {
         world.clock.sleep(DISPATCH_EVERY).await;
         let posts = world.posts();
         let ill = |post: &Post| post.life.has_ended() || post.life.is_frozen();
-        if !world.board.faults().is_empty() || posts.iter().any(|(_, post)| ill(post)) {
+        if !is_sound(&world, &posts) {
             world.note(Fact::Disturbed);
         }
         for (_, post) in posts.into_iter().filter(|(_, post)| !ill(post)) {

@@ -7,5 +7,6 @@ mod cluster;
 mod consensus;
 mod execution;
 mod scenarios;
+mod simulated_faults;
 mod simulation;
 mod tidy;

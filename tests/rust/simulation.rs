@@ -1,10 +1,11 @@
 //! Simulated clusters: every promise holds under every fault, a seed replays, and planted bugs are seen.
 
 use hustings::config::Config;
+use hustings::node::faults::LinkFault;
 use hustings::sim::bugs::{BUGS, Bug};
 use hustings::sim::chronicle::Cause;
 use hustings::sim::loads::Loads;
-use hustings::sim::script::{Action, FAILURE_KINDS, Failures, Step, Who};
+use hustings::sim::script::{Action, FAILURE_KINDS, FailureKind, Failures, Step, Who};
 use hustings::sim::{Run, Spec, simulate};
 use std::time::Duration;
 
@@ -95,18 +96,49 @@ fn a_seed_replays_to_the_last_message() {
     assert_ne!(told(3).0, told(4).0);
 }
 
+/// Worlds in which a bug has its chance: ranked or plain elections, slow repairs or quick ones.
+fn hunt(bug: Bug, seed: u64) -> Spec {
+    let mut spec = chaos(3 + 2 * (seed as usize % 2), seed, 60.0);
+    if seed % 4 >= 2 {
+        spec.config = Config::profile("raft").unwrap();
+    }
+    if let Some(failures) = spec.failures.as_mut().filter(|_| seed % 8 >= 4) {
+        (failures.mtbf, failures.mttr) = (secs(1.0), secs(0.05));
+        failures.kinds = vec![FailureKind::Kill, FailureKind::Partition];
+        failures.spare_majority = false;
+    }
+    if bug == Bug::PollIgnored {
+        // One voter is deaf or mute for long; the others are well, and need no election.
+        spec.failures = None;
+        let fault = LinkFault { cut: true, ..LinkFault::default() };
+        let deaf = Action::Link(None, Some(Who::Named("n2".into())), fault);
+        spec.script = vec![Step { at: secs(20.0), action: deaf }];
+    }
+    spec.disk = bug != Bug::IdReusedAfterLoss;
+    (spec.bug, spec.stop_at_violation) = (Some(bug), true);
+    spec
+}
+
 #[test]
 fn every_planted_bug_is_seen() {
     for (name, bug) in BUGS {
-        let found = (0..200).find_map(|seed| {
-            let mut spec = chaos(3 + 2 * (seed as usize % 2), seed, 60.0);
-            (spec.bug, spec.stop_at_violation) = (Some(*bug), true);
-            spec.disk = *bug != Bug::IdReusedAfterLoss;
-            let run = simulate(spec).unwrap();
-            run.violations.first().map(|violation| (seed, violation.clone()))
+        let found = (0..400).find_map(|seed| {
+            let run = simulate(hunt(*bug, seed)).unwrap();
+            run.violations.first().map(|violation| (seed + 1, violation.clone()))
         });
-        eprintln!("{name}: {found:?}");
-        assert!(found.is_some(), "{name} was not seen");
+        let (seeds, violation) = found.unwrap_or_else(|| panic!("{name} was not seen"));
+        eprintln!("{name}: {} after {seeds} seeds: {}", violation.promise, violation.problem);
+    }
+}
+
+#[test]
+fn without_a_bug_the_same_hunts_find_nothing() {
+    for seed in 0..8 {
+        for (name, bug) in BUGS {
+            let spec = Spec { bug: None, ..hunt(*bug, seed) };
+            let run = simulate(spec).unwrap();
+            assert!(run.violations.is_empty(), "{name}, {seed}: {:#?}", run.violations);
+        }
     }
 }
 

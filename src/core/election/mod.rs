@@ -12,6 +12,7 @@ pub mod broadcast;
 pub mod campaign;
 pub mod claims;
 pub mod handover;
+pub mod lease;
 pub mod peer_scores;
 pub mod ranking;
 pub mod score;
@@ -28,6 +29,7 @@ use broadcast::{Broadcast, is_news};
 use campaign::Campaign;
 use claims::Claims;
 use handover::{Stabiliser, plan_handover};
+use lease::{Contacts, Told};
 use peer_scores::PeerScores;
 use ranking::{RankEntry, Ranking};
 use scored::Scored;
@@ -87,6 +89,7 @@ pub struct Elector {
     peers: PeerScores,
     broadcast: Broadcast,
     told_score: Option<f64>,
+    contacts: Contacts,
     stabiliser: Stabiliser,
     leaderless_since: Option<Moment>,
     library_elections: bool,
@@ -113,6 +116,7 @@ impl Elector {
             peers: PeerScores::default(),
             broadcast: Broadcast::default(),
             told_score: None,
+            contacts: Contacts::default(),
             stabiliser: Stabiliser::new(election),
             leaderless_since: None,
             library_elections: false,
@@ -216,6 +220,18 @@ impl Elector {
         }
     }
 
+    /// The leader said how it stands with its quorum.
+    pub fn on_told(&mut self, told: Told) {
+        self.contacts.on_told(told);
+    }
+
+    /// The leader this voter follows, hears, and may call so: it has not said that it lost its quorum.
+    pub fn heard_leader(&self, now: Moment) -> Option<NodeId> {
+        let follows = self.view.role == RaftRole::Follower && !self.suspects(now);
+        let heard = self.view.leader.filter(|leader| follows && self.watched() == Some(*leader));
+        heard.filter(|_| self.contacts.is_leased(self.view.term))
+    }
+
     /// (leader) `node` answered a heartbeat with its score and the end of its log. Returns whether that is news.
     pub fn on_peer_score(
         &mut self,
@@ -281,10 +297,16 @@ impl Elector {
         self.push(ElectionEffect::TransferLeader { to });
     }
 
-    /// (leader) How many voters answered within the last second, itself included; 0 where this node does not lead.
+    /// How many voters are within reach, itself included: those that answered a leader within the last second; a
+    /// follower goes by its leader's count, who has no leader by the answers to its polls. 0 where it is no voter.
     pub fn live_voters(&self, now: Moment) -> usize {
-        if self.view.role != RaftRole::Leader {
+        if !self.is_voter() {
             return 0;
+        }
+        if self.view.role != RaftRole::Leader {
+            let heard = self.heard_leader(now).map(|_| self.view.term);
+            let fresh = self.campaign.longest_pause();
+            return self.contacts.reachable(now, self.me, heard, &self.view.voters, fresh);
         }
         let live = |node: &&NodeId| **node == self.me || self.peers.is_live(now, **node);
         self.view.voters.iter().filter(live).count()
@@ -307,6 +329,9 @@ impl Elector {
 
     /// The poll is over, by quorum, by all answers, or by time.
     pub fn on_poll_closed(&mut self, now: Moment, answers: &[(NodeId, PollAnswer)]) {
+        for (node, _) in answers {
+            self.contacts.on_answer(now, *node);
+        }
         let Some(question) = self.campaign.close_poll() else { return };
         let suspects = self.suspects(now) && self.is_voter();
         // A newer term than the question's: somebody campaigns already, whom this node may just have voted for.

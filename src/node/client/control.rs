@@ -2,7 +2,7 @@
 
 use super::address;
 use super::exchange::settle_all;
-use super::peers::{STATUS_TIMEOUT, describe, leads};
+use super::peers::{STATUS_TIMEOUT, describe, leads, quorum_of};
 use super::{Client, Grpc, lock, wire};
 use crate::core::ids::{NodeId, TaskId};
 use crate::error::{Error, Result};
@@ -30,7 +30,8 @@ impl Client {
         }
         self.within(timeout, "status", || async {
             let (leader, mut others, silent) = self.shared.peers.ask_all(leads).await;
-            others.sort_by_key(|found| std::cmp::Reverse(found.status.term));
+            let best = |s: &StatusResponse| std::cmp::Reverse((s.term, s.voters_reachable));
+            others.sort_by_key(|found| best(&found.status));
             leader
                 .or_else(|| others.into_iter().next())
                 .map(|found| found.status)
@@ -51,8 +52,9 @@ impl Client {
                 return Ok(leader.status);
             }
             if clock.now().since(began) >= timeout {
+                let quorum = quorum_of(others.iter().map(|found| &found.status));
                 let detail = format!(
-                    "waited {timeout:?} for a leader: {} of {} known nodes answer, none leads with a quorum; {silent}",
+                    "waited {timeout:?} for a leader: {quorum}; {} of {} known nodes answer, none leads; {silent}",
                     others.len(),
                     self.shared.peers.candidates().len()
                 );

@@ -4,6 +4,7 @@ use super::Consensus;
 use crate::core::Moment;
 use crate::core::boundary::{ElectionEffect, PollQuestion};
 use crate::core::election::RaftRole;
+use crate::core::election::lease::Told;
 use crate::core::election::ranking::RankEntry;
 use crate::core::ids::{NodeId, Term};
 use crate::node::transport::peers::{Dialled, Heartbeat, Target};
@@ -64,7 +65,7 @@ impl Consensus {
             }
             self.publish_view();
             self.tie_tethers();
-            let (due, lease) = self.next_tick(now);
+            let due = self.next_tick(now);
             tokio::select! {
                 biased;
                 () = self.wake.notified() => {}
@@ -76,21 +77,23 @@ impl Consensus {
                 () = self.progress.new_term.notified() => {}
                 () = self.news.notified() => self.elector().on_news(),
                 () = tokio::time::sleep_until(self.clock.instant(due)) => {}
-                () = tokio::time::sleep(lease.unwrap_or_default()), if lease.is_some() => {}
             }
         }
     }
 
-    /// When the loop must run again: by the elector's clock, and when a leader's lease ends.
-    fn next_tick(&self, now: Moment) -> (Moment, Option<Duration>) {
+    /// When the loop must run again, at the latest.
+    fn next_tick(&self, now: Moment) -> Moment {
         let due = self.elector().next_tick().unwrap_or(now);
         let leads = self.raft_view().role == RaftRole::Leader;
         if !leads {
-            return (due, None);
+            return due;
         }
         let ready = self.views.value().ready;
-        let due = if ready { due } else { due.min(now.after(UNREADY_TICK)) };
-        (due, self.lease_left().filter(|_| ready))
+        let look = match ready {
+            true => self.lease_end().filter(|end| *end > now),
+            false => Some(now.after(UNREADY_TICK)),
+        };
+        look.map_or(due, |look| due.min(look))
     }
 
     /// Beats while this node leads. Not in the election loop, so that no decision delays a heartbeat.
@@ -165,11 +168,13 @@ impl Consensus {
     }
 
     fn broadcast_table(self: &Arc<Self>, term: Term, table: &[RankEntry]) {
+        let reachable = self.reachable_voters() as u32;
+        let told = Told { term, leased: self.may_dispatch(), reachable };
         for target in self.others() {
             if !lock(&self.in_flight.heartbeats).insert(target.node) {
                 continue;
             }
-            let heartbeat = Heartbeat { term, table: table.to_vec() };
+            let heartbeat = Heartbeat { term, table: table.to_vec(), told };
             let answer = self.peers.heartbeat(&target, heartbeat, HEARTBEAT_TTL);
             let this = self.clone();
             let asking = tokio::spawn(async move {

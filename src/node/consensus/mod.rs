@@ -36,9 +36,9 @@ use crate::node::transport::peers::Peers;
 use elector::InFlight;
 use log_store::MemoryLog;
 use network::Network;
+use openraft::SnapshotPolicy;
 use openraft::impls::{ProgressResponder, leader_id_std};
 use openraft::vote::RaftLeaderId;
-use openraft::{ReadPolicy, SnapshotPolicy};
 use state_machine::{Progress, Snapshots, StateMachine};
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -206,14 +206,6 @@ impl Consensus {
             Ok(()) => Proposal(Ok(receiver)),
             Err(fatal) => lost(fatal.to_string()),
         }
-    }
-
-    /// Waits until this node's state reflects everything that was acknowledged anywhere before the call (ReadIndex, Raft
-    /// thesis section 6.4); the index it reflects. An error where no majority confirms that this node leads.
-    pub async fn read_barrier(&self) -> Result<LogIndex> {
-        let barrier = self.raft.ensure_linearizable(ReadPolicy::ReadIndex).await;
-        barrier.map_err(|e| Error::NoQuorum { detail: e.to_string() })?;
-        Ok(self.applied().1)
     }
 
     /// The replicated state, for reading.

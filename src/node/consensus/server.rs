@@ -139,6 +139,7 @@ impl Consensus {
         let mut elector = self.elector();
         if heartbeat.term >= view.term {
             elector.on_table(heartbeat.term, heartbeat.table);
+            elector.on_told(heartbeat.told);
         }
         let load = *self.load.lock().unwrap_or_else(PoisonError::into_inner);
         HeartbeatReply {

@@ -76,6 +76,12 @@ impl Client {
         Response::new(Box::pin(self.shared.gate.spoken(to, ReceiverStream::new(answers))))
     }
 
+    /// What is read now is no older than this question: a quorum says that this node still leads.
+    async fn confirm(&self) -> Result<(), Status> {
+        let Some(consensus) = &self.shared.consensus else { return Ok(()) };
+        consensus.confirm().await.map_err(|error| Status::unavailable(error.to_string()))
+    }
+
     fn refuse_when_stopping(&self) -> Result<(), Status> {
         if self.shared.stopping.load(Ordering::Acquire) {
             return Err(Status::unavailable(format!(
@@ -149,7 +155,7 @@ impl ClientService for Client {
         &self,
         _: Request<pb::StatusRequest>,
     ) -> Result<Response<pb::StatusResponse>, Status> {
-        Ok(Response::new(status::of(&self.shared).await?))
+        Ok(Response::new(status::confirmed(&self.shared).await?))
     }
 
     async fn list_tasks(
@@ -166,6 +172,7 @@ impl ClientService for Client {
         let limit = if request.limit == 0 { 1_000 } else { request.limit.min(MAX_LISTED) } as usize;
         let wanted = wire::task_ids(&request.task_ids)?;
         let filter = request.state();
+        self.confirm().await?;
         let listed = ask(&self.shared, move |l| status::tasks(l, filter, &wanted, limit)).await?;
         self.answer(from, listed).await
     }

@@ -40,6 +40,8 @@ pub enum Word {
     Settle(Vec<TaskId>),
     /// The members changed.
     Members(Vec<Member>),
+    /// This node still leads.
+    Lead,
 }
 
 /// Who speaks: the head of every stream.
@@ -213,6 +215,7 @@ fn encode(
 ) -> Vec<pb::AssignTaskRequest> {
     let blank = || pb::AssignTaskRequest { term: speaker.term, ..Default::default() };
     match word {
+        Word::Lead => vec![blank()],
         Word::Revoke(tasks) => {
             vec![pb::AssignTaskRequest { revoked: wire::task_ids_out(&tasks), ..blank() }]
         }

@@ -4,7 +4,7 @@ use super::wire;
 use crate::core::cluster::command::{Member, Outcome};
 use crate::core::cluster::state::ClusterState;
 use crate::core::election::RaftRole;
-use crate::core::ids::TaskId;
+use crate::core::ids::{NodeId, TaskId, Term};
 use crate::node::clock::START;
 use crate::node::driver::TaskLoop;
 use crate::node::history::Stamped;
@@ -14,10 +14,24 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use tonic::Status;
 
-/// This node's own view.
+/// What a node answers who asks over the network: one that leads has its quorum confirm it first.
+pub async fn confirmed(shared: &Arc<Shared>) -> Result<pb::StatusResponse, Status> {
+    if shared.leads()
+        && let Some(consensus) = &shared.consensus
+        && consensus.confirm().await.is_err()
+    {
+        return view(shared, false).await;
+    }
+    of(shared).await
+}
+
+/// This node's own view; it says it leads on the strength of its lease.
 pub async fn of(shared: &Arc<Shared>) -> Result<pb::StatusResponse, Status> {
+    view(shared, shared.leads()).await
+}
+
+async fn view(shared: &Arc<Shared>, leads: bool) -> Result<pb::StatusResponse, Status> {
     let seen = shared.ask(look).await.map_err(|e| Status::unavailable(e.to_string()))?;
-    let leads = shared.leads();
     let mut response = pb::StatusResponse {
         me: Some(wire::member_out(&shared.member())),
         cluster_id: shared.cluster_bytes(),
@@ -32,25 +46,36 @@ pub async fn of(shared: &Arc<Shared>) -> Result<pb::StatusResponse, Status> {
         clock_rate: shared.clock.rate(),
         ..seen.response
     };
+    let mut leader = seen.leader;
     if let Some(consensus) = &shared.consensus {
         let view = consensus.view();
-        response.role = role_out(view.role) as i32;
+        response.role = role_out(view.role, leads) as i32;
         response.term = view.term;
         response.last_log_index = view.last_log.1;
         response.voters = view.voters.len() as u32;
         response.voters_reachable = consensus.reachable_voters() as u32;
+        // Whoever is in the group goes by the group, and names nobody rather than one it does not hear.
+        if view.voters.contains_key(&shared.me.id) {
+            let heard = consensus.heard_leader().filter(|_| view.role != RaftRole::Leader);
+            leader = heard.map(|node| (view.term, node, view.leader_address));
+        }
     }
-    if let Some(leader) = shared.leader() {
-        response.leader_node = leader.node.0;
-        response.leader_address = leader.address;
-        response.term = response.term.max(leader.term);
+    if leads {
+        leader = Some((response.term, shared.me.id, shared.me.address.clone()));
+    }
+    if let Some((term, node, address)) = leader {
+        response.leader_node = node.0;
+        response.leader_address = address;
+        response.term = response.term.max(term);
     }
     Ok(response)
 }
 
-fn role_out(role: RaftRole) -> pb::Role {
+/// A leader that may not dispatch counts as one that is not elected yet.
+fn role_out(role: RaftRole, leads: bool) -> pb::Role {
     match role {
-        RaftRole::Leader => pb::Role::Leader,
+        RaftRole::Leader if leads => pb::Role::Leader,
+        RaftRole::Leader => pb::Role::Candidate,
         RaftRole::Candidate => pb::Role::Candidate,
         RaftRole::Follower => pb::Role::Follower,
         RaftRole::Learner => pb::Role::Worker,
@@ -59,6 +84,7 @@ fn role_out(role: RaftRole) -> pb::Role {
 
 struct Seen {
     response: pb::StatusResponse,
+    leader: Option<(Term, NodeId, String)>,
     draining: bool,
 }
 
@@ -96,6 +122,7 @@ fn look(task_loop: &mut TaskLoop) -> Seen {
             counters: Some(counters(&state)),
             ..Default::default()
         },
+        leader: task_loop.heard_leader(),
         draining: task_loop.worker.is_draining(),
     }
 }

@@ -2,6 +2,7 @@
 
 use super::peers::{Heartbeat, HeartbeatReply};
 use crate::core::boundary::{PollAnswer, PollQuestion, PollRefusal};
+use crate::core::election::lease::Told;
 use crate::core::election::ranking::{MAX_RANKED, RankEntry};
 use crate::core::ids::{ClusterId, NodeId, Term};
 use crate::core::load::Load;
@@ -95,6 +96,8 @@ pub fn heartbeat_request(
         envelope: Some(envelope),
         term: heartbeat.term,
         table: heartbeat.table.iter().take(MAX_RANKED).map(rank).collect(),
+        leased: heartbeat.told.leased,
+        reachable: heartbeat.told.reachable,
     }
 }
 
@@ -109,6 +112,7 @@ pub fn heartbeat(request: &proto::HeartbeatRequest) -> Heartbeat {
     Heartbeat {
         term: request.term,
         table: request.table.iter().take(MAX_RANKED).map(row).collect(),
+        told: Told { term: request.term, leased: request.leased, reachable: request.reachable },
     }
 }
 
@@ -183,7 +187,8 @@ mod tests {
     #[test]
     fn heartbeats_survive_the_wire() {
         let row = |score| RankEntry { node: NodeId(1), score, caught_up: true };
-        let sent = Heartbeat { term: 2, table: vec![row(0.5), row(-3.0)] };
+        let told = Told { term: 2, leased: true, reachable: 4 };
+        let sent = Heartbeat { term: 2, table: vec![row(0.5), row(-3.0)], told };
         let got = heartbeat(&heartbeat_request(proto::Envelope::default(), &sent));
         assert_eq!(got, sent);
         let load = Load { cpu_available: 0.3, uptime_s: 9.0, ..Load::default() };
