@@ -4,6 +4,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 CARGO ?= cargo
+SEED ?= 7
+SECONDS ?= 120
+OUT ?= target/bench
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -20,7 +23,7 @@ IN_VENV := env -u CONDA_PREFIX -u PYTHONHOME -u PYTHONPATH VIRTUAL_ENV=$(abspath
 RUN_NOTEBOOKS = $(IN_VENV) $(BIN)/python -m pytest -o timeout=900 -o filterwarnings=default \
 	--nbmake --nbmake-timeout=600 examples/notebooks
 
-.PHONY: help demo test verify fix bench sim notebooks soak clean
+.PHONY: help demo test verify fix bench bench-sim sim notebooks soak clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -60,11 +63,16 @@ bench: $(VENV)/.installed  ## kills 100 leaders; counts how often the best survi
 notebooks: $(VENV)/.installed  ## run the notebooks and keep what they show
 	$(RUN_NOTEBOOKS) --overwrite
 
-sim soak:
-	@case $@ in \
-	sim) echo "make $@: there is no command for it yet; hs.Simulation is how clusters are imagined";; \
-	soak) echo "make soak: there is no long run under random kills yet; it comes with issue C (no task is lost)";; \
-	esac >&2; exit 1
+sim: $(VENV)/.installed  ## imagine a cluster in which everything fails now and then; SEED=7 SECONDS=120
+	$(BIN)/hustings sim --seed $(SEED) --seconds $(SECONDS) --mtbf 15 --mttr 3 \
+	--kinds kill,freeze,partition,one_way,loss,delay,clock,handover
+
+bench-sim: $(VENV)/.installed  ## ten thousand imagined elections, a virtual day of noise, and how fast time passes
+	for section in chaos winners calm speed; do \
+	$(BIN)/python benches/simulated_elections.py $$section --out $(OUT); done
+
+soak:
+	@echo "make soak: there is no long run under random kills yet; it comes with issue C (no task is lost)" >&2; exit 1
 
 clean:  ## remove what was built, the environment included
 	$(CARGO) clean

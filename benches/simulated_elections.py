@@ -2,7 +2,7 @@
 
     python benches/simulated_elections.py chaos     # everything fails: promises and healing
     python benches/simulated_elections.py winners   # only leaders die: does the best survivor win?
-    python benches/simulated_elections.py calm      # 24 virtual hours of noisy scores, three policies
+    python benches/simulated_elections.py calm      # a virtual day of noise, three policies
     python benches/simulated_elections.py speed     # virtual seconds per second
 
 Each prints a table and writes ``<section>.json`` (and, for ``calm``, a picture) into ``--out``.
