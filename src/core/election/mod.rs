@@ -11,6 +11,7 @@
 pub mod broadcast;
 pub mod campaign;
 pub mod handover;
+mod leader;
 pub mod lease;
 pub mod peer_scores;
 pub mod ranking;
@@ -25,7 +26,7 @@ use super::record::{Record, RecordKind};
 use crate::config::Config;
 use broadcast::{Broadcast, is_news};
 use campaign::Campaign;
-use handover::{Stabiliser, plan_handover};
+use handover::{Stabiliser, Transfer};
 use lease::{Contacts, Told};
 use peer_scores::PeerScores;
 use ranking::{RankEntry, Ranking};
@@ -34,8 +35,6 @@ use suspicion::{Cause, Detector};
 
 /// Without a leader for this long the library's own elections help out.
 const WATCHDOG: Duration = Duration::from_secs(5);
-/// How often the leader writes its view of the scores down.
-const SCORED_EVERY: Duration = Duration::from_millis(250);
 /// A node that watches no leader has little to decide by the clock.
 const IDLE: Duration = Duration::from_millis(250);
 /// Effects that wait for the next tick at most; older ones win, since records come first.
@@ -88,6 +87,7 @@ pub struct Elector {
     told_score: Option<f64>,
     contacts: Contacts,
     stabiliser: Stabiliser,
+    transfer: Transfer,
     leaderless_since: Option<Moment>,
     library_elections: bool,
     scored_at: Option<Moment>,
@@ -114,6 +114,7 @@ impl Elector {
             told_score: None,
             contacts: Contacts::default(),
             stabiliser: Stabiliser::new(election),
+            transfer: Transfer::default(),
             leaderless_since: None,
             library_elections: false,
             scored_at: None,
@@ -186,6 +187,7 @@ impl Elector {
         if was_leading && (!leads || new_term) {
             self.record(Record::new(RecordKind::SteppedDown).term(self.view.term).subject(self.me));
             self.stabiliser.on_following();
+            self.transfer.on_ended();
             self.detector.on_stepped_down(now);
         }
         if leads && (!was_leading || new_term) {
@@ -225,92 +227,13 @@ impl Elector {
         heard.filter(|_| self.contacts.is_leased(self.view.term))
     }
 
-    /// (leader) `node` answered a heartbeat with its score and the end of its log. Returns whether that is news.
-    pub fn on_peer_score(
-        &mut self,
-        now: Moment,
-        node: NodeId,
-        score: f64,
-        last_log: (Term, LogIndex),
-    ) -> bool {
-        let row = self.peers.note(now, node, score, last_log, self.view.last_log);
-        let is_news = row.is_some_and(|row| self.broadcast.is_news(&row));
-        if is_news {
-            self.broadcast.on_news();
-        }
-        is_news
-    }
-
-    /// (leader) A voter says that its score changed.
-    pub fn on_news(&mut self) {
-        self.broadcast.on_news();
-    }
-
-    /// (leader) The table, if it is due to be told.
-    pub fn take_table(&mut self, now: Moment) -> Option<(Term, Vec<RankEntry>)> {
-        if self.broadcast.due().is_some_and(|due| now < due) {
-            return None;
-        }
-        let (term, rows) = self.build_table(now)?;
-        self.told_score = Some(self.own_score);
-        self.broadcast.on_told(now, &rows, self.view.last_log);
-        Some((term, rows))
-    }
-
-    /// (leader) Makes the table that is to be broadcast; `None` where this node does not lead.
-    pub fn build_table(&mut self, now: Moment) -> Option<(Term, Vec<RankEntry>)> {
-        if self.view.role != RaftRole::Leader {
-            return None;
-        }
-        let (term, own) = (self.view.term, (self.me, self.own_score));
-        self.ranking = self.peers.table(now, term, &self.view.voters, own, self.jitter);
-        if self.scored_at.is_none_or(|at| now.since(at) >= SCORED_EVERY) {
-            self.scored_at = Some(now);
-            for (rank, row) in self.ranking.clone().rows().iter().enumerate() {
-                let record = Record::new(RecordKind::Scored).term(term).subject(row.node);
-                self.record(record.score(row.score).rank(rank as u32));
-            }
-        }
-        if self.plain {
-            return Some((term, self.ranking.rows().to_vec()));
-        }
-        let live = |node| self.peers.is_live(now, node);
-        if let Some(to) = self.stabiliser.consider(now, &self.ranking, self.me, live) {
-            self.start_handover(to, "a better voter leads");
-        }
-        Some((term, self.ranking.rows().to_vec()))
-    }
-
-    /// (leader) To whom leadership would go now: the best live, caught-up other voter.
-    pub fn plan_handover(&self, now: Moment) -> Option<NodeId> {
-        plan_handover(&self.ranking, self.me, |node| self.peers.is_live(now, node))
-    }
-
-    /// (leader) Hands over to `to` at the next tick.
-    pub fn start_handover(&mut self, to: NodeId, why: &str) {
-        let record = Record::new(RecordKind::HandoverStarted).term(self.view.term).subject(to);
-        self.record(record.score(self.own_score).detail(why));
-        self.push(ElectionEffect::TransferLeader { to });
-    }
-
-    /// How many voters are within reach, itself included: those that answered a leader within the last second; a
-    /// follower goes by its leader's count, who has no leader by the answers to its polls. 0 where it is no voter.
-    pub fn live_voters(&self, now: Moment) -> usize {
-        if !self.is_voter() {
-            return 0;
-        }
-        if self.view.role != RaftRole::Leader {
-            let heard = self.heard_leader(now).map(|_| self.view.term);
-            let fresh = self.campaign.longest_pause();
-            return self.contacts.reachable(now, self.me, heard, &self.view.voters, fresh);
-        }
-        let live = |node: &&NodeId| **node == self.me || self.peers.is_live(now, **node);
-        self.view.voters.iter().filter(live).count()
-    }
-
-    /// This node would accuse the leader: the lease may be passed over for a candidate that does as well.
+    /// This node would accuse the leader, or is one that let go in vain: the lease may be passed over for a candidate
+    /// that suspects as well.
     pub fn suspects(&self, now: Moment) -> bool {
-        self.view.role != RaftRole::Leader && self.suspicion(now).is_some()
+        match self.view.role {
+            RaftRole::Leader => self.transfer.has_failed(),
+            _ => self.suspicion(now).is_some(),
+        }
     }
 
     /// How long a poll's answers are awaited.
@@ -356,6 +279,7 @@ impl Elector {
         if self.view.role == RaftRole::Leader {
             self.detector.on_leading(now, self.me, self.view.term);
             self.campaign.reset();
+            self.repair_transfer(now);
         } else if self.is_voter() && !self.plain {
             self.tick_follower(now);
         } else {
@@ -366,7 +290,7 @@ impl Elector {
             self.tick_watchdog(now);
         }
         let next = match self.view.role {
-            RaftRole::Leader => self.broadcast.due().unwrap_or(now),
+            RaftRole::Leader => self.next_duty(now),
             _ if self.is_voter() && !self.plain => self.next_look(now),
             _ => now.after(IDLE),
         };
