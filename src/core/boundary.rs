@@ -503,6 +503,11 @@ pub enum ElectionEffect {
         /// Whom.
         to: NodeId,
     },
+    /// A handover failed and nobody else can take over: lead again, in a newer term.
+    Reclaim {
+        /// Who should have taken over.
+        from: NodeId,
+    },
     /// No election of ours has worked for long: let the library hold its own.
     EnableLibraryElections(bool),
     /// Write a row of history.

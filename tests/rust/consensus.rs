@@ -485,6 +485,87 @@ fn a_handover_goes_to_the_best_and_a_stale_proposal_is_refused() {
     group.check_leaders();
 }
 
+/// A handover to `to`, which cannot take over; returns who leads then.
+fn hand_over_in_vain(group: &mut Group, from: NodeId, to: NodeId) -> (NodeId, Term) {
+    let term = group.nodes[&from].consensus.view().term;
+    let consensus = group.nodes[&from].consensus.clone();
+    let asked = group.nodes[&from]
+        .runtime
+        .as_ref()
+        .unwrap()
+        .spawn(async move { consensus.transfer_leader(Some(to)).await });
+    let next = group.until("a leader of a newer term", |g| {
+        let ready = g.live().filter(|(id, _)| *id != to).find(|(_, n)| n.consensus.view().ready);
+        ready.map(|(id, n)| (id, n.consensus.view().term)).filter(|(_, newer)| *newer > term)
+    });
+    let told = group.wait.block_on(asked).unwrap();
+    assert_eq!(told.is_ok(), next.0 != from, "{told:?}");
+    let records = group.records.lock().unwrap();
+    let at = |kind, term| {
+        let rows = records.iter().rev();
+        rows.filter(|(_, _, r)| r.kind == kind && r.term == term).map(|(_, at, _)| *at).min()
+    };
+    let begun = at(RecordKind::HandoverStarted, term).unwrap();
+    let ended = at(RecordKind::BecameLeader, next.1).unwrap();
+    println!("{from} could not hand over to {to}; {} us without a leader", ended - begun);
+    next
+}
+
+#[test]
+fn a_handover_to_a_frozen_or_dead_voter_is_repaired_by_the_next_best_and_loses_nothing() {
+    for dead in [false, true] {
+        let mut group = Group::found(&[0.5, 0.9, 0.7, 0.6, 0.8]);
+        let old = group.settle();
+        group.write(old);
+        assert_eq!(group.settle(), old);
+        let target = group.best_but(&[old]);
+        let expected = group.best_but(&[old, target]);
+        let thaw = (!dead).then(|| group.freeze(target));
+        if dead {
+            group.kill(target);
+        }
+        let (winner, term) = hand_over_in_vain(&mut group, old, target);
+        assert_eq!(winner, expected, "{}", group.story());
+        group.write(winner);
+        drop(thaw);
+        group.until("all to follow", |g| {
+            let follows = |n: &TestNode| n.consensus.view().leader == Some(winner);
+            g.live().all(|(_, n)| follows(n)).then_some(())
+        });
+        assert_eq!(group.nodes[&winner].consensus.view().term, term, "thawing costs no election");
+        group.check_writes();
+        group.check_leaders();
+    }
+}
+
+#[test]
+fn a_leader_that_finds_no_other_leads_again_in_a_newer_term() {
+    let mut group = Group::found(&[0.5, 0.9, 0.7]);
+    let old = group.settle();
+    let (first, second) = {
+        let first = group.best_but(&[old]);
+        (first, group.best_but(&[old, first]))
+    };
+    // So that the old leader knows `first` as one that does not take over.
+    let thaw = group.freeze(first);
+    assert_eq!(hand_over_in_vain(&mut group, old, first).0, second);
+    drop(thaw);
+    assert_eq!(group.settle(), second);
+    let node = &group.nodes[&second];
+    let back = node.runtime.as_ref().unwrap().block_on(node.consensus.transfer_leader(Some(old)));
+    assert_eq!(back.unwrap(), old);
+    assert_eq!(group.settle(), old);
+    group.write(old);
+    assert_eq!(group.settle(), old);
+    let thaw = group.freeze(second);
+    assert_eq!(hand_over_in_vain(&mut group, old, second).0, old, "{}", group.story());
+    group.write(old);
+    drop(thaw);
+    assert_eq!(group.settle(), old);
+    group.check_writes();
+    group.check_leaders();
+}
+
 #[test]
 fn proposals_enter_the_log_in_the_order_they_were_made_and_are_told_in_it() {
     let group = Group::found(&[0.5]);

@@ -265,11 +265,15 @@ fn row_19_whoever_changes_the_group_and_when_no_two_majorities_miss_each_other()
         at(30.0, Action::Seat(named(5))),
         at(32.0, Action::Seat(named(1))),
     ];
-    check("membership", || spec(5, 40.0, script.clone()), |run| {
-        let told = run.acknowledged.iter().filter(|(at, _)| *at > secs(35.0)).count();
-        assert!(told > 50, "{told} writes at the end");
-        format!("{} reigns, {} written", run.reigns.len(), run.writes.1)
-    });
+    check(
+        "membership",
+        || spec(5, 40.0, script.clone()),
+        |run| {
+            let told = run.acknowledged.iter().filter(|(at, _)| *at > secs(35.0)).count();
+            assert!(told > 50, "{told} writes at the end");
+            format!("{} reigns, {} written", run.reigns.len(), run.writes.1)
+        },
+    );
 }
 
 #[test]

@@ -12,6 +12,7 @@ pub mod broadcast;
 pub mod campaign;
 pub mod claims;
 pub mod handover;
+mod leader;
 pub mod lease;
 pub mod membership;
 pub mod peer_scores;
@@ -30,12 +31,11 @@ use crate::config::Config;
 use broadcast::{Broadcast, is_news};
 use campaign::Campaign;
 use claims::Claims;
-use handover::{Stabiliser, plan_handover};
+use handover::{Stabiliser, Transfer};
 use lease::{Contacts, Told};
 use peer_scores::PeerScores;
 use ranking::{RankEntry, Ranking};
 use scored::Scored;
-use std::collections::BTreeSet;
 use std::time::Duration;
 use suspicion::{Cause, Detector};
 use watchdog::Watchdog;
@@ -93,6 +93,7 @@ pub struct Elector {
     told_score: Option<f64>,
     contacts: Contacts,
     stabiliser: Stabiliser,
+    transfer: Transfer,
     watchdog: Watchdog,
     scored: Scored,
     pending: Vec<ElectionEffect>,
@@ -119,6 +120,7 @@ impl Elector {
             told_score: None,
             contacts: Contacts::default(),
             stabiliser: Stabiliser::new(election),
+            transfer: Transfer::default(),
             watchdog: Watchdog::default(),
             scored: Scored::default(),
             pending: Vec::new(),
@@ -190,6 +192,7 @@ impl Elector {
         if was_leading && (!leads || new_term) {
             self.record(Record::new(RecordKind::SteppedDown).term(self.view.term).subject(self.me));
             self.stabiliser.on_following();
+            self.transfer.on_ended();
             self.detector.on_stepped_down(now);
         }
         if leads && (!was_leading || new_term) {
@@ -232,94 +235,13 @@ impl Elector {
         heard.filter(|_| self.contacts.is_leased(self.view.term))
     }
 
-    /// (leader) `node` answered a heartbeat with its score and the end of its log. Returns whether that is news.
-    pub fn on_peer_score(
-        &mut self,
-        now: Moment,
-        node: NodeId,
-        score: f64,
-        last_log: (Term, LogIndex),
-    ) -> bool {
-        let score = self.take_claim(node, score);
-        let row = self.peers.note(now, node, score, last_log, self.view.last_log);
-        let is_news = row.is_some_and(|row| self.broadcast.is_news(&row));
-        if is_news {
-            self.broadcast.on_news();
-        }
-        is_news
-    }
-
-    /// (leader) A voter says that its score changed.
-    pub fn on_news(&mut self) {
-        self.broadcast.on_news();
-    }
-
-    /// (leader) The table, if it is due to be told.
-    pub fn take_table(&mut self, now: Moment) -> Option<(Term, Vec<RankEntry>)> {
-        if self.broadcast.due().is_some_and(|due| now < due) {
-            return None;
-        }
-        let (term, rows) = self.build_table(now)?;
-        self.told_score = Some(self.own_score);
-        self.broadcast.on_told(now, &rows, self.view.last_log);
-        Some((term, rows))
-    }
-
-    /// (leader) Makes the table that is to be broadcast; `None` where this node does not lead.
-    pub fn build_table(&mut self, now: Moment) -> Option<(Term, Vec<RankEntry>)> {
-        if self.view.role != RaftRole::Leader {
-            return None;
-        }
-        let (term, own) = (self.view.term, (self.me, self.own_score));
-        self.ranking = self.peers.table(now, term, &self.view.voters, own, self.jitter);
-        for record in self.scored.rows(now, &self.ranking) {
-            self.record(record);
-        }
-        if self.plain {
-            return Some((term, self.ranking.rows().to_vec()));
-        }
-        let live = |node| self.peers.is_live(now, node);
-        if let Some(to) = self.stabiliser.consider(now, &self.ranking, self.me, live) {
-            self.start_handover(to, "a better voter leads");
-        }
-        Some((term, self.ranking.rows().to_vec()))
-    }
-
-    /// (leader) To whom leadership would go now: the best live, caught-up other voter.
-    pub fn plan_handover(&self, now: Moment) -> Option<NodeId> {
-        plan_handover(&self.ranking, self.me, |node| self.peers.is_live(now, node))
-    }
-
-    /// (leader) Hands over to `to` at the next tick.
-    pub fn start_handover(&mut self, to: NodeId, why: &str) {
-        let record = Record::new(RecordKind::HandoverStarted).term(self.view.term).subject(to);
-        self.record(record.score(self.own_score).detail(why));
-        self.push(ElectionEffect::TransferLeader { to });
-    }
-
-    /// How many voters are within reach, itself included: those that answered a leader within the last second; a
-    /// follower goes by its leader's count, who has no leader by the answers to its polls. 0 where it is no voter.
-    pub fn live_voters(&self, now: Moment) -> usize {
-        if !self.is_voter() {
-            return 0;
-        }
-        if self.view.role != RaftRole::Leader {
-            let heard = self.heard_leader(now).map(|_| self.view.term);
-            let fresh = self.campaign.longest_pause();
-            return self.contacts.reachable(now, self.me, heard, &self.view.voters, fresh);
-        }
-        self.answering(now).len()
-    }
-
-    /// (leader) The voters that answered within the last second, itself included.
-    pub fn answering(&self, now: Moment) -> BTreeSet<NodeId> {
-        let live = |node: &NodeId| *node == self.me || self.peers.is_live(now, *node);
-        self.view.voters.iter().copied().filter(live).collect()
-    }
-
-    /// This node would accuse the leader: the lease may be passed over for a candidate that does as well.
+    /// This node would accuse the leader, or is one that let go in vain: the lease may be passed over for a candidate
+    /// that suspects as well.
     pub fn suspects(&self, now: Moment) -> bool {
-        self.view.role != RaftRole::Leader && self.suspicion(now).is_some()
+        match self.view.role {
+            RaftRole::Leader => self.transfer.has_failed(),
+            _ => self.suspicion(now).is_some(),
+        }
     }
 
     /// How long a poll's answers are awaited.
@@ -366,6 +288,7 @@ impl Elector {
         if self.view.role == RaftRole::Leader {
             self.detector.on_leading(now, self.me, self.view.term);
             self.campaign.reset();
+            self.repair_transfer(now);
         } else if self.is_voter() && !self.plain {
             self.tick_follower(now);
         } else {
@@ -376,7 +299,7 @@ impl Elector {
             self.tick_watchdog(now);
         }
         let next = match self.view.role {
-            RaftRole::Leader => self.broadcast.due().unwrap_or(now),
+            RaftRole::Leader => self.next_duty(now),
             _ if self.is_voter() && !self.plain => self.next_look(now),
             _ => now.after(IDLE),
         };

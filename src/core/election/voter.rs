@@ -17,7 +17,7 @@ impl Elector {
     pub fn on_poll(&mut self, now: Moment, question: &PollQuestion) -> PollAnswer {
         let refuse = |reason, retry_after| PollAnswer::Refuse { reason, retry_after };
         if self.view.role == RaftRole::Leader {
-            return refuse(PollRefusal::ILead, ASK_AGAIN);
+            return self.on_poll_as_leader(question);
         }
         let Some((since, _)) = self.suspicion(now) else {
             let due = self.detector.deadline(now).map_or(ASK_AGAIN, |due| due.since(now));
@@ -34,6 +34,16 @@ impl Elector {
         }
         self.campaign.on_agreed(now, question.rank);
         PollAnswer::Agree
+    }
+
+    /// A leader refuses, but for one that let go in vain: it may lose its leadership to anybody with a fresh log.
+    fn on_poll_as_leader(&self, question: &PollQuestion) -> PollAnswer {
+        let reason = match self.transfer.has_failed() {
+            true if question.last_log >= self.view.last_log => return PollAnswer::Agree,
+            true => PollRefusal::StaleLog,
+            false => PollRefusal::ILead,
+        };
+        PollAnswer::Refuse { reason, retry_after: ASK_AGAIN }
     }
 
     /// How long the candidate should wait for a better one; never past the patience of this suspicion.

@@ -1,6 +1,7 @@
 //! The election loop: wakes the core's elector in time and performs what it decides.
 
 use super::Consensus;
+use super::types::{TypeConfig, Vote};
 use crate::core::Moment;
 use crate::core::boundary::{ElectionEffect, PollQuestion};
 use crate::core::election::RaftRole;
@@ -11,6 +12,8 @@ use crate::node::transport::peers::{Dialled, Heartbeat, Target};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use openraft::ServerState;
+use openraft::errors::Fatal;
+use openraft::raft::VoteRequest;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -126,6 +129,7 @@ impl Consensus {
             ElectionEffect::TransferLeader { to } => {
                 self.raft.trigger().transfer_leader(to.0).await
             }
+            ElectionEffect::Reclaim { from } => self.reclaim(from).await,
             ElectionEffect::EnableLibraryElections(on) => {
                 self.raft.runtime_config().elect(on);
                 self.raft.runtime_config().tick(on);
@@ -136,6 +140,23 @@ impl Consensus {
                 Ok(())
             }
         };
+    }
+
+    /// The library lets go of a leadership only for another's newer vote. So this node votes for the one that should
+    /// have taken over, which need not know of it, and then stands for election itself: that costs one term more.
+    async fn reclaim(&self, from: NodeId) -> Result<(), Fatal<TypeConfig>> {
+        let (term, last_log_id) = {
+            let metrics = self.raft.server_metrics();
+            let last_log = self.raft.data_metrics().value().last_log;
+            (metrics.value().vote.leader_id().term + 1, last_log)
+        };
+        let vote = Vote::new(term, from.0);
+        let request = VoteRequest { vote, last_log_id, leadership_transfer: true };
+        match self.raft.vote(request).await {
+            Ok(_) => self.raft.trigger().elect(false).await,
+            // It has stopped.
+            Err(_) => Ok(()),
+        }
     }
 
     fn others(&self) -> Vec<Target> {

@@ -58,7 +58,8 @@ impl Consensus {
             let target = to.or_else(|| elector.plan_handover(now));
             let known = target.filter(|node| *node != self.me && view.voters.contains_key(node));
             if let Some(node) = known {
-                elector.start_handover(node, if to.is_some() { "asked for" } else { "drain" });
+                let why = if to.is_some() { "asked for" } else { "drain" };
+                elector.start_handover(now, node, why);
             }
             known
         };
@@ -67,7 +68,8 @@ impl Consensus {
         };
         self.wake.notify_one();
         let moved = async {
-            while self.view().leader == Some(self.me) || self.view().leader.is_none() {
+            // The next term with a leader ends it, whoever that is.
+            while self.view().term == view.term || self.view().leader.is_none() {
                 if !news.wait().await {
                     return;
                 }
@@ -79,7 +81,13 @@ impl Consensus {
                 waited: HANDOVER_TIMEOUT,
             });
         }
-        self.view().leader.map_or_else(|| no("the new leader is not known yet"), Ok)
+        match self.view().leader {
+            Some(leader) if leader != self.me => Ok(leader),
+            Some(_) => {
+                no("nobody took over, so this node leads on; look whether the other voters live")
+            }
+            None => no("the new leader is not known yet"),
+        }
     }
 
     /// Gives `new` a voter's seat, that of its predecessor if it had one. Only on the leader, one change at a time;
