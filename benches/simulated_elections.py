@@ -129,8 +129,19 @@ def winners(options: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
+# Only scores and handovers matter here; slow heartbeats make a virtual day affordable.
+SLOW = {"heartbeat_s": 0.25, "suspicion_min_s": 1.5, "suspicion_max_s": 10, "lease_s": 5}
+CPU_ALONE = hs.ScoreWeights(cpu=1.0, memory=0.0, uptime=0.0)
+NOISE = {"deviation": 0.06, "pull_s": 0.25}
+"""Every node alike; the sensor is noisy, and a spike of work a minute takes 0.4 for two seconds."""
+WANDER = {"deviation": 0.10, "pull_s": 30.0}
+"""The nodes really differ, for half a minute at a time."""
+
+
 POLICIES = {
+    # Whoever scores best in the last sample leads.
     "naive": lambda **e: hs.Config.lan(
+        score=CPU_ALONE,
         election=hs.ElectionConfig(
             handover_margin=0.0,
             handover_floor=1.0,
@@ -138,67 +149,85 @@ POLICIES = {
             handover_cooldown_s=0,
             score_tau_s=0,
             **e,
-        )
+        ),
     ),
     "classic": lambda **e: hs.Config.classic(election=hs.ElectionConfig(**e)),
-    "hustings": lambda **e: hs.Config.lan(election=hs.ElectionConfig(**e)),
+    "hustings": lambda **e: hs.Config.lan(score=CPU_ALONE, election=hs.ElectionConfig(**e)),
 }
-# Only scores and handovers matter here; slow heartbeats make a virtual day affordable.
-SLOW = {"heartbeat_s": 0.25, "suspicion_min_s": 1.5, "suspicion_max_s": 10, "lease_s": 5}
+
+
+def walking(level: float, kind: dict[str, float], seed: int) -> hs.loads.LoadSource:
+    spikes = {"spikes_per_minute": 1.0, "spike_s": 2.0, "spike_depth": 0.4}
+
+    def make(node: int) -> dict[str, Any]:
+        return {"kind": "wandering", "level": level, "seed": seed * 100 + node, **kind, **spikes}
+
+    return hs.loads.LoadSource(f"walking(seed={seed})", make)
 
 
 def calm(options: argparse.Namespace) -> dict[str, Any]:
-    """Leader moves under stationary noise, and the reaction to a leader that becomes busy."""
+    """Leader moves per hour without a reason, and the reaction to a leader that becomes busy."""
     result: dict[str, Any] = {}
     logs: dict[str, Any] = {}
+    reactions: dict[str, list[float]] = {}
     for label, make in POLICIES.items():
-        hours = options.hours if label == "hustings" else min(options.hours, options.naive_hours)
-        noisy = [hs.loads.noise(0.6, 0.1, seed=n) for n in range(5)]
-        run = hs.Simulation(5, loads=noisy, config=make(**SLOW), writes_per_s=0, seed=1).run(
-            seconds=hours * 3600
-        )
-        reactions = [_reaction(make, seed) for seed in range(options.steps)]
-        reacted = [r for r in reactions if r is not None]
-        result[label] = {
-            "virtual_hours": hours,
-            "moves_per_hour": round((len(run.changes) - 1) / hours, 2),
-            "reaction_s": {
-                "p50": round(percentile(reacted, 0.5), 2),
-                "p95": round(percentile(reacted, 0.95), 2),
-                "reacted": f"{len(reacted)} of {len(reactions)}",
-            },
-            "broken_promises": len(run.violations),
+        result[label] = {"virtual_hours": options.hours}
+        for name, kind in (("noise", NOISE), ("wander", WANDER)):
+            run = hs.Simulation(
+                5,
+                loads=walking(0.6, kind, 1),
+                config=make(**SLOW),
+                writes_per_s=0,
+                seed=1,
+                heal=False,
+            ).run(seconds=options.hours * 3600)
+            result[label][f"moves_per_hour_{name}"] = round(
+                (len(run.changes) - 1) / options.hours, 2
+            )
+            result[label][f"broken_promises_{name}"] = len(run.violations)
+            if name == "noise":
+                logs[label] = run.events
+        took = [_reaction(make, seed) for seed in range(options.steps)]
+        reactions[label] = [seconds for seconds in took if seconds is not None]
+        result[label]["reaction_s"] = {
+            "p50": round(percentile(reactions[label], 0.5), 2),
+            "p95": round(percentile(reactions[label], 0.95), 2),
+            "reacted": f"{len(reactions[label])} of {len(took)}",
         }
-        logs[label] = run.events
-        print(label, result[label])
-    if options.out:
-        axes = hs.viz.leader_moves(logs)
-        axes.figure.savefig(Path(options.out) / "calm.png", dpi=150, bbox_inches="tight")
+        print(label, result[label], flush=True)
+    axes = hs.viz.leader_moves(logs, reactions)
+    axes.figure.savefig(Path(options.out) / "calm.png", dpi=150, bbox_inches="tight")
     return result
 
 
 def _reaction(make: Any, seed: int) -> float | None:
-    """Seconds from a real step of the leader's load until another leads."""
-    start = 120.0 + 7.3 * seed
+    """Seconds from a lasting step of the leader's load until another leads."""
+    start = 130.0 + 7.3 * seed
     rng = random.Random(seed)
-    loads = []
-    for n in range(5):
-        level = 0.9 if n == 0 else 0.75
-        times = [i * 0.25 for i in range(1600)]
-        values = [
-            min(1.0, max(0.0, (0.05 if n == 0 and t >= start else level) + rng.gauss(0, 0.06)))
-            for t in times
-        ]
-        # Memory and age count too; a node in trouble has neither.
-        loads.append(hs.loads.trace(times, values, memory=0.3 if n == 0 else 0.9, uptime_s=0))
-    run = hs.Simulation(5, loads=loads, config=make(**SLOW), writes_per_s=0, seed=seed).run(
-        seconds=start + 120
-    )
+
+    def recording(before: float, after: float) -> hs.loads.LoadSource:
+        rows = []
+        for quarter in range(int((start + 180) * 4)):
+            level = after if quarter / 4 >= start else before
+            noisy = min(1.0, max(0.0, level + rng.gauss(0, 0.06)))
+            rows.append((quarter / 4, noisy))
+        return hs.loads.replay(rows)
+
+    loads = [recording(0.9, 0.05), *(recording(0.75, 0.75) for _ in range(4))]
+    run = hs.Simulation(
+        5,
+        loads=loads,
+        config=make(**SLOW),
+        writes_per_s=0,
+        seed=seed,
+        script=[(60, "handover", "n1")],
+        heal=False,
+    ).run(seconds=start + 120)
     before = [c for c in run.changes if c.at_s <= start]
     after = [c for c in run.changes if c.at_s > start and c.leader != "n1"]
-    if not before or not after:
+    if before[-1].leader != "n1" or not after:
         return None
-    return after[0].at_s - start if before[-1].leader == "n1" else 0.0
+    return after[0].at_s - start
 
 
 def speed(options: argparse.Namespace) -> dict[str, Any]:
@@ -226,11 +255,11 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=20, help="runs per batch, or seeds")
     parser.add_argument("--kills", type=int, default=20, help="winners: per seed")
     parser.add_argument("--hours", type=float, default=24.0, help="calm: virtual hours")
-    parser.add_argument("--naive-hours", type=float, default=24.0, help="calm: of the others")
     parser.add_argument("--steps", type=int, default=40, help="calm: reactions measured")
     parser.add_argument("--seconds", type=float, default=120.0, help="speed: virtual, per run")
     parser.add_argument("--out", default=".", metavar="DIR")
     options = parser.parse_args()
+    Path(options.out).mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     result = {
         "section": options.section,
@@ -238,7 +267,6 @@ def main() -> None:
         "result": globals()[options.section](options),
         "took_s": round(time.monotonic() - began, 1),
     }
-    Path(options.out).mkdir(parents=True, exist_ok=True)
     (Path(options.out) / f"{options.section}.json").write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
 
