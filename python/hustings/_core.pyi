@@ -218,8 +218,9 @@ class Client:
         address, slots, x, y, voter, pid, alive, score, queued, running, load}``), ``voters``,
         ``voters_reachable``, ``counters``, ``version``, ``draining``, ``uptime_s``,
         ``allow_pickle``, ``allow_faults``, ``faults`` (list of ``{source, target, cut, drop,
-        delay_s, jitter_s}``), ``clock_rate``, ``last_log_index``, ``applied_index``.
-        Ids are 16-digit hex strings, ``None`` for nobody.
+        delay_s, jitter_s}``), ``clock_rate``, ``removed``, ``problem`` (why it can never be a
+        member, or ``None``), ``refusals`` (``{wrong_cluster, wrong_node, strangers}``),
+        ``last_log_index``, ``applied_index``. Ids are 16-digit hex strings, ``None`` for nobody.
         """
     def tasks(
         self, state: str | None = None, limit: int = 1000, timeout: float = 5.0
@@ -229,6 +230,13 @@ class Client:
         """
     def drain_node(self, address: str, grace: float = 30.0) -> int: ...
     def handover(self, to: str | None = None, timeout: float = 5.0) -> str: ...
+    def remove_member(self, node: str, *, check_only: bool = False, timeout: float = 10.0) -> str:
+        """Removes a member by its id; returns what is odd about the voters that are left, or an
+        empty text. ``check_only``: only says whether it would be refused.
+
+        Asks again while nobody leads. Raises ``UnsafeMembershipChangeError``,
+        ``MembershipChangeInProgressError``, ``NoQuorumError``, ``ConfigError``.
+        """
     def inject_faults(
         self,
         address: str,

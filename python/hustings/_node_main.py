@@ -62,7 +62,8 @@ def _node_arguments(options: dict[str, Any]) -> dict[str, Any]:
         "slots": int(options.get("slots", 1)),
         "allow_pickle": bool(options.get("allow_pickle", False)),
         "allow_faults": bool(options.get("allow_faults", False)),
-        "load": options.get("load"),
+        # This process is the node and nothing else, so what it uses itself is no load.
+        "load": options.get("load") or {"kind": "measured", "own_process": True},
         "may_vote": bool(options.get("may_vote", True)),
         "config": options.get("config"),
         "runner_argv": [str(a) for a in options["runner_argv"]],

@@ -66,6 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_down(commands)
     _add_node(commands)
     _add_status(commands)
+    _add_members(commands)
+    _add_remove(commands)
     _add_submit(commands)
     _add_sim(commands)
     _add_config(commands)
@@ -251,6 +253,39 @@ def _status(arguments: argparse.Namespace) -> int:
         print(f"fault   {fault}")
     print("tasks   " + ", ".join(f"{name} {count}" for name, count in now.counters.items()))
     return OK if now.leader is not None else FAILED
+
+
+def _add_members(commands: Any) -> None:
+    p = _command(commands, "members", _members, "every member: who votes, who is there, its load")
+    _add_connect(p)
+
+
+def _members(arguments: argparse.Namespace) -> int:
+    with _connect(arguments) as cluster:
+        status = cluster._client.status()
+        now = cluster.snapshot()
+    if arguments.json:
+        print(json.dumps(status["members"]))
+        return OK
+    for member in now.members:
+        print(f"{member.id}  {member!r}")
+    print(now.quorum)
+    return OK
+
+
+def _add_remove(commands: Any) -> None:
+    p = _command(commands, "remove", _remove, "remove a member for good; its work goes elsewhere")
+    p.add_argument("node", help="its name, id or address")
+    p.add_argument("--grace", type=float, default=10.0, help="seconds for its running tasks")
+    _add_connect(p)
+
+
+def _remove(arguments: argparse.Namespace) -> int:
+    with _connect(arguments) as cluster:
+        cluster.remove_node(arguments.node, grace=arguments.grace, timeout=arguments.timeout)
+        quorum = cluster.quorum
+    print(json.dumps({"removed": arguments.node}) if arguments.json else f"removed; {quorum}")
+    return OK
 
 
 def _add_submit(commands: Any) -> None:

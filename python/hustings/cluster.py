@@ -26,10 +26,11 @@ from .errors import (
 )
 from .events import EventLog, Row
 from .future import Deadline, check_map, chunks, gather, stream_map
-from .links import LinkFaults
+from .injector import FailureInjector
 from .loads import LoadsArgument, resolve
 from .local import InProcessNode, LocalNode, LocalNodes, ProcessNode, plan_voters, wait_admitted
 from .members import Leader, LinkFault, Member, Snapshot, html_table, quorum_text
+from .membership import Membership
 from .node import check_position, check_slots, cores
 from .submission import NamedCall, Submission, bind, check_options, task_of
 from .tasks import Task, chunked, task_id_bytes
@@ -38,6 +39,8 @@ R = TypeVar("R")
 
 MAX_EVENTS = 100_000
 """Rows a cluster keeps on this side."""
+MAX_NAMES = 10_000
+"""Nodes whose names are remembered for the history."""
 MAX_SHOWN = 12
 """Faults listed in a card."""
 _POLL_S = 0.02
@@ -63,7 +66,7 @@ def current_cluster() -> Cluster:
         ) from None
 
 
-class Cluster(LinkFaults):
+class Cluster(Membership):
     """A running cluster. Make one with :meth:`local` or :meth:`connect`."""
 
     def __init__(
@@ -84,8 +87,11 @@ class Cluster(LinkFaults):
         self._pid = os.getpid()
         self._rows: deque[Row] = deque(maxlen=MAX_EVENTS)
         self._next_row = 0
+        self._names: dict[str, str] = {}
         self._wanted: dict[tuple[str, str], LinkFault] = {}
         self._rates: dict[str, float] = {}
+        self._apart: set[str] = set()
+        self._failing: FailureInjector | None = None
         self._breaking = threading.RLock()
         self._rows_lock = threading.Lock()
         with _live_lock:
@@ -109,7 +115,7 @@ class Cluster(LinkFaults):
         A cluster of the same name is closed first, so that a notebook cell can be run again.
         Voters: the largest odd
         number up to min(n, 5), the others are workers. The cores are shared out: ``slots = max(1,
-        cores // n)``.
+        cores // n)``. ``config.faults`` makes them fail by chance, see :meth:`fail_randomly`.
         """
         count, voting = plan_voters(n, voters)
         if config is not None and not isinstance(config, Config):
@@ -146,7 +152,10 @@ class Cluster(LinkFaults):
         except BaseException:
             local.close()
             raise
-        return cls(client, name, allow_pickle=True, local=local, isolated=isolated)
+        made = cls(client, name, allow_pickle=True, local=local, isolated=isolated)
+        if config is not None and config.faults is not None:
+            made.fail_randomly(config.faults)
+        return made
 
     @classmethod
     def connect(cls, *addresses: str, allow_pickle: bool = False, timeout: float = 10.0) -> Cluster:
@@ -287,7 +296,12 @@ class Cluster(LinkFaults):
             self._next_row, fresh = self._client.records(self._next_row, MAX_EVENTS)
             self._rows.extend(fresh)
             rows = list(self._rows)
-        names = {} if self._local is None else {n.id: n.name for n in self._local.nodes}
+            # Also of nodes that were restarted or removed since.
+            for node in [] if self._local is None else self._local.nodes:
+                self._names[node.id] = node.name
+            for forgotten in list(self._names)[:-MAX_NAMES]:
+                del self._names[forgotten]
+            names = dict(self._names)
         return EventLog(rows, names)
 
     def members(self) -> list[Member]:
@@ -345,6 +359,8 @@ class Cluster(LinkFaults):
         with _live_lock:
             if _live.get(self.name) is self:
                 del _live[self.name]
+        if self._failing is not None:
+            self._failing.stop(mend=False)
         try:
             self._client.close()
         finally:

@@ -124,6 +124,27 @@ class _Outages:
         return spans[place - 1] if place else None
 
 
+class _Partitions:
+    """Which partitions were in force when."""
+
+    def __init__(self, partitions: Sequence[Fault]) -> None:
+        moments = {p.at_us for p in partitions} | {p.until_us for p in partitions}
+        self._times = sorted(at for at in moments if at is not None)
+        self._in_force: list[list[Fault]] = [[] for _ in self._times]
+        for partition in partitions:
+            place = bisect_left(self._times, partition.at_us)
+            until = len(self._times)
+            if partition.until_us is not None:
+                until = bisect_left(self._times, partition.until_us)
+            for covered in range(place, until):
+                self._in_force[covered].append(partition)
+
+    def at(self, at_us: int) -> list[Fault]:
+        """Those that had begun and were not mended yet."""
+        place = bisect_right(self._times, at_us)
+        return self._in_force[place - 1] if place else []
+
+
 def _start(span: tuple[int, int | None]) -> int:
     return span[0]
 
@@ -135,7 +156,7 @@ class ElectionReader:
         self, rows: Iterable[Row], name_of: Callable[[object], str], faults: Sequence[Fault]
     ) -> None:
         self._name_of = name_of
-        self._partitions = [fault for fault in faults if fault.groups]
+        self._partitions = _Partitions([fault for fault in faults if fault.groups])
         self._terms: dict[int, _Term] = {}
         self._outages = _Outages()
         for row in rows:
@@ -230,13 +251,10 @@ class ElectionReader:
     ) -> int | None:
         if outage is not None:
             return outage
-        partition = self._partition_at(change.at_us)
-        if (
-            partition is not None
-            and partition.at_us >= reign.since_us
-            and partition.separates(self._name_of(reign.leader), self._name_of(change.winner))
-        ):
-            return partition.at_us
+        old, new = self._name_of(reign.leader), self._name_of(change.winner)
+        cuts = [p.at_us for p in self._partitions.at(change.at_us) if p.separates(old, new)]
+        if cuts and max(cuts) >= reign.since_us:
+            return max(cuts)
         if change.suspicion is not None:
             return _last_heard_us(change.suspicion)
         if standing:
@@ -253,14 +271,9 @@ class ElectionReader:
         suspected = change.at_us if change.suspicion is None else int(change.suspicion["at_us"])
         return outage[0] if outage[1] is None or outage[1] >= suspected else None
 
-    def _partition_at(self, at_us: int) -> Fault | None:
-        place = bisect_right(self._partitions, at_us, key=lambda fault: fault.at_us)
-        found = self._partitions[place - 1] if place else None
-        return found if found is not None and found.lasts_at(at_us) else None
-
     def _best(self, change: _Change, reign: _Reign) -> str | None:
         """The best-ranked voter that the winner could reach and that did not go down."""
-        partition = self._partition_at(change.at_us)
+        partitions = self._partitions.at(change.at_us)
         lost_us = change.at_us if change.lost_us is None else change.lost_us
         winner = self._name_of(change.winner)
         for row in change.table:
@@ -268,7 +281,7 @@ class ElectionReader:
             outage = self._outages.last_before(node, change.at_us)
             down = outage is not None and (outage[1] is None or outage[1] > lost_us)
             name = self._name_of(node)
-            away = partition is not None and partition.separates(name, winner)
+            away = any(partition.separates(name, winner) for partition in partitions)
             if not down and not away:
                 return name
         return None

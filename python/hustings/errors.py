@@ -21,6 +21,9 @@
     ├── PayloadTooLargeError (ValueError)     with size and limit
     ├── CodecRefusedError              a codec one side does not allow
     ├── NotSerializableError (TypeError)      what cannot travel, and where it sits
+    ├── UnsafeMembershipChangeError    it would leave no majority of voters, or no voter
+    ├── MembershipChangeInProgressError another change is not finished; try again
+    ├── RemovedError                   the node was removed from its cluster
     ├── FaultInjectionDisabledError    a fault call to a node that was not started with leave
     ├── VersionMismatchError, WrongClusterError, WrongNodeError, NodeNameInUseError
     ├── RunnerError                    a runner process could not be started
@@ -127,6 +130,18 @@ class NotSerializableError(HustingsError, TypeError):
     """An argument cannot travel; the text says which part of it and what to do."""
 
 
+class UnsafeMembershipChangeError(HustingsError):
+    """The change would leave no voter, or no reachable majority; nothing was changed."""
+
+
+class MembershipChangeInProgressError(HustingsError):
+    """Members change one at a time, and another change is not finished."""
+
+
+class RemovedError(HustingsError):
+    """The node was removed from its cluster."""
+
+
 class FaultInjectionDisabledError(HustingsError):
     """The node was not started with ``allow_faults``."""
 
@@ -215,6 +230,7 @@ __all__ = [
     "InvalidAddressError",
     "InvalidPeersError",
     "InvalidTaskIdError",
+    "MembershipChangeInProgressError",
     "NoClusterError",
     "NoQuorumError",
     "NodeNameInUseError",
@@ -223,6 +239,7 @@ __all__ = [
     "QueueFullError",
     "RemoteTaskError",
     "RemoteTraceback",
+    "RemovedError",
     "RunnerError",
     "StoppedError",
     "TaskError",
@@ -231,6 +248,7 @@ __all__ = [
     "TaskNotFoundError",
     "TaskNotRegisteredError",
     "TaskTimeoutError",
+    "UnsafeMembershipChangeError",
     "VersionMismatchError",
     "WaitTimeoutError",
     "WrongClusterError",

@@ -38,6 +38,7 @@ KINDS = (
     "followed",
     "handover_started",
     "scored",
+    "score_corrected",
     "loaded",
     "member_joined",
     "member_lost",
@@ -108,7 +109,7 @@ class EventLog(Sequence[Row]):
     ) -> None:
         self._rows = sorted(
             (dict(row) for row in rows),
-            key=lambda r: (r.get("at_us", 0), r.get("node", ""), r.get("seq", 0)),
+            key=lambda r: (r.get("at_us", 0), r.get("node") or "", r.get("seq", 0)),
         )
         self._names = {str(k): v for k, v in (names or {}).items()}
         for row in self._rows:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 Row = dict[str, Any]
 
@@ -39,9 +39,12 @@ class Fault:
         side = {name: i for i, group in enumerate(self.groups) for name in group}
         return one in side and other in side and side[one] != side[other]
 
-    def lasts_at(self, at_us: int) -> bool:
-        """Whether it had begun and was not mended yet."""
-        return self.at_us <= at_us and (self.until_us is None or at_us < self.until_us)
+    @property
+    def isolated(self) -> str:
+        """The node that a partition cut off from all others; empty for other partitions."""
+        alone = [group for group in self.groups if len(group) == 1]
+        whole = len(self.groups) == 2 and len(alone) == 1
+        return alone[0][0] if whole else ""
 
     def __repr__(self) -> str:
         whom = " | ".join(" ".join(group) for group in self.groups) or self.node
@@ -66,50 +69,66 @@ def read_faults(rows: Iterable[Mapping[str, Any]], name_of: Callable[[object], s
     return reader.found
 
 
+_Key: TypeAlias = "tuple[str, str, str, tuple[tuple[str, ...], ...]]"
+
+
 class _Reader:
     """Opens and closes spans; ``open`` holds their places in ``found``."""
 
     def __init__(self, name_of: Callable[[object], str]) -> None:
         self.found: list[Fault] = []
         self._name_of = name_of
-        self._open: dict[tuple[str, str, str], int] = {}
+        self._open: dict[_Key, int] = {}
 
     def take(self, row: Mapping[str, Any]) -> None:
         word, at = fault_word(row), int(row["at_us"])
         writer, subject = self._name_of(row.get("node")), self._name_of(row.get("subject"))
+        value = float(row.get("value") or 0.0)
         if word == "healed":
-            self._heal(writer if subject and subject != writer else "", subject, at)
+            self._heal(writer, subject, at)
         elif word == "partitioned":
-            self._close("partitioned", "", "", at)
             self._begin(Fault(word, "", at, None, groups=self._groups(str(row["detail"]))))
         elif word in LINK_FAULTS:
-            self._close(word, writer, subject, at)
-            value = float(row.get("value") or 0.0)
-            self._begin(Fault(word, writer, at, None, listener=subject, value=value))
+            # A delay or a loss of zero is none.
+            whole = word == "cut" or value > 0.0
+            self._begin(Fault(word, writer, at, None, listener=subject, value=value), whole)
+        elif word == "clock":
+            self._begin(Fault(word, subject or writer, at, None, value=value), value != 1.0)
         else:
             name = subject or writer
-            mended = [what for what, ends in NODE_FAULTS.items() if word in ends]
-            for what in mended:
-                self._close(what, name, "", at)
+            for what in (what for what, ends in NODE_FAULTS.items() if word in ends):
+                self._close((what, name, "", ()), at)
             if word not in ("restarted", "resumed"):
-                self._close(word, name, "", at)
-                self._begin(Fault(word, name, at, None, value=float(row.get("value") or 0.0)))
+                self._begin(Fault(word, name, at, None, value=value))
 
-    def _begin(self, fault: Fault) -> None:
-        self._open[fault.what, fault.node, fault.listener] = len(self.found)
-        self.found.append(fault)
+    def _begin(self, fault: Fault, lasts: bool = True) -> None:
+        """Ends the same fault, if it was there, and begins it anew."""
+        key = (fault.what, fault.node, fault.listener, fault.groups)
+        self._close(key, fault.at_us)
+        if lasts:
+            self._open[key] = len(self.found)
+            self.found.append(fault)
 
-    def _close(self, what: str, node: str, listener: str, at: int) -> None:
-        place = self._open.pop((what, node, listener), None)
+    def _close(self, key: _Key, at: int) -> None:
+        place = self._open.pop(key, None)
         if place is not None:
             self.found[place] = replace(self.found[place], until_us=at)
 
-    def _heal(self, speaker: str, listener: str, at: int) -> None:
-        """Mends one link if it is named, else every link and partition."""
-        for what, node, other in list(self._open):
-            link = what in LINK_FAULTS and (not speaker or (node, other) == (speaker, listener))
-            if link or (what == "partitioned" and not speaker):
-                self._close(what, node, other, at)
+    def _heal(self, writer: str, subject: str, at: int) -> None:
+        """Mends all links, or those of one node with itself as subject, or one link."""
+        for key, place in list(self._open.items()):
+            fault = self.found[place]
+            if not subject:
+                mended = fault.what in (*LINK_FAULTS, "partitioned")
+            elif subject == writer:
+                ends = (fault.node, fault.listener)
+                mended = fault.what in LINK_FAULTS and subject in ends
+                mended = mended or (subject,) in fault.groups
+            else:
+                mended = (fault.node, fault.listener) == (writer, subject)
+                mended = mended or fault.separates(writer, subject)
+            if mended:
+                self._close(key, at)
 
     def _groups(self, detail: str) -> tuple[tuple[str, ...], ...]:
         text = detail.partition(":")[2]

@@ -11,7 +11,7 @@ from . import _core
 from .errors import ConfigError, did_you_mean
 from .events import Row
 from .local import LocalNode, LocalNodes
-from .members import Leader, Member
+from .members import Leader, Member, Snapshot
 
 AnyNode: TypeAlias = "LocalNode | Leader | Member | str"
 
@@ -25,6 +25,10 @@ class Faults(ABC):
     @abstractmethod
     def members(self) -> list[Member]:
         """Every node as the leader knows it."""
+
+    @abstractmethod
+    def snapshot(self) -> Snapshot:
+        """The cluster at this moment."""
 
     @abstractmethod
     def _check_open(self) -> None: ...

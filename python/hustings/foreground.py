@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+from . import loads
 from .config import Config, read_toml
 from .errors import ConfigError
 from .node import Node
@@ -33,6 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
         slots=arguments.slots,
         allow_pickle=arguments.allow_pickle,
         allow_faults=arguments.allow_faults,
+        load=loads.measured(own_process=True),
         config=config,
     )
     for name, reference in functions:

@@ -11,7 +11,9 @@ from dataclasses import replace
 from typing import Any
 
 from .errors import ConfigError, NoQuorumError, WaitTimeoutError
+from .failures import RandomFailures
 from .faults import AnyNode, Faults
+from .injector import FailureInjector
 from .local import LocalNode
 from .members import ClockFault, LinkFault
 
@@ -36,6 +38,9 @@ class LinkFaults(Faults):
     """What this script asked for and has not healed, by names; a restarted node gets it too."""
     _rates: dict[str, float]
     """Clocks this script made wrong."""
+    _apart: set[str]
+    """Nodes that random failures keep from all others."""
+    _failing: FailureInjector | None
     _breaking: threading.RLock
     """Held by whoever breaks or mends: random failures have a thread of their own."""
 
@@ -119,6 +124,7 @@ class LinkFaults(Faults):
         with self._breaking:
             self._wanted.clear()
             self._rates.clear()
+            self._apart.clear()
             note = "healed"
             for name, (_, address) in sorted(self._ids().items()):
                 if self._is_up(name):
@@ -142,6 +148,51 @@ class LinkFaults(Faults):
                     clocks.append(ClockFault(name, status["clock_rate"]))
         known = [f for pair, f in sorted(links.items()) if all(end in ids for end in pair)]
         return [*known, *clocks]
+
+    # --- random failures
+
+    def fail_randomly(self, failures: RandomFailures) -> FailureInjector:
+        """Lets the nodes of this local cluster fail and come back by chance, in a thread of its
+        own, until ``stop()`` of what is returned, the end of its ``with`` block, or :meth:`close`.
+
+        Raises:
+            ConfigError: Not a local cluster, or failures are under way already.
+        """
+        self._check_open()
+        if not isinstance(failures, RandomFailures):
+            raise ConfigError(f"failures={failures!r}: give a RandomFailures(...)")
+        if self._local is None:
+            raise ConfigError("fail_randomly: only a local cluster; its nodes are yours to break")
+        if self._failing is not None and self._failing.running:
+            raise ConfigError("fail_randomly: failures are under way; stop() them first")
+        self._failing = FailureInjector(self, failures, [n.name for n in self._local.nodes])
+        return self._failing
+
+    def _down(self, name: str, kind: str) -> None:
+        if kind == "kill":
+            self.kill(name)
+        elif kind == "freeze":
+            self.freeze(name)
+        else:
+            self.partition([name], [other for other in self._ids() if other != name])
+            self._apart.add(name)
+
+    def _up(self, name: str, kind: str) -> None:
+        if kind == "kill":
+            self.restart(name)
+        elif kind == "freeze":
+            self.resume(name)
+        else:
+            self._apart.discard(name)
+            rest = [other for other in self._ids() if other not in self._apart and other != name]
+            pairs = [pair for other in rest for pair in ((name, other), (other, name))]
+            sides = [*sorted(self._apart), " ".join(sorted([*rest, name]))]
+            note = "partitioned: " + " | ".join(sides) if self._apart else "healed"
+            self._change(pairs, note, cut=False)
+
+    def _standing(self) -> set[str]:
+        """The nodes that run and are not alone on their side of a partition."""
+        return {name for name in self._ids() if self._is_up(name)} - self._apart
 
     # --- one change, at both of its ends
 

@@ -121,14 +121,22 @@ class LocalNode:
         action()
         self.state = then
 
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """What it was started with."""
+        return self._options
+
+    def like(self, options: dict[str, Any], voter: bool) -> LocalNode:
+        """A fresh node of the same kind."""
+        return type(self)(options, voter)
+
     def again(self) -> LocalNode:
         """A fresh node with the same name at the same place."""
-        fresh = type(self)({**self._options, "listen": self.address}, self.voter)
-        return fresh
+        return self.like({**self._options, "listen": self.address}, self.voter)
 
     def anywhere(self) -> LocalNode:
         """A fresh node with the same name at any free port."""
-        return type(self)({**self._options, "listen": "127.0.0.1:0"}, self.voter)
+        return self.like({**self._options, "listen": "127.0.0.1:0"}, self.voter)
 
 
 class InProcessNode(LocalNode):
@@ -306,6 +314,26 @@ class LocalNodes:
         before_enter(fresh)
         fresh.enter([], join)
         return fresh
+
+    def add(
+        self, options: Mapping[str, Any], voter: bool, before_enter: Callable[[LocalNode], None]
+    ) -> LocalNode:
+        """Starts one more node, with the first one's options except for these, and joins it."""
+        pattern = self.nodes[0]
+        fresh = pattern.like({**pattern.options, **options}, voter)
+        join = [other.address for other in self.nodes if other.state == "running"]
+        fresh.launch()
+        fresh.listen()
+        self.nodes.append(fresh)
+        before_enter(fresh)
+        fresh.enter([], join)
+        return fresh
+
+    def dismiss(self, node: LocalNode) -> None:
+        """Ends a node that is no member any more, and forgets it."""
+        node.kill()
+        node.state = "stopped"
+        self.nodes.remove(node)
 
     def close(self) -> None:
         """Ends all at once: their state is in memory and ends with them."""

@@ -36,6 +36,8 @@ _ACTIONS: dict[str, tuple[int, int]] = {
     "drop": (3, 3),
     "clock_rate": (2, 2),
     "handover": (0, 1),
+    "unseat": (1, 1),
+    "seat": (1, 1),
     "heal": (0, 0),
 }
 """Every action of a script and how many arguments it takes; the words are those of ``Cluster``."""
@@ -237,7 +239,8 @@ class Simulation:
         self.seed = _seed(seed)
         names = [f"n{i + 1}" for i in range(nodes)]
         given = resolve(loads, names)
-        if any(load is None for load in given) and any(load is not None for load in given):
+        measured = [load is None or load["kind"] == "measured" for load in given]
+        if any(measured) and loads is not None:
             raise ConfigError("loads: give one for every node; a simulated node cannot measure")
         self._spec: dict[str, Any] = {
             "nodes": nodes,

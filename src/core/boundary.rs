@@ -78,6 +78,11 @@ pub enum Event {
         /// What it can run by name.
         functions: Vec<Arc<Function>>,
     },
+    /// An operator wants `node` to be a member no more.
+    RemovalAsked {
+        /// Who.
+        node: NodeId,
+    },
     /// The leader's session with `node` is open and this is all it holds.
     InventoryArrived {
         /// Whose.

@@ -81,7 +81,7 @@ pub(super) async fn start(options: NodeOptions) -> Result<(Arc<Shared>, Arc<Pool
     tokio::spawn(task_loop.run(heard));
     tokio::spawn(transport::server::serve(shared.clone(), listener));
     tokio::spawn(membership::follow_leadership(shared.clone()));
-    let source = options.load.unwrap_or_else(|| LoadSource::measured(Duration::ZERO));
+    let source = options.load.unwrap_or_else(|| LoadSource::measured(Duration::ZERO, false));
     tokio::spawn(measure(shared.clone(), source));
     history.push(Record::new(RecordKind::NodeStarted));
     Ok((shared, pool))

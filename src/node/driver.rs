@@ -16,7 +16,7 @@ use crate::core::load::Load;
 use crate::core::scheduling::Leader;
 use crate::core::worker::Worker;
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -109,6 +109,8 @@ pub struct TaskLoop {
     pub upstream: Option<Upstream>,
     /// The members as the leader last told them.
     pub told_members: Vec<Member>,
+    /// Who votes, on voters; the log only says who wanted to.
+    pub voters: BTreeSet<NodeId>,
     /// The last sample and score.
     pub measured: (Load, f64),
     pub(super) config: Arc<Config>,
@@ -152,6 +154,7 @@ impl TaskLoop {
             sessions: Sessions::default(),
             upstream: None,
             told_members: Vec::new(),
+            voters: BTreeSet::new(),
             measured: (Load::default(), 0.0),
             next_status: clock.now(),
             next_lead: clock.now(),
@@ -380,6 +383,12 @@ impl TaskLoop {
         let upstream = self.upstream.as_ref()?;
         let heard = self.clock.now().since(self.heard_leader) <= LEAD_BELIEVED;
         heard.then(|| (upstream.term, upstream.leader, upstream.address.clone()))
+    }
+
+    /// The voters changed.
+    pub fn see_voters(&mut self, voters: BTreeSet<NodeId>) {
+        self.members_changed |= self.voters != voters;
+        self.voters = voters;
     }
 
     /// How this node is.

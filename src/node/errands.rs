@@ -57,7 +57,8 @@ impl TaskLoop {
         }
         let members: Vec<Member> = {
             let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            state.members().values().cloned().collect()
+            let seated = |m: &Member| Member { voter: self.voters.contains(&m.id), ..m.clone() };
+            state.members().values().map(seated).collect()
         };
         for (_, words) in self.links.values() {
             let _ = words.send(Word::Members(members.clone()));

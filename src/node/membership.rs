@@ -1,5 +1,7 @@
 //! How a node comes to a cluster: founders meet (design D4b), later nodes join, restarted voters are replaced.
 
+use super::consensus::Consensus;
+use super::departure;
 use super::shared::{Shared, Whereabouts};
 use super::transport::admission::{Introduction, Refused, call_join, call_meet};
 use crate::core::cluster::command::Member;
@@ -14,6 +16,11 @@ use std::time::Duration;
 const ROUND: Duration = Duration::from_millis(25);
 /// Longest wait between two rounds.
 const SLOW_ROUND: Duration = Duration::from_millis(500);
+/// How often a node that lacks its seat, and one that has it, look again.
+const CONTENT: Duration = Duration::from_millis(100);
+const SEATED: Duration = Duration::from_secs(1);
+/// After so many looks a node that lacks its voter's seat asks for it again.
+const SEAT_ROUNDS: u32 = 10;
 
 /// How long the next leader may take to open its stream before it is asked to.
 const NEXT_LEADER: Duration = Duration::from_millis(100);
@@ -135,23 +142,40 @@ async fn found(shared: &Arc<Shared>, members: BTreeMap<NodeId, Member>) {
 async fn stay_joined(shared: &Arc<Shared>, mut contacts: BTreeSet<String>) {
     let mut wait = ROUND;
     let mut turn = 0;
+    let mut unseated = 0;
     loop {
-        if shared.connected.load(Ordering::Acquire) {
+        if shared.removed.load(Ordering::Acquire) {
+            return;
+        }
+        if shared.connected.load(Ordering::Acquire) && unseated < SEAT_ROUNDS {
             wait = ROUND;
-            shared.parted.notified().await;
-            tokio::time::sleep(NEXT_LEADER).await;
+            if lacks_seat(shared) {
+                unseated += 1;
+                tokio::time::sleep(CONTENT).await;
+                continue;
+            }
+            unseated = 0;
+            tokio::select! {
+                biased;
+                () = shared.parted.notified() => tokio::time::sleep(NEXT_LEADER).await,
+                () = tokio::time::sleep(SEATED) => {}
+            }
             continue;
         }
+        unseated = 0;
         contacts.extend(known_addresses(shared).await);
         contacts.remove(&shared.me.address);
         let address = next_contact(shared, &contacts, turn);
         turn += 1;
         if let Some(address) = address {
             match call_join(shared, &address).await {
+                Ok(answer) if answer.removed => return departure::accept(shared).await,
                 Ok(answer) => {
                     if let Some(leader) = answer.leader_address.filter(|_| !answer.admitted) {
                         contacts.insert(leader.clone());
-                        let _ = call_join(shared, &leader).await;
+                        if call_join(shared, &leader).await.is_ok_and(|answer| answer.removed) {
+                            return departure::accept(shared).await;
+                        }
                     }
                 }
                 Err(Refused::ForGood(problem)) => note_refusal(shared, problem),
@@ -164,6 +188,12 @@ async fn stay_joined(shared: &Arc<Shared>, mut contacts: BTreeSet<String>) {
             () = tokio::time::sleep(wait) => wait = (wait * 2).min(SLOW_ROUND),
         }
     }
+}
+
+/// It asked for a voter's seat and has none: what a leader could not do at once it is asked for again.
+fn lacks_seat(shared: &Shared) -> bool {
+    let seated = |consensus: &Arc<Consensus>| consensus.voters().contains_key(&shared.me.id);
+    shared.seated.load(Ordering::Acquire) && !shared.consensus.as_ref().is_some_and(seated)
 }
 
 /// The leader if it is known, every other time; otherwise each contact in turn.
@@ -196,17 +226,12 @@ fn note_refusal(shared: &Shared, problem: String) {
 /// The leader gives a founder that came back under a new id, or a node that asked for it, a voter's seat.
 pub fn seat_voter(shared: Arc<Shared>, member: Member) {
     let Some(consensus) = shared.consensus.clone() else { return };
-    let seated = consensus.voters();
-    if seated.contains_key(&member.id) || shared.replacing.swap(true, Ordering::AcqRel) {
+    if consensus.voters().contains_key(&member.id) {
         return;
     }
     tokio::spawn(async move {
-        // Two processes cannot share an address: the voter that had it is gone.
-        let old =
-            seated.iter().find(|(_, voter)| voter.address == member.address).map(|(id, _)| *id);
-        // A failed change is asked for again by the node's next Join.
-        let _ = consensus.replace_voter(old, member).await;
-        shared.replacing.store(false, Ordering::Release);
+        // One at a time; a failed change is asked for again by the node's next Join.
+        let _ = consensus.seat(member).await;
     });
 }
 
@@ -220,6 +245,8 @@ pub async fn follow_leadership(shared: Arc<Shared>) {
     loop {
         let view = consensus.view();
         let ready = view.ready.then_some(view.term);
+        let voters: BTreeSet<NodeId> = view.voters.keys().copied().collect();
+        shared.look(move |task_loop| task_loop.see_voters(voters));
         if leading.is_some() && leading != ready {
             shared.leads.store(false, Ordering::Release);
             shared.tell(Input::Core(Event::LeadershipLost));

@@ -12,6 +12,7 @@ mod assembly;
 pub mod client;
 pub mod clock;
 pub mod consensus;
+pub mod departure;
 pub mod driver;
 mod errands;
 pub mod execution;

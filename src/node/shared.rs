@@ -100,8 +100,8 @@ pub struct Shared {
     pub draining: AtomicBool,
     /// New submissions are refused.
     pub stopping: AtomicBool,
-    /// A voter is being replaced.
-    pub replacing: AtomicBool,
+    /// This node was removed from its cluster.
+    pub removed: AtomicBool,
     /// Calls of other nodes that were refused.
     pub refusals: Refusals,
     /// Client streams open.
@@ -146,7 +146,7 @@ impl Shared {
             seated: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
-            replacing: AtomicBool::new(false),
+            removed: AtomicBool::new(false),
             refusals: Refusals::default(),
             streams: AtomicUsize::new(0),
             moved: Notify::new(),

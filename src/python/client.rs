@@ -232,6 +232,23 @@ impl Client {
         Ok(node.to_string())
     }
 
+    /// Removes a member by its id; returns what is odd about the group that is left.
+    #[pyo3(signature = (node, *, check_only=false, timeout=10.0))]
+    fn remove_member(
+        &self,
+        py: Python<'_>,
+        node: &str,
+        check_only: bool,
+        timeout: f64,
+    ) -> PyResult<String> {
+        let timeout = parse_seconds(py, "timeout", timeout)?;
+        let node = parse_node(py, "node", node)?;
+        self.ask(
+            py,
+            |home| async move { home.client.remove_member(node, check_only, timeout).await },
+        )
+    }
+
     /// Makes and mends faults at the node at `address`, which must be one end of each link.
     #[pyo3(signature = (address, links=vec![], *, heal=false, clock_rate=None, quiet=false, note="", timeout=2.0))]
     #[allow(clippy::too_many_arguments, reason = "keyword arguments of a Python method")]

@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::mem::ManuallyDrop;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 /// A node: election, scheduling and runners, all native. See `hustings.Node` for the documented face.
 #[pyclass(frozen, weakref, module = "hustings._core")]
@@ -266,23 +267,42 @@ impl Node {
     }
 }
 
-/// What `load=` describes: `{"kind": "constant", ...}` or `{"kind": "trace", "times": [...], "values": [...]}`
-/// with one CPU availability per time.
+/// What `load=` describes: `{"kind": "measured", "own_process": ...}`, `{"kind": "constant", ...}` or
+/// `{"kind": "trace", "times": [...], "values": [...]}` with one CPU availability per time, and perhaps one of memory
+/// (`"memories"`).
 pub(super) fn load_source(load: &Bound<'_, PyMapping>) -> PyResult<LoadSource> {
     let py = load.py();
     let kind: String = load.get_item("kind")?.extract()?;
     let source = match kind.as_str() {
+        "measured" => {
+            let own_process = load.get_item("own_process")?.extract()?;
+            Ok(LoadSource::measured(Duration::ZERO, own_process))
+        }
         "constant" => LoadSource::constant(one_load(load)?),
         "trace" => {
             let times_s: Vec<f64> = load.get_item("times")?.extract()?;
             let values: Vec<f64> = load.get_item("values")?.extract()?;
             let at_rest = one_load(load)?;
-            let busy =
-                |cpu: f64| Load { cpu_available: cpu, cpu_percent: 100.0 * (1.0 - cpu), ..at_rest };
-            LoadSource::trace(times_s, values.into_iter().map(busy).collect(), true)
+            let memories: Vec<f64> = match load.contains("memories")? {
+                true => load.get_item("memories")?.extract()?,
+                false => vec![at_rest.memory_available; values.len()],
+            };
+            if memories.len() != values.len() {
+                let problem = format!("{} entries for {} values", memories.len(), values.len());
+                return Err(errors::raise(py, Error::config("load.memories", problem)));
+            }
+            let points = values.into_iter().zip(memories);
+            let loads = points.map(|(cpu_available, memory_available)| Load {
+                cpu_available,
+                memory_available,
+                cpu_percent: 100.0 * (1.0 - cpu_available),
+                ..at_rest
+            });
+            LoadSource::trace(times_s, loads.collect(), true)
         }
         other => {
-            Err(Error::config("load.kind", format!("{other:?} is not \"constant\" or \"trace\"")))
+            let kinds = "\"measured\", \"constant\" or \"trace\"";
+            Err(Error::config("load.kind", format!("{other:?} is not {kinds}")))
         }
     };
     source.map_err(|error| errors::raise(py, error))

@@ -2,8 +2,8 @@
 
 use crate::core::ids::{ClusterId, NodeId, TaskId};
 use crate::node::client::messages::{
-    Counters, LinkFault, Load, Member, MemberStatus, Record, Role, StatusResponse, TaskInfo,
-    TaskState,
+    Counters, LinkFault, Load, Member, MemberStatus, Record, Refusals, Role, StatusResponse,
+    TaskInfo, TaskState,
 };
 use crate::sim::world::Row;
 use pyo3::intern;
@@ -169,6 +169,14 @@ fn counters_dict<'py>(py: Python<'py>, c: &Counters) -> PyResult<Bound<'py, PyDi
     }))
 }
 
+fn refusals_dict<'py>(py: Python<'py>, refusals: &Refusals) -> PyResult<Bound<'py, PyDict>> {
+    Ok(dict!(py, {
+        "wrong_cluster": refusals.wrong_cluster,
+        "wrong_node": refusals.wrong_node,
+        "strangers": refusals.strangers,
+    }))
+}
+
 fn fault_dict<'py>(py: Python<'py>, fault: &LinkFault) -> PyResult<Bound<'py, PyDict>> {
     Ok(dict!(py, {
         "source": node_text(fault.from_node),
@@ -214,5 +222,8 @@ pub(super) fn status_dict<'py>(
         "allow_faults": status.allow_faults,
         "faults": faults,
         "clock_rate": number(status.clock_rate),
+        "removed": status.removed,
+        "problem": Some(&status.problem).filter(|text| !text.is_empty()),
+        "refusals": refusals_dict(py, status.refusals.as_ref().unwrap_or(&Default::default()))?,
     }))
 }

@@ -281,6 +281,8 @@ fn step_from(step: &Bound<'_, PyAny>) -> PyResult<Step> {
         "drop" => Action::Link(maybe(0)?, maybe(1)?, LinkFault { drop_ratio: number(2)?, ..none }),
         "clock_rate" => Action::ClockRate(one()?, number(1)?),
         "handover" => Action::Handover(maybe(0)?),
+        "unseat" => Action::Unseat(one()?),
+        "seat" => Action::Seat(one()?),
         "heal" => Action::Heal,
         other => {
             let error = Error::config("script", format!("{other:?} is no action"));

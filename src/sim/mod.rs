@@ -20,10 +20,10 @@ pub mod workload;
 pub mod world;
 
 use crate::config::Config;
+use crate::core::election::membership::MAX_VOTERS;
 use crate::core::ids::{LogIndex, NodeId};
 use crate::core::record::RecordKind;
 use crate::error::{Error, Result};
-use crate::node::consensus::MAX_VOTERS;
 use crate::node::consensus::runtime;
 use bugs::Bug;
 use chronicle::Reign;

@@ -201,7 +201,7 @@ impl Peers for Wire {
         let body = Bytes::from(format!("{question:?}"));
         let bug = self.world.bug;
         self.call(to, ttl, (POLL, body), move |consensus| async move {
-            let (term, answer) = consensus.on_poll(&question);
+            let (term, answer) = consensus.on_poll(&question)?;
             Ok((term, bugs::agree_wrongly(bug, answer)))
         })
     }

@@ -134,9 +134,25 @@ impl Nodes {
         self.world.record_fault(id, id, "restarted", 0.0);
         self.start(&name, id, stores).await?;
         if id != post.id {
-            tokio::spawn(take_seat(self.world.clone(), name, post.id, id));
+            tokio::spawn(take_seat(self.world.clone(), name, id));
         }
         Ok(true)
+    }
+
+    /// Asks whoever leads to take the voter's seat of `name`, or to give it one.
+    pub fn change_seat(&self, name: &str, seated: bool) {
+        let Some(post) = self.world.post(name) else { return };
+        let leads = |(_, post): &(Arc<str>, Post)| post.consensus.view().ready;
+        for (_, leader) in self.world.living().into_iter().filter(leads) {
+            let (id, member) = (post.id, member(post.id, name));
+            tokio::spawn(async move {
+                // A refusal is an answer; whether the group is sound afterwards is for the promises.
+                let _ = match seated {
+                    true => leader.consensus.seat(member).await,
+                    false => leader.consensus.unseat(id).await,
+                };
+            });
+        }
     }
 
     /// Stops a node; its words are held, not lost.
@@ -170,7 +186,7 @@ fn member(id: NodeId, name: &str) -> Member {
 }
 
 /// A node that came back empty is given its old seat by whoever leads, as soon as somebody does.
-async fn take_seat(world: Arc<World>, name: Arc<str>, old: NodeId, new: NodeId) {
+async fn take_seat(world: Arc<World>, name: Arc<str>, new: NodeId) {
     loop {
         world.clock.sleep(JOIN_EVERY).await;
         if world.post(&name).is_none_or(|post| post.id != new || post.life.has_ended()) {
@@ -179,13 +195,11 @@ async fn take_seat(world: Arc<World>, name: Arc<str>, old: NodeId, new: NodeId) 
         let living = world.living();
         let leader = living.iter().find(|(_, post)| post.consensus.view().ready);
         let Some((_, leader)) = leader else { continue };
-        let voters = leader.consensus.voters();
-        if voters.contains_key(&new) {
+        if leader.consensus.voters().contains_key(&new) {
             return;
         }
-        let seat = Some(old).filter(|old| voters.contains_key(old));
         // Refused or lost: asked again in the next round.
-        let _ = leader.consensus.replace_voter(seat, member(new, &name)).await;
+        let _ = leader.consensus.seat(member(new, &name)).await;
     }
 }
 

@@ -43,6 +43,10 @@ pub enum Action {
     ClockRate(Who, f64),
     /// Leadership moves to this voter, or to the best other one.
     Handover(Option<Who>),
+    /// Whoever leads takes a node's voter's seat.
+    Unseat(Who),
+    /// Whoever leads gives a node a voter's seat.
+    Seat(Who),
     /// Ends all faults of links.
     Heal,
 }
@@ -186,6 +190,8 @@ impl Director {
             Action::Link(from, to, fault) => self.set_links(from.as_ref(), to.as_ref(), fault),
             Action::ClockRate(who, rate) => self.set_rate(&who, rate),
             Action::Handover(to) => self.hand_over(to.as_ref()),
+            Action::Unseat(who) => self.change_seat(&who, false),
+            Action::Seat(who) => self.change_seat(&who, true),
             Action::Heal => {
                 world.board.heal();
                 world.record_fault(NodeId(0), NodeId(0), "healed", 0.0);
@@ -237,6 +243,12 @@ impl Director {
         post.clock.set_rate(rate);
         post.consensus.nudge();
         self.world().record_fault(post.id, post.id, "clock", rate);
+    }
+
+    fn change_seat(&self, who: &Who, seated: bool) {
+        if let Some(name) = self.name(who) {
+            self.nodes.change_seat(&name, seated);
+        }
     }
 
     fn hand_over(&self, to: Option<&Who>) {

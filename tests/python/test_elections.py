@@ -184,31 +184,69 @@ def test_a_plain_raft_election_has_no_poll_and_no_suspicion() -> None:
     assert (election.phases.suspicion_ms, election.phases.win_ms) == (None, pytest.approx(300.0))
 
 
-def test_faults_are_spans() -> None:
+def spans(rows: Rows) -> list[tuple[str, str, str, float | None]]:
+    """What, who, to whom, and for how many seconds."""
+    return [
+        (f.what, f.node or " ".join("".join(g) for g in f.groups), f.listener, lasted(f))
+        for f in hs.EventLog(rows).faults()
+    ]
+
+
+def lasted(fault: hs.Fault) -> float | None:
+    return None if fault.until_us is None else (fault.until_us - fault.at_us) / 1e6
+
+
+def test_faults_of_nodes_are_spans() -> None:
     rows = reign()
     rows.fault(1.0, "killed", "n1")
     rows.fault(2.0, "restarted", "n1")
     rows.fault(2.5, "frozen", "n2")
     rows.fault(3.0, "killed", "n2")
-    rows.add(4.0, "n1", "fault", None, detail="partitioned: n1 n2 | n3 n4 n5")
-    rows.add(4.1, "n3", "fault", "n4", detail="delayed", value=0.05)
-    rows.add(5.0, "n1", "fault", None, detail="healed")
-    rows.add(6.0, "n3", "fault", "n4", detail="cut")
-    found = [
-        (f.what, f.node, f.listener, f.until_us and (f.until_us - f.at_us) / 1e6)
-        for f in hs.EventLog(rows).faults()
-    ]
-    assert found == [
+    rows.add(4.0, "n3", "fault", "n3", detail="clock", value=2.0)
+    rows.add(4.5, "n3", "fault", "n3", detail="clock", value=1.0)
+    assert spans(rows) == [
         ("killed", "n1", "", 1.0),
         ("frozen", "n2", "", 0.5),
         ("killed", "n2", "", None),
-        ("partitioned", "", "", 1.0),
-        ("delayed", "n3", "n4", 0.9),
-        ("cut", "n3", "n4", None),
+        ("clock", "n3", "", 0.5),
     ]
-    partition = hs.EventLog(rows).faults()[3]
-    assert partition.separates("n1", "n3")
-    assert not partition.separates("n1", "n2")
+
+
+def test_faults_of_links_end_one_by_one_or_all_at_once() -> None:
+    rows = reign()
+    rows.add(1.0, "n1", "fault", None, detail="partitioned: n1 n2 | n3 n4 n5")
+    rows.add(1.1, "n3", "fault", "n4", detail="delayed", value=0.05)
+    rows.add(1.2, "n3", "fault", "n4", detail="delayed", value=0.1)
+    rows.add(1.3, "n4", "fault", "n3", detail="lossy", value=0.1)
+    rows.add(1.4, "n2", "fault", "n1", detail="cut")
+    rows.add(1.5, "n4", "fault", "n3", detail="lossy", value=0.0)
+    rows.add(1.6, "n2", "fault", "n1", detail="healed")
+    # Of the simulator: a node is cut off, twice at once, and each is mended by itself.
+    rows.add(2.0, "n1", "fault", None, detail="partitioned: n5 | n1 n2 n3 n4")
+    rows.add(2.1, "n1", "fault", None, detail="partitioned: n4 | n1 n2 n3 n5")
+    rows.add(2.2, "n5", "fault", "n5", detail="healed")
+    rows.add(3.0, "n1", "fault", None, detail="healed")
+    assert spans(rows) == [
+        ("partitioned", "n1n2 n3n4n5", "", 2.0),
+        ("delayed", "n3", "n4", 0.1),
+        ("delayed", "n3", "n4", 1.8),
+        ("lossy", "n4", "n3", 0.2),
+        ("cut", "n2", "n1", 0.2),
+        ("partitioned", "n5 n1n2n3n4", "", 0.2),
+        ("partitioned", "n4 n1n2n3n5", "", 0.9),
+    ]
+    whole, *_, cut_off = hs.EventLog(rows).faults()
+    assert (whole.separates("n1", "n3"), whole.separates("n1", "n2")) == (True, False)
+    assert (whole.isolated, cut_off.isolated) == ("", "n4")
+
+
+def test_who_is_behind_any_partition_could_not_have_won() -> None:
+    rows = reign()
+    rows.add(2.0, "n1", "fault", None, detail="partitioned: n2 | n1 n3 n4 n5")
+    rows.add(2.9, "n1", "fault", None, detail="partitioned: n3 | n1 n2 n4 n5")
+    rows.add(3.0, "n1", "fault", None, detail="partitioned: n1 | n2 n3 n4 n5")
+    rows.campaign(3.1, "n5", 2, "n1", "n4")
+    assert check(rows, "failover", 110.0, "n4").best_won is False
 
 
 def lines_run(rows: Rows) -> int:

@@ -67,6 +67,7 @@ def troubled() -> Rows:
     rows = make_rows()
     rows.add(5.0, "n1", "fault", None, detail="partitioned: n1 n2 n4 | n3 n5")
     rows.add(5.8, "n1", "fault", None, detail="healed")
+    rows.add(5.9, "n1", "fault", None, detail="partitioned: n4 | n1 n2 n3 n5")
     rows.add(6.0, "n1", "fault", "n4", detail="cut")
     rows.add(6.1, "n4", "fault", "n5", detail="delayed", value=0.05)
     rows.add(6.2, "n2", "fault", "n5", detail="lossy", value=0.3)
@@ -114,7 +115,13 @@ def test_elections_show_who_led_in_which_term() -> None:
 def test_every_kind_of_fault_has_its_mark() -> None:
     ax = hs.viz.elections(troubled())
     wanted = {"partition, side 1", "partition, side 2", "cut link", "slow link", "lossy link"}
-    wanted |= {"clock is wrong", "suspects it wrongly", "hands over", "hands over in vain"}
+    wanted |= {
+        "cut off from all",
+        "clock is wrong",
+        "suspects it wrongly",
+        "hands over",
+        "hands over in vain",
+    }
     assert wanted <= set(legend(ax))
     check_legible(ax.figure)
 

@@ -52,7 +52,8 @@ impl PeerService for Service {
         &self,
         request: Request<proto::PollRequest>,
     ) -> Result<Response<proto::PollResponse>, Status> {
-        let (term, answer) = self.0.on_poll(&wire_raft::poll_question(request.get_ref()));
+        let answer = self.0.on_poll(&wire_raft::poll_question(request.get_ref()));
+        let (term, answer) = answer.map_err(status)?;
         Ok(Response::new(wire_raft::poll_response(term, answer)))
     }
 
@@ -606,11 +607,12 @@ fn a_lost_voter_is_replaced_and_the_new_one_counts() {
     let lost = *group.nodes.keys().find(|id| **id != leader).unwrap();
     group.kill(lost);
     let new = start_node("ci", 9, 0.8, &group.leaders, &group.records);
-    let (id, member) = (new.member.id, new.member.clone());
+    let id = new.member.id;
+    let member = Member { name: group.nodes[&lost].member.name.clone(), ..new.member.clone() };
     group.nodes.insert(id, new);
     let node = &group.nodes[&leader];
-    let replaced = node.consensus.replace_voter(Some(lost), member);
-    node.runtime.as_ref().unwrap().block_on(replaced).unwrap();
+    let odd = node.runtime.as_ref().unwrap().block_on(node.consensus.seat(member)).unwrap();
+    assert_eq!(odd, None, "three voters are odd");
     assert_eq!(group.settle(), leader);
     assert!(!node.consensus.voters().contains_key(&lost));
     group.check_writes();

@@ -245,6 +245,38 @@ fn row_18_noise_does_not_move_leadership_and_liars_do_not_hold_it_hostage() {
 }
 
 #[test]
+fn row_19_whoever_changes_the_group_and_when_no_two_majorities_miss_each_other() {
+    let groups = vec![vec![named(1), named(2)], vec![named(3), named(4), named(5)]];
+    let script = vec![
+        at(5.0, Action::Partition(groups)),
+        // Both sides may still believe that they lead; then two admins ask the same leader at once.
+        at(5.05, Action::Unseat(named(5))),
+        at(6.0, Action::Unseat(named(4))),
+        at(6.0, Action::Unseat(named(3))),
+        at(12.0, Action::Heal),
+        at(14.0, Action::Unseat(Who::Leader)),
+        at(16.0, Action::Kill(named(2))),
+        at(16.5, Action::Unseat(named(2))),
+        at(18.0, Action::Seat(named(2))),
+        at(20.0, Action::Restart(named(2))),
+        at(24.0, Action::Seat(named(2))),
+        at(26.0, Action::Seat(named(3))),
+        at(28.0, Action::Seat(named(4))),
+        at(30.0, Action::Seat(named(5))),
+        at(32.0, Action::Seat(named(1))),
+    ];
+    check(
+        "membership",
+        || spec(5, 40.0, script.clone()),
+        |run| {
+            let told = run.acknowledged.iter().filter(|(at, _)| *at > secs(35.0)).count();
+            assert!(told > 50, "{told} writes at the end");
+            format!("{} reigns, {} written", run.reigns.len(), run.writes.1)
+        },
+    );
+}
+
+#[test]
 fn a_failed_handover_is_repaired() {
     // The target freezes in the very moment it is told to take over.
     let script = vec![

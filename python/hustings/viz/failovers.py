@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..elections import Election, Failover
-from ..events import EventLog
 from ..story import log_of
 from ..summary import quantile
 from . import style
@@ -33,8 +31,8 @@ def failover_cdf(
     """The share of failovers that took no longer than x; a table of p50, p90, p99 and maximum.
 
     Args:
-        obj: a cluster, its events, a simulated run, failovers, or seconds; a list of these, taken
-            together; or a mapping of labels to any of them, one curve each.
+        obj: a cluster, its events, a simulated run or sweep, failovers, or seconds; a list of
+            these, taken together; or a mapping of labels to any of them, one curve each.
         ax: where to draw; without it, a figure of its own.
         goals: seconds that a share of failovers should not exceed, such as ``{0.5: 0.02}``.
     """
@@ -63,11 +61,13 @@ def _seconds(source: Any) -> list[float]:
     """The known lengths of failovers."""
     if isinstance(source, (int, float)) and not isinstance(source, bool):
         return [float(source)]
-    if isinstance(source, (Failover, Election)):
-        return [] if source.duration_s is None else [source.duration_s]
-    if isinstance(source, EventLog) or hasattr(source, "events") or hasattr(source, "notna"):
-        found = log_of(source).failovers()
-        return [f.duration_s for f in found if f.duration_s is not None]
+    failovers = getattr(source, "failovers", None)
+    if callable(failovers):
+        return _seconds(failovers())
+    if hasattr(source, "events") or hasattr(source, "notna"):
+        return _seconds(log_of(source))
+    if hasattr(source, "duration_s"):
+        return [] if source.duration_s is None else [float(source.duration_s)]
     if isinstance(source, Iterable) and not isinstance(source, (str, bytes, Mapping)):
         items = list(source)
         if items and isinstance(items[0], Mapping):

@@ -22,6 +22,8 @@ ORANGE, PURPLE, INK, SOFT, FAINT = "#F28E2B", "#7B3294", "#222222", "#666666", "
 GRID = "#EEEEEE"
 SIDES = ("#FFF3D6", "#DDEFE8", "#E8E1F2", "#FBE3DC")
 """Backgrounds of the sides of a partition."""
+CUT_OFF = "#F3D9B8"
+"""Background of a node that was cut off from all others."""
 WIDTH = 9.5
 """Inches of a picture on its own."""
 SMALL, TEXT, TITLE = 8.0, 9.0, 11.0

@@ -101,6 +101,8 @@ class _Timeline:
         top = max(1.0, *(s for other in self.story.lanes.values() for _, s in other.scores))
         step = max(1, len(lane.scores) // 400)
         points = lane.scores[::step]
+        until = lane.scores[-1][0]
+        points = [*points, (until, points[-1][1])]
         floor = lane.y - 0.46
         self.ax.fill_between(
             [self.x(at) for at, _ in points],
@@ -109,6 +111,7 @@ class _Timeline:
             color=style.colour(lane.number),
             alpha=0.18,
             linewidth=0,
+            step="post",
             zorder=0.5,
         )
 

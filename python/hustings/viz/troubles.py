@@ -107,32 +107,41 @@ class Troubles:
         return [Patch(label="frozen", **look)] if found else []
 
     def _partitions(self) -> list[Any]:
-        """A background for each side, from the cut to the mending."""
+        """A background for each side, from the cut to the mending; of a node that was cut off from
+        all others, for it alone."""
         from matplotlib.patches import Patch
 
         found = self.story.faults_of("partitioned")
-        for fault in found:
+        alone = [fault for fault in found if fault.isolated]
+        sided = [fault for fault in found if not fault.isolated]
+        for fault in sided:
             since, until = (self.x(moment) for moment in self.story.span(fault))
             for side, group in enumerate(fault.groups):
+                fill = style.SIDES[side % len(style.SIDES)]
                 for name in group:
-                    lane = self.story.lanes.get(name)
-                    if lane is not None:
-                        self.ax.barh(
-                            lane.y,
-                            until - since,
-                            left=since,
-                            height=1.0,
-                            color=style.SIDES[side % len(style.SIDES)],
-                            linewidth=0,
-                            zorder=0,
-                        )
+                    self._background(name, since, until, fill, 0.0)
             for edge in (since, until):
                 self.ax.axvline(edge, color=style.SOFT, linewidth=0.8, linestyle="--", zorder=0.6)
-        sides = min(max((len(fault.groups) for fault in found), default=0), len(style.SIDES))
-        return [
+        for fault in alone:
+            since, until = (self.x(moment) for moment in self.story.span(fault))
+            self._background(fault.isolated, since, until, style.CUT_OFF, 0.1)
+        sides = min(max((len(fault.groups) for fault in sided), default=0), len(style.SIDES))
+        handles = [
             Patch(facecolor=fill, edgecolor=style.FAINT, label=f"partition, side {side + 1}")
             for side, fill in enumerate(style.SIDES[:sides])
         ]
+        if alone:
+            handles.append(
+                Patch(facecolor=style.CUT_OFF, edgecolor=style.FAINT, label="cut off from all")
+            )
+        return handles
+
+    def _background(self, name: str, since: float, until: float, fill: str, z: float) -> None:
+        lane = self.story.lanes.get(name)
+        if lane is not None:
+            self.ax.barh(
+                lane.y, until - since, left=since, height=1.0, color=fill, linewidth=0, zorder=z
+            )
 
     def _links(self) -> list[Any]:
         """A line along the listener's lane while it hears badly, an arrow from whom."""

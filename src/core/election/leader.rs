@@ -7,10 +7,7 @@ use crate::core::Moment;
 use crate::core::boundary::ElectionEffect;
 use crate::core::ids::{LogIndex, NodeId, Term};
 use crate::core::record::{Record, RecordKind};
-use std::time::Duration;
-
-/// How often the leader writes its view of the scores down.
-const SCORED_EVERY: Duration = Duration::from_millis(250);
+use std::collections::BTreeSet;
 
 impl Elector {
     /// (leader) `node` answered a heartbeat with its score and the end of its log. Returns whether that is news.
@@ -21,6 +18,7 @@ impl Elector {
         score: f64,
         last_log: (Term, LogIndex),
     ) -> bool {
+        let score = self.take_claim(node, score);
         let row = self.peers.note(now, node, score, last_log, self.view.last_log);
         let is_news = row.is_some_and(|row| self.broadcast.is_news(&row));
         if is_news {
@@ -52,12 +50,8 @@ impl Elector {
         }
         let (term, own) = (self.view.term, (self.me, self.own_score));
         self.ranking = self.peers.table(now, term, &self.view.voters, own, self.jitter);
-        if self.scored_at.is_none_or(|at| now.since(at) >= SCORED_EVERY) {
-            self.scored_at = Some(now);
-            for (rank, row) in self.ranking.clone().rows().iter().enumerate() {
-                let record = Record::new(RecordKind::Scored).term(term).subject(row.node);
-                self.record(record.score(row.score).rank(rank as u32));
-            }
+        for record in self.scored.rows(now, &self.ranking) {
+            self.record(record);
         }
         if self.plain {
             return Some((term, self.ranking.rows().to_vec()));
@@ -118,7 +112,12 @@ impl Elector {
             let fresh = self.campaign.longest_pause();
             return self.contacts.reachable(now, self.me, heard, &self.view.voters, fresh);
         }
-        let live = |node: &&NodeId| **node == self.me || self.peers.is_live(now, **node);
-        self.view.voters.iter().filter(live).count()
+        self.answering(now).len()
+    }
+
+    /// (leader) The voters that answered within the last second, itself included.
+    pub fn answering(&self, now: Moment) -> BTreeSet<NodeId> {
+        let live = |node: &NodeId| *node == self.me || self.peers.is_live(now, *node);
+        self.view.voters.iter().copied().filter(live).collect()
     }
 }

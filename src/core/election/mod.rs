@@ -10,14 +10,18 @@
 
 pub mod broadcast;
 pub mod campaign;
+pub mod claims;
 pub mod handover;
 mod leader;
 pub mod lease;
+pub mod membership;
 pub mod peer_scores;
 pub mod ranking;
 pub mod score;
+mod scored;
 pub mod suspicion;
 mod voter;
+pub mod watchdog;
 
 use super::Moment;
 use super::boundary::{ElectionEffect, PollAnswer, PollQuestion};
@@ -26,15 +30,16 @@ use super::record::{Record, RecordKind};
 use crate::config::Config;
 use broadcast::{Broadcast, is_news};
 use campaign::Campaign;
+use claims::Claims;
 use handover::{Stabiliser, Transfer};
 use lease::{Contacts, Told};
 use peer_scores::PeerScores;
 use ranking::{RankEntry, Ranking};
+use scored::Scored;
 use std::time::Duration;
 use suspicion::{Cause, Detector};
+use watchdog::Watchdog;
 
-/// Without a leader for this long the library's own elections help out.
-const WATCHDOG: Duration = Duration::from_secs(5);
 /// A node that watches no leader has little to decide by the clock.
 const IDLE: Duration = Duration::from_millis(250);
 /// Effects that wait for the next tick at most; older ones win, since records come first.
@@ -82,15 +87,15 @@ pub struct Elector {
     detector: Detector,
     campaign: Campaign,
     ranking: Ranking,
+    claims: Claims,
     peers: PeerScores,
     broadcast: Broadcast,
     told_score: Option<f64>,
     contacts: Contacts,
     stabiliser: Stabiliser,
     transfer: Transfer,
-    leaderless_since: Option<Moment>,
-    library_elections: bool,
-    scored_at: Option<Moment>,
+    watchdog: Watchdog,
+    scored: Scored,
     pending: Vec<ElectionEffect>,
 }
 
@@ -109,15 +114,15 @@ impl Elector {
             detector: Detector::new(election),
             campaign: Campaign::new(election, seed),
             ranking: Ranking::default(),
+            claims: Claims::new(&config.score),
             peers: PeerScores::default(),
             broadcast: Broadcast::default(),
             told_score: None,
             contacts: Contacts::default(),
             stabiliser: Stabiliser::new(election),
             transfer: Transfer::default(),
-            leaderless_since: None,
-            library_elections: false,
-            scored_at: None,
+            watchdog: Watchdog::default(),
+            scored: Scored::default(),
             pending: Vec::new(),
         }
     }
@@ -196,7 +201,7 @@ impl Elector {
             self.stabiliser.on_leading(now);
             // What the last leader knew, but for itself, until the voters answer this one.
             self.peers.inherit(now, &self.ranking, self.detector.leader());
-            self.scored_at = None;
+            self.scored = Scored::default();
             self.broadcast = Broadcast::default();
         }
         if let Some(leader) = view.leader.filter(|l| *l != self.me)
@@ -209,7 +214,10 @@ impl Elector {
     }
 
     /// The leader of `term` sent its table.
-    pub fn on_table(&mut self, term: Term, rows: Vec<RankEntry>) {
+    pub fn on_table(&mut self, term: Term, mut rows: Vec<RankEntry>) {
+        for row in &mut rows {
+            row.score = self.take_claim(row.node, row.score);
+        }
         if term >= self.ranking.term() && self.view.role != RaftRole::Leader {
             self.ranking = Ranking::adopt(term, rows);
         }
@@ -252,6 +260,8 @@ impl Elector {
             self.contacts.on_answer(now, *node);
         }
         let Some(question) = self.campaign.close_poll() else { return };
+        let words: Vec<PollAnswer> = answers.iter().map(|(_, answer)| *answer).collect();
+        self.watchdog.on_poll(self.quorum(), &words);
         let suspects = self.suspects(now) && self.is_voter();
         // A newer term than the question's: somebody campaigns already, whom this node may just have voted for.
         let overtaken = self.view.term != question.term;
@@ -260,12 +270,11 @@ impl Elector {
             self.start_campaign(now, &question);
             return;
         }
-        let answers: Vec<PollAnswer> = answers.iter().map(|(_, answer)| *answer).collect();
-        self.campaign.on_poll_lost(now, &answers);
+        self.campaign.on_poll_lost(now, &words);
         let detail = match (suspects, yields) {
             (false, _) => "the leader is heard again".into(),
             (true, true) => "yields to another candidate".into(),
-            (true, false) => voter::describe(&answers),
+            (true, false) => voter::describe(&words),
         };
         let record = Record::new(RecordKind::PollLost).term(self.view.term);
         if self.campaign.is_notable() {
@@ -368,14 +377,8 @@ impl Elector {
     fn tick_watchdog(&mut self, now: Moment) {
         let heard = self.detector.suspected(now).is_none() && self.detector.leader().is_some();
         let content = heard || self.view.role == RaftRole::Leader || !self.is_voter();
-        if content {
-            self.leaderless_since = None;
-        }
-        let since = if content { now } else { *self.leaderless_since.get_or_insert(now) };
-        let needed = now.since(since) >= WATCHDOG;
-        if needed != self.library_elections {
-            self.library_elections = needed;
-            self.push(ElectionEffect::EnableLibraryElections(needed));
+        if let Some(on) = self.watchdog.tick(now, content) {
+            self.push(ElectionEffect::EnableLibraryElections(on));
         }
     }
 

@@ -156,6 +156,30 @@ impl Client {
         }
     }
 
+    /// Removes a member of the cluster, or with `check_only` says whether that would be refused; returns what is odd
+    /// about the group that is left, or nothing.
+    pub async fn remove_member(
+        &self,
+        node: NodeId,
+        check_only: bool,
+        timeout: Duration,
+    ) -> Result<String> {
+        let response = self
+            .within(timeout, "the removal", || async {
+                let Some(address) = self.asked_address() else {
+                    return Err(Again("no node is known".into()).into());
+                };
+                let mut grpc = self.shared.peers.grpc(&address)?;
+                let request = proto::RemoveMemberRequest { node: node.0, check_only };
+                match grpc.remove_member(request).await {
+                    Ok(response) => Ok(response.into_inner()),
+                    Err(status) => Err(change_refused(&address, &status)),
+                }
+            })
+            .await?;
+        Ok(response.warning)
+    }
+
     /// Makes and mends faults at the node at `address`.
     pub async fn inject_faults(
         &self,
@@ -260,6 +284,23 @@ impl From<Error> for Attempt {
     fn from(error: Error) -> Self {
         Attempt::Final(error)
     }
+}
+
+/// Why members were not changed; what will pass is asked again.
+fn change_refused(address: &str, status: &tonic::Status) -> Attempt {
+    use tonic::Code;
+    let problem = describe(status);
+    // The texts are those of our own errors, whose heads are added again here.
+    let body = problem.split_once(": ").map_or(problem.as_str(), |(_, body)| body).to_owned();
+    Attempt::Final(match status.code() {
+        Code::Unavailable => return Attempt::Again(format!("{address}: {problem}")),
+        Code::FailedPrecondition => Error::UnsafeMembershipChange { problem: body },
+        Code::Aborted => Error::MembershipChangeInProgress {
+            detail: "a voter is being seated or removed".into(),
+        },
+        Code::NotFound => Error::config("node", body),
+        _ => from_status("the removal", address, status),
+    })
 }
 
 fn no_quorum(detail: &str) -> Error {

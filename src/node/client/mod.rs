@@ -30,8 +30,8 @@ pub use watch::MAX_RECORDS;
 /// What a cluster answers, as it arrives.
 pub mod messages {
     pub use crate::node::proto::{
-        Counters, InjectFaultsRequest, LinkFault, Load, Member, MemberStatus, Record, Role,
-        StatusResponse, TaskInfo, TaskState,
+        Counters, InjectFaultsRequest, LinkFault, Load, Member, MemberStatus, Record, Refusals,
+        Role, StatusResponse, TaskInfo, TaskState,
     };
 }
 pub use crate::node::proto::Refusal;

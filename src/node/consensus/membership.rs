@@ -1,12 +1,14 @@
-//! Founding the group, replacing a voter, handing leadership over.
+//! Founding the group, giving and taking seats in it, handing leadership over. What is safe the core decides.
 
-use super::{Consensus, MAX_VOTERS, Voter, stopped, voters_of};
+use super::types::TypeConfig;
+use super::{Consensus, Voter, stopped, voters_of};
 use crate::core::cluster::command::Member;
 use crate::core::election::RaftRole;
+use crate::core::election::membership::{Group, MAX_VOTERS, Plan, Refusal, Seat};
 use crate::core::ids::NodeId;
 use crate::error::{Error, Result};
 use openraft::ChangeMembers;
-use openraft::errors::{InitializeError, RaftError};
+use openraft::errors::{ChangeMembershipError, ClientWriteError, InitializeError, RaftError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -14,6 +16,8 @@ use std::time::Duration;
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a new voter may take to catch up.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a new group may take to be committed; past that nobody knows whether it will be.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Consensus {
     /// Founds the group. Every founder may call this with the same `members`; a group that exists stays as it is.
@@ -86,35 +90,121 @@ impl Consensus {
         }
     }
 
-    /// Makes `new` a voter, in the place of `old` if there is one. Only on the leader, one at a time; returns once
-    /// the new group is committed.
-    pub async fn replace_voter(&self, old: Option<NodeId>, new: Member) -> Result<()> {
-        let Ok(_guard) = self.changing.try_lock() else {
-            return Err(Error::NoQuorum {
-                detail: "another voter is being replaced; try again when that is done".into(),
-            });
+    /// Gives `new` a voter's seat, that of its predecessor if it had one. Only on the leader, one change at a time;
+    /// returns once the new group is committed, with what is odd about it.
+    pub async fn seat(&self, new: Member) -> Result<Option<String>> {
+        let _guard = self.begin_change().await?;
+        let seat = Seat { name: new.name.clone(), address: new.address.clone() };
+        let Some(plan) = self.group().plan_seat(new.id, &seat).map_err(refused)? else {
+            return Ok(None);
         };
-        let mut voters: BTreeSet<u64> = self.voters().keys().map(|id| id.0).collect();
-        if let Some(old) = old {
-            voters.remove(&old.0);
-        }
-        voters.insert(new.id.0);
-        if voters.len() > MAX_VOTERS {
-            let problem = format!("{} would be voter {} of {MAX_VOTERS}", new.name, voters.len());
-            return Err(Error::InvalidPeers { problem: problem + "; replace one instead" });
-        }
         let voter = Voter { address: new.address, name: new.name };
         let catch_up = self.raft.add_learner(new.id.0, voter, true);
-        match tokio::time::timeout(CATCH_UP_TIMEOUT, catch_up).await {
-            Ok(added) => added.map_err(stopped)?,
+        let caught_up = match tokio::time::timeout(CATCH_UP_TIMEOUT, catch_up).await {
+            Ok(Ok(_)) => self.change(plan.voters).await,
+            Ok(Err(error)) => Err(changed(error)),
             Err(_) => {
                 let what = format!("voter {} to catch up", new.id);
-                return Err(Error::WaitTimeout { what, waited: CATCH_UP_TIMEOUT });
+                Err(Error::WaitTimeout { what, waited: CATCH_UP_TIMEOUT })
             }
         };
-        let change = ChangeMembers::ReplaceAllVoters(voters);
-        self.raft.change_membership(change, false).await.map_err(stopped)?;
+        if caught_up.is_err() && !self.voters().contains_key(&new.id) {
+            // It goes on without a vote, and need not be sent the log.
+            let leave = ChangeMembers::RemoveNodes(BTreeSet::from([new.id.0]));
+            let left = self.raft.change_membership(leave, true);
+            let _ = tokio::time::timeout(CHANGE_TIMEOUT, left).await;
+        }
+        caught_up.map(|()| plan.warning)
+    }
+
+    /// Takes the voter's seat of `node`, if it has one. Only on the leader, which must hand over before it goes itself.
+    pub async fn unseat(&self, node: NodeId) -> Result<Option<String>> {
+        let _guard = self.begin_change().await?;
+        let Some(plan) = self.group().plan_unseat(node).map_err(refused)? else { return Ok(None) };
+        if plan.hand_over {
+            let detail = "the leader must hand over before it goes".to_owned();
+            return Err(Error::NoQuorum { detail });
+        }
+        self.change(plan.voters).await?;
+        Ok(plan.warning)
+    }
+
+    /// What removing `node` would mean, without doing it.
+    pub fn plan_unseat(&self, node: NodeId) -> Result<Option<Plan>> {
+        self.group().plan_unseat(node).map_err(refused)
+    }
+
+    /// Whether `new` could have a voter's seat: `Err` only for what will not pass by waiting.
+    pub fn check_seat(&self, new: &Member) -> Result<()> {
+        let seat = Seat { name: new.name.clone(), address: new.address.clone() };
+        match self.group().plan_seat(new.id, &seat) {
+            Err(refusal @ Refusal::TooMany { .. }) => Err(refused(refusal)),
+            _ => Ok(()),
+        }
+    }
+
+    fn group(&self) -> Group {
+        let now = self.clock.now();
+        let seat = |voter: Voter| Seat { name: voter.name, address: voter.address };
+        Group {
+            leader: self.me,
+            voters: self.voters().into_iter().map(|(id, voter)| (id, seat(voter))).collect(),
+            reachable: self.elector().answering(now),
+        }
+    }
+
+    /// One change at a time, and only while a quorum still answers: a leader that was cut off plans for a group that
+    /// may have moved on without it.
+    async fn begin_change(&self) -> Result<tokio::sync::MutexGuard<'_, ()>> {
+        let Ok(guard) = self.changing.try_lock() else { return Err(in_progress()) };
+        self.confirm().await?;
+        Ok(guard)
+    }
+
+    async fn change(&self, voters: BTreeSet<NodeId>) -> Result<()> {
+        let voters = voters.into_iter().map(|voter| voter.0).collect();
+        let change = self.raft.change_membership(ChangeMembers::ReplaceAllVoters(voters), false);
+        match tokio::time::timeout(CHANGE_TIMEOUT, change).await {
+            Ok(done) => {
+                done.map_err(changed)?;
+            }
+            Err(_) => {
+                let what = "the new group of voters to be committed".to_owned();
+                return Err(Error::WaitTimeout { what, waited: CHANGE_TIMEOUT });
+            }
+        }
         self.wake.notify_one();
         Ok(())
+    }
+}
+
+fn in_progress() -> Error {
+    let detail = "a voter is being seated or removed".to_owned();
+    Error::MembershipChangeInProgress { detail }
+}
+
+/// The core's refusal as what a caller can act on.
+fn refused(refusal: Refusal) -> Error {
+    let problem = refusal.to_string();
+    match refusal {
+        Refusal::LastVoter { .. } | Refusal::NoMajorityAfter { .. } => {
+            Error::UnsafeMembershipChange { problem }
+        }
+        Refusal::NoMajorityNow { .. } => Error::NoQuorum { detail: problem },
+        Refusal::TooMany { .. } => Error::config("voter", problem),
+    }
+}
+
+/// The library's refusal as what a caller can act on.
+fn changed(error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> Error {
+    use ChangeMembershipError::InProgress;
+    match error {
+        RaftError::APIError(ClientWriteError::ChangeMembershipError(InProgress(_))) => {
+            in_progress()
+        }
+        RaftError::APIError(ClientWriteError::ForwardToLeader(_)) => {
+            Error::NoQuorum { detail: "this node does not lead (any more)".into() }
+        }
+        other => stopped(other),
     }
 }

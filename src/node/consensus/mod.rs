@@ -52,8 +52,6 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinHandle;
 use types::{Raft, TypeConfig};
 
-/// Voters a group may have.
-pub const MAX_VOTERS: usize = 7;
 /// One in so many entries is kept behind a snapshot, for voters that lag a little.
 const KEPT_BEHIND_SNAPSHOT: u64 = 10;
 /// Entries dropped from the log at once.

@@ -1,10 +1,11 @@
 //! The receiving side: what other voters may ask of this one. The gRPC service checks envelopes and calls these.
 
 use super::network::{Answer, AppendReply, decode, encode};
-use super::types::{Snapshot, SnapshotMeta, TypeConfig, Vote};
+use super::types::{Snapshot, SnapshotMeta, TypeConfig, Vote, position};
 use super::{Consensus, stopped};
 use crate::core::boundary::{PollAnswer, PollQuestion};
-use crate::core::ids::{NodeId, Term};
+use crate::core::election::membership::is_stranger;
+use crate::core::ids::{LogIndex, NodeId, Term};
 use crate::error::{Error, Result};
 use crate::node::transport::peers::{Heartbeat, HeartbeatReply, Lane};
 use bytes::{Bytes, BytesMut};
@@ -18,6 +19,10 @@ use std::sync::{Arc, PoisonError};
 /// Bytes of one snapshot at most.
 const MAX_SNAPSHOT_BYTES: usize = 4 << 30;
 
+fn stranger(node: NodeId) -> Error {
+    Error::InvalidPeers { problem: format!("{node} is no voter of this group") }
+}
+
 fn malformed(error: postcard::Error) -> Error {
     Error::Consensus { problem: format!("malformed raft message: {error}") }
 }
@@ -28,6 +33,10 @@ impl Consensus {
     pub async fn on_request_vote(&self, raft: Bytes) -> Result<Bytes> {
         let mut request: VoteRequest<TypeConfig> = decode(&raft).map_err(malformed)?;
         let leader_id = *request.vote.leader_id();
+        let its_log = position(request.last_log_id.as_ref());
+        if self.is_stranger(NodeId(*leader_id.node_id()), its_log) {
+            return Err(stranger(NodeId(*leader_id.node_id())));
+        }
         self.observe_raft();
         if self.suspects() {
             request.leadership_transfer = true;
@@ -126,11 +135,20 @@ impl Consensus {
     }
 
     /// A candidate asks whether this voter suspects too. This voter's term comes with the answer.
-    pub fn on_poll(&self, question: &PollQuestion) -> (Term, PollAnswer) {
+    pub fn on_poll(&self, question: &PollQuestion) -> Result<(Term, PollAnswer)> {
+        if self.is_stranger(question.candidate, question.last_log) {
+            return Err(stranger(question.candidate));
+        }
         self.observe_raft();
         let now = self.clock.now();
         let term = self.raft.server_metrics().value().vote.leader_id().term;
-        (term, self.elector().on_poll(now, question))
+        Ok((term, self.elector().on_poll(now, question)))
+    }
+
+    /// A removed node must not disturb those that stay.
+    fn is_stranger(&self, candidate: NodeId, its_log: (Term, LogIndex)) -> bool {
+        let view = self.raft_view();
+        is_stranger(candidate, its_log, &view.voters, view.last_log)
     }
 
     /// The leader's table in, this node's score out.

@@ -40,6 +40,8 @@ pub struct Admission {
     pub admitted: bool,
     /// Where to ask instead.
     pub leader_address: Option<String>,
+    /// This node was removed: it need not ask again.
+    pub removed: bool,
 }
 
 /// Introduces this founder to the one at `address`.
@@ -76,7 +78,7 @@ pub async fn call_join(shared: &Shared, address: &str) -> Result<Admission, Refu
         .max_encoding_message_size(super::peer_message_bytes(&shared.config.limits));
     let answer = bounded(client.join(request)).await?;
     let leader_address = Some(answer.leader_address).filter(|address| !address.is_empty());
-    Ok(Admission { admitted: answer.admitted, leader_address })
+    Ok(Admission { admitted: answer.admitted, leader_address, removed: answer.removed })
 }
 
 fn channel(address: &str) -> Result<Channel, Refused> {

@@ -6,6 +6,7 @@ use super::sessions::{OUTBOX, OutcomesOutbox, SubmitOutbox};
 use super::{fault_service, intake, status, wire};
 use crate::core::boundary::Event;
 use crate::core::ids::{NodeId, SessionId};
+use crate::node::departure;
 use crate::node::driver::Input;
 use crate::node::proto as pb;
 use crate::node::proto::client_service_client::ClientServiceClient;
@@ -237,6 +238,27 @@ impl ClientService for Client {
         let to = consensus.transfer_leader((to.0 != 0).then_some(to)).await;
         let to = to.map_err(|e| Status::failed_precondition(e.to_string()))?;
         self.answer(from, pb::HandoverResponse { to_node: to.0 }).await
+    }
+
+    async fn remove_member(
+        &self,
+        request: Request<pb::RemoveMemberRequest>,
+    ) -> Result<Response<pb::RemoveMemberResponse>, Status> {
+        if let Route::Leader(way) = forward::route(&self.shared, request.metadata()).await? {
+            let call =
+                |mut leader: Leader, request| async move { leader.remove_member(request).await };
+            return forward::ask(&self.shared, way, request.into_inner(), call).await;
+        }
+        let from = forward::origin(request.metadata());
+        let request = request.into_inner();
+        let node = NodeId(request.node);
+        let warning = match request.check_only {
+            true => departure::check(&self.shared, node).await,
+            false => departure::remove(&self.shared, node).await,
+        };
+        let warning = warning.map_err(status::of_change)?;
+        let warning = warning.unwrap_or_default();
+        self.answer(from, pb::RemoveMemberResponse { warning }).await
     }
 
     async fn inject_faults(

@@ -18,8 +18,8 @@ use crate::node::shared::{PROTOCOL, Shared, Whereabouts};
 use crate::node::transport::peers::Lane;
 use futures::{Stream, StreamExt};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tonic::transport::Endpoint;
@@ -43,6 +43,15 @@ impl Peer {
             .consensus
             .as_ref()
             .ok_or_else(|| Status::failed_precondition("this node is a worker, it does not vote"))
+    }
+
+    /// Why a candidate was not heard; strangers are counted.
+    fn unheard(&self, error: Error) -> Status {
+        if !matches!(error, Error::InvalidPeers { .. }) {
+            return internal(error);
+        }
+        self.shared.refusals.strangers.fetch_add(1, Ordering::Relaxed);
+        Status::failed_precondition(error.to_string())
     }
 
     /// Serves a member of this cluster that means this node.
@@ -113,7 +122,8 @@ impl PeerService for Peer {
     ) -> Result<Response<pb::RequestVoteResponse>, Status> {
         let request = request.into_inner();
         let work = async {
-            let raft = self.consensus()?.on_request_vote(request.raft).await.map_err(internal)?;
+            let raft = self.consensus()?.on_request_vote(request.raft).await;
+            let raft = raft.map_err(|error| self.unheard(error))?;
             Ok(pb::RequestVoteResponse { raft })
         };
         self.serve(request.envelope, work).await
@@ -126,7 +136,8 @@ impl PeerService for Peer {
         let request = request.into_inner();
         let question = wire_raft::poll_question(&request);
         let work = async {
-            let (term, answer) = self.consensus()?.on_poll(&question);
+            let answer = self.consensus()?.on_poll(&question);
+            let (term, answer) = answer.map_err(|error| self.unheard(error))?;
             Ok(wire_raft::poll_response(term, answer))
         };
         self.serve(request.envelope, work).await
@@ -338,7 +349,14 @@ impl Peer {
             .into_iter()
             .map(|function| intake::function_in(function, limits, self.shared.allow_pickle));
         let functions = functions.collect::<Result<Vec<_>, _>>()?;
-        self.check_newcomer(&member).await?;
+        match self.check_newcomer(&member).await? {
+            None => {}
+            Some(Error::Removed { .. }) => {
+                response.removed = true;
+                return Ok(response);
+            }
+            Some(refused) => return Err(Status::failed_precondition(refused.to_string())),
+        }
         self.shared.tell(Input::Core(Event::JoinAsked { member: member.clone(), functions }));
         if member.voter {
             crate::node::membership::seat_voter(self.shared.clone(), member);
@@ -350,14 +368,19 @@ impl Peer {
     async fn check_newcomer(
         &self,
         member: &crate::core::cluster::command::Member,
-    ) -> Result<(), Status> {
+    ) -> Result<Option<Error>, Status> {
+        if member.voter {
+            let seat = self.consensus()?.check_seat(member);
+            seat.map_err(|e| Status::failed_precondition(e.to_string()))?;
+        }
         let newcomer = member.clone();
-        let refused = self
-            .shared
-            .ask(move |task_loop| task_loop.leader.refuse_newcomer(&newcomer))
+        self.shared
+            .ask(move |task_loop| {
+                let state = task_loop.state.lock().unwrap_or_else(PoisonError::into_inner);
+                task_loop.leader.refuse_newcomer(&state, &newcomer)
+            })
             .await
-            .map_err(|e| Status::unavailable(e.to_string()))?;
-        refused.map_or(Ok(()), |error| Err(Status::failed_precondition(error.to_string())))
+            .map_err(|e| Status::unavailable(e.to_string()))
     }
 }
 

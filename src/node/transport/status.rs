@@ -5,11 +5,13 @@ use crate::core::cluster::command::{Member, Outcome};
 use crate::core::cluster::state::ClusterState;
 use crate::core::election::RaftRole;
 use crate::core::ids::{NodeId, TaskId, Term};
+use crate::error::Error;
 use crate::node::clock::START;
 use crate::node::driver::TaskLoop;
 use crate::node::history::Stamped;
 use crate::node::proto as pb;
-use crate::node::shared::Shared;
+use crate::node::shared::{Refusals, Shared};
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use tonic::Status;
@@ -44,16 +46,23 @@ async fn view(shared: &Arc<Shared>, leads: bool) -> Result<pb::StatusResponse, S
         allow_faults: shared.allow_faults,
         faults: super::fault_service::links_out(shared),
         clock_rate: shared.clock.rate(),
+        removed: shared.removed.load(Ordering::Acquire),
+        problem: shared.standing().fatal.as_ref().map(Error::to_string).unwrap_or_default(),
+        refusals: Some(refusals(&shared.refusals)),
         ..seen.response
     };
     let mut leader = seen.leader;
-    if let Some(consensus) = &shared.consensus {
+    if let Some(consensus) = shared.consensus.as_ref().filter(|_| !response.removed) {
         let view = consensus.view();
         response.role = role_out(view.role, leads) as i32;
         response.term = view.term;
         response.last_log_index = view.last_log.1;
         response.voters = view.voters.len() as u32;
         response.voters_reachable = consensus.reachable_voters() as u32;
+        let voters: BTreeSet<u64> = view.voters.keys().map(|voter| voter.0).collect();
+        for member in response.members.iter_mut().filter_map(|m| m.member.as_mut()) {
+            member.voter = voters.contains(&member.id) || (voters.is_empty() && member.voter);
+        }
         // Whoever is in the group goes by the group, and names nobody rather than one it does not hear.
         if view.voters.contains_key(&shared.me.id) {
             let heard = consensus.heard_leader().filter(|_| view.role != RaftRole::Leader);
@@ -79,6 +88,18 @@ fn role_out(role: RaftRole, leads: bool) -> pb::Role {
         RaftRole::Candidate => pb::Role::Candidate,
         RaftRole::Follower => pb::Role::Follower,
         RaftRole::Learner => pb::Role::Worker,
+    }
+}
+
+/// Why members were not changed, so that a client can tell what to do from what to wait for.
+pub fn of_change(error: Error) -> Status {
+    let text = error.to_string();
+    match error {
+        Error::UnsafeMembershipChange { .. } => Status::failed_precondition(text),
+        Error::MembershipChangeInProgress { .. } => Status::aborted(text),
+        Error::Config { .. } => Status::not_found(text),
+        Error::WaitTimeout { .. } => Status::deadline_exceeded(text),
+        _ => Status::unavailable(text),
     }
 }
 
@@ -124,6 +145,14 @@ fn look(task_loop: &mut TaskLoop) -> Seen {
         },
         leader: task_loop.heard_leader(),
         draining: task_loop.worker.is_draining(),
+    }
+}
+
+fn refusals(refusals: &Refusals) -> pb::Refusals {
+    pb::Refusals {
+        wrong_cluster: refusals.wrong_cluster.load(Ordering::Relaxed),
+        wrong_node: refusals.wrong_node.load(Ordering::Relaxed),
+        strangers: refusals.strangers.load(Ordering::Relaxed),
     }
 }
 

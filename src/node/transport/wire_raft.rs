@@ -105,7 +105,8 @@ pub fn heartbeat_request(
 pub fn heartbeat(request: &proto::HeartbeatRequest) -> Heartbeat {
     let row = |rank: &proto::Rank| RankEntry {
         node: NodeId(rank.node),
-        score: finite(rank.score),
+        // The elector judges scores, and counts those that cannot be.
+        score: rank.score,
         caught_up: rank.caught_up,
     };
     Heartbeat {
@@ -136,7 +137,8 @@ pub fn heartbeat_reply(response: &proto::HeartbeatResponse) -> HeartbeatReply {
     let load = response.load.unwrap_or_default();
     HeartbeatReply {
         term: response.term,
-        score: finite(response.score),
+        // The elector judges scores, and counts those that cannot be.
+        score: response.score,
         load: Load {
             cpu_available: finite(load.cpu_available),
             memory_available: finite(load.memory_available),
@@ -183,12 +185,12 @@ mod tests {
     }
 
     #[test]
-    fn heartbeats_survive_the_wire_and_nonsense_does_not() {
+    fn heartbeats_survive_the_wire() {
         let row = |score| RankEntry { node: NodeId(1), score, caught_up: true };
         let told = Told { term: 2, leased: true, reachable: 4 };
-        let sent = Heartbeat { term: 2, table: vec![row(0.5), row(f64::NAN)], told };
+        let sent = Heartbeat { term: 2, table: vec![row(0.5), row(-3.0)], told };
         let got = heartbeat(&heartbeat_request(proto::Envelope::default(), &sent));
-        assert_eq!((got.table, got.told), (vec![row(0.5), row(0.0)], told));
+        assert_eq!(got, sent);
         let load = Load { cpu_available: 0.3, uptime_s: 9.0, ..Load::default() };
         let reply = HeartbeatReply { term: 2, score: 0.4, load, last_log: (2, 8) };
         assert_eq!(heartbeat_reply(&heartbeat_response(&reply)), reply);
