@@ -23,10 +23,10 @@ IN_VENV := env -u CONDA_PREFIX -u PYTHONHOME -u PYTHONPATH VIRTUAL_ENV=$(abspath
 RUN_NOTEBOOKS = $(IN_VENV) $(BIN)/python -m pytest -o timeout=900 -o filterwarnings=default \
 	--nbmake --nbmake-timeout=600 examples/notebooks
 
-.PHONY: help demo test verify fix bench bench-sim sim notebooks soak clean
+.PHONY: help demo test verify fix bench bench-election bench-sim sim notebooks soak clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 	@echo "  PYTHON=python3.12 chooses the interpreter; VENV=dir another environment"
 
 demo: $(VENV)/.installed  ## five nodes elect, work on real files, lose their leader, finish
@@ -57,8 +57,11 @@ fix: $(VENV)/.installed  ## format and apply what the linters can mend
 	$(BIN)/ruff check --fix $(CHECKED)
 	$(BIN)/ruff format $(CHECKED)
 
-bench: $(VENV)/.installed  ## kills 100 leaders; counts how often the best survivor takes over, and how fast
-	$(BIN)/python benches/leader_failures.py
+bench: $(VENV)/.installed  ## two minutes: leaders of real processes are killed, frozen and replaced; beside plain Raft
+	$(BIN)/python benches/election.py --quick --out $(OUT)
+
+bench-election: $(VENV)/.installed  ## the same at length, with pictures; wants a quiet machine
+	$(BIN)/python benches/election.py --out $(OUT)
 
 notebooks: $(VENV)/.installed  ## run the notebooks and keep what they show
 	$(RUN_NOTEBOOKS) --overwrite

@@ -285,16 +285,18 @@ impl Director {
         }
     }
 
+    /// Whether the voters that are well, `name` left aside, are a majority. One that came back empty counts once it has
+    /// its seat again: what it lost is safe with the others until then.
     fn majority_stays_without(&self, name: &Arc<str>) -> bool {
-        let posts = self.world().posts();
-        let alone = |id: NodeId| {
-            let others = posts.iter().filter(|(_, post)| post.id != id);
-            others
-                .map(|(_, post)| self.world().board.fault(id, post.id))
-                .any(|f| f != LinkFault::default())
+        let (world, posts) = (self.world(), self.world().posts());
+        let whole = |id: NodeId| {
+            let faults = posts.iter().map(|(_, other)| world.board.fault(id, other.id));
+            faults.into_iter().all(|fault| fault == LinkFault::default())
         };
         let well = posts.iter().filter(|(other, post)| {
-            other != name && !post.life.has_ended() && !post.life.is_frozen() && !alone(post.id)
+            let runs = !post.life.has_ended() && !post.life.is_frozen();
+            let seated = || post.consensus.voters().contains_key(&post.id);
+            other != name && runs && whole(post.id) && seated()
         });
         well.count() > posts.len() / 2
     }

@@ -108,13 +108,17 @@ fn hunt(bug: Bug, seed: u64) -> Spec {
         failures.spare_majority = false;
     }
     if bug == Bug::PollIgnored {
-        // One voter is deaf or mute for long; the others are well, and need no election.
+        // One voter does not hear the leader, and all others; nobody else misses it.
         spec.failures = None;
         let fault = LinkFault { cut: true, ..LinkFault::default() };
-        let deaf = Action::Link(None, Some(Who::Named("n2".into())), fault);
+        let deaf = Action::Link(Some(Who::Leader), Some(Who::Named("n2".into())), fault);
         spec.script = vec![Step { at: secs(20.0), action: deaf }];
     }
-    spec.disk = bug != Bug::IdReusedAfterLoss;
+    if bug == Bug::IdReusedAfterLoss {
+        // What a majority loses at once is lost by right; here it never does.
+        spec.disk = false;
+        spec.failures.iter_mut().for_each(|failures| failures.spare_majority = true);
+    }
     (spec.bug, spec.stop_at_violation) = (Some(bug), true);
     spec
 }
