@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -92,3 +93,14 @@ def test_what_cannot_be_imagined_is_refused_by_name(arguments, text):
 def test_an_unknown_bug_is_refused_with_the_known_ones():
     with pytest.raises(hs.ConfigError, match="choose one of vote_not_persisted"):
         hs.Simulation(3, bug="typo").run(seconds=1)
+
+
+def test_the_example_of_the_page_runs():
+    page = (Path(__file__).parents[2] / "docs" / "simulation.md").read_text(encoding="utf-8")
+    example = page.split("```python\n")[1].split("```")[0]
+    names: dict[str, object] = {}
+    exec(compile(example, "docs/simulation.md", "exec"), names)
+    run = names["run"]
+    assert isinstance(run, hs.Run)
+    assert not run.violations
+    assert run.faults["partitioned"] == 1
