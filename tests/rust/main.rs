@@ -6,5 +6,7 @@ mod client;
 mod cluster;
 mod consensus;
 mod execution;
+mod faults_crossed;
+mod faults_relay;
 mod scenarios;
 mod tidy;
