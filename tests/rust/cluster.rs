@@ -13,9 +13,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// No step of a test takes longer, unless it hangs.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
-fn options(name: &str, cpu: f64) -> NodeOptions {
+/// A node that measures nothing.
+pub fn options(name: &str, cpu: f64) -> NodeOptions {
     let load =
         Load { cpu_available: cpu, memory_available: 1.0, synthetic: true, ..Load::default() };
     NodeOptions {
@@ -34,12 +35,15 @@ fn options(name: &str, cpu: f64) -> NodeOptions {
     }
 }
 
-struct Cluster {
-    nodes: Vec<Arc<Node>>,
+/// Nodes of one cluster.
+pub struct Cluster {
+    /// All that were started.
+    pub nodes: Vec<Arc<Node>>,
 }
 
 impl Cluster {
-    async fn start(voters: usize) -> Self {
+    /// `voters` founders, all ready.
+    pub async fn start(voters: usize) -> Self {
         Cluster::found(voters, options).await
     }
 
@@ -63,11 +67,13 @@ impl Cluster {
         self.nodes.iter().filter(|n| !n.is_stopped()).map(|n| n.address().to_owned()).collect()
     }
 
-    async fn client(&self) -> Client {
+    /// A client of all of them.
+    pub async fn client(&self) -> Client {
         Client::connect(&self.addresses(), ClientOptions::default()).await.unwrap()
     }
 
-    async fn leader(&self) -> Arc<Node> {
+    /// Whoever leads with its quorum.
+    pub async fn leader(&self) -> Arc<Node> {
         for_condition("a leader with its quorum's lease", async || {
             for node in self.nodes.iter().filter(|n| !n.is_stopped()) {
                 if node.status().await.is_ok_and(|status| status.leader_ready) {
@@ -81,7 +87,7 @@ impl Cluster {
 }
 
 /// Looks until there is something to see.
-async fn for_condition<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+pub async fn for_condition<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let seen = async {
         loop {
             if let Some(seen) = look().await {

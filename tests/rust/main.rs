@@ -6,6 +6,8 @@ mod client;
 mod cluster;
 mod consensus;
 mod execution;
+mod faults_crossed;
+mod faults_relay;
 mod scenarios;
 mod simulated_faults;
 mod simulation;

@@ -164,19 +164,10 @@ impl Client {
         check_only: bool,
         timeout: Duration,
     ) -> Result<String> {
-        let response = self
-            .within(timeout, "the removal", || async {
-                let Some(address) = self.asked_address() else {
-                    return Err(Again("no node is known".into()).into());
-                };
-                let mut grpc = self.shared.peers.grpc(&address)?;
-                let request = proto::RemoveMemberRequest { node: node.0, check_only };
-                match grpc.remove_member(request).await {
-                    Ok(response) => Ok(response.into_inner()),
-                    Err(status) => Err(change_refused(&address, &status)),
-                }
-            })
-            .await?;
+        let call = |mut grpc: Grpc| async move {
+            grpc.remove_member(proto::RemoveMemberRequest { node: node.0, check_only }).await
+        };
+        let response = self.ask_or(timeout, "the removal", call, change_refused).await?;
         Ok(response.warning)
     }
 
@@ -219,24 +210,63 @@ impl Client {
         F: Fn(Grpc) -> A,
         A: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
     {
+        let refused = |address: &str, status: &tonic::Status| match status.code() {
+            tonic::Code::Unavailable => Again(format!("{address}: {}", describe(status))).into(),
+            _ => from_status(what, address, status).into(),
+        };
+        self.ask_or(timeout, what, call, refused).await
+    }
+
+    /// The same, with a word of its own for each refusal.
+    async fn ask_or<T, F, A>(
+        &self,
+        timeout: Duration,
+        what: &str,
+        call: F,
+        refused: impl Fn(&str, &tonic::Status) -> Attempt,
+    ) -> Result<T>
+    where
+        F: Fn(Grpc) -> A,
+        A: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+    {
+        let silent = std::sync::Mutex::new(Vec::new());
         self.within(timeout, what, || async {
-            let Some(address) = self.asked_address() else {
+            let Some(address) = self.asked_address(&mut lock(&silent)) else {
                 return Err(Again("no node is known".into()).into());
             };
             let grpc = self.shared.peers.grpc(&address)?;
-            match call(grpc).await {
-                Ok(response) => Ok(response.into_inner()),
-                Err(status) if status.code() == tonic::Code::Unavailable => {
-                    Err(Again(format!("{address}: {}", describe(&status))).into())
+            tokio::select! { biased;
+                answer = call(grpc) => match answer {
+                    Ok(response) => Ok(response.into_inner()),
+                    Err(status) => Err(refused(&address, &status)),
+                },
+                problem = self.falls_silent(&address) => {
+                    lock(&silent).push(address.clone());
+                    Err(Again(format!("{address}: {problem}")).into())
                 }
-                Err(status) => Err(from_status(what, &address, &status).into()),
             }
         })
         .await
     }
 
-    fn asked_address(&self) -> Option<String> {
-        self.connected_to().or_else(|| self.shared.peers.candidates().into_iter().next())
+    /// Waits until the node at `address` answers nothing at all: a frozen one takes calls and keeps them.
+    async fn falls_silent(&self, address: &str) -> String {
+        loop {
+            tokio::time::sleep(STATUS_TIMEOUT).await;
+            if let Err(problem) = self.shared.peers.status(address, STATUS_TIMEOUT).await {
+                return problem;
+            }
+        }
+    }
+
+    /// The connected node or the likeliest leader, those that fell `silent` last of all.
+    fn asked_address(&self, silent: &mut Vec<String>) -> Option<String> {
+        let mut known = self.connected_to().into_iter().chain(self.shared.peers.candidates());
+        if let Some(address) = known.find(|address| !silent.contains(address)) {
+            return Some(address);
+        }
+        silent.clear();
+        self.shared.peers.candidates().into_iter().next()
     }
 
     async fn within<T, F, A>(&self, timeout: Duration, what: &str, attempt: F) -> Result<T>
@@ -258,9 +288,10 @@ impl Client {
         };
         match tokio::time::timeout(timeout.max(PAUSE), tries).await {
             Ok(answer) => answer,
-            Err(_) => Err(match lock(&trouble).take() {
-                Some(problem) => no_quorum(&format!("{what} found nobody: {problem}")),
-                None => Error::WaitTimeout { what: what.into(), waited: timeout },
+            Err(_) => Err(match (lock(&trouble).take(), self.leaderless()) {
+                (Some(problem), _) => no_quorum(&format!("{what} found nobody: {problem}")),
+                (None, Some(quorum)) => no_quorum(&format!("{quorum}; {what} has to wait")),
+                (None, None) => Error::WaitTimeout { what: what.into(), waited: timeout },
             }),
         }
     }
