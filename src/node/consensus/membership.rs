@@ -7,8 +7,8 @@ use crate::core::election::RaftRole;
 use crate::core::election::membership::{Group, MAX_VOTERS, Plan, Refusal, Seat};
 use crate::core::ids::NodeId;
 use crate::error::{Error, Result};
-use openraft::ChangeMembers;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, InitializeError, RaftError};
+use openraft::{ChangeMembers, Instant};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -16,6 +16,9 @@ use std::time::Duration;
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a new voter may take to catch up.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(60);
+/// A new voter that answers nothing for this long is given up.
+const SILENCE: Duration = Duration::from_secs(2);
+const SILENCE_LOOKS: u32 = 10;
 /// How long a new group may take to be committed; past that nobody knows whether it will be.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -75,7 +78,7 @@ impl Consensus {
                 }
             }
         };
-        if tokio::time::timeout(HANDOVER_TIMEOUT, moved).await.is_err() {
+        if tokio::time::timeout(self.clock.stretch(HANDOVER_TIMEOUT), moved).await.is_err() {
             return Err(Error::WaitTimeout {
                 what: format!("{target} to take over"),
                 waited: HANDOVER_TIMEOUT,
@@ -100,19 +103,24 @@ impl Consensus {
         };
         let voter = Voter { address: new.address, name: new.name };
         let catch_up = self.raft.add_learner(new.id.0, voter, true);
-        let caught_up = match tokio::time::timeout(CATCH_UP_TIMEOUT, catch_up).await {
-            Ok(Ok(_)) => self.change(plan.voters).await,
-            Ok(Err(error)) => Err(changed(error)),
-            Err(_) => {
-                let what = format!("voter {} to catch up", new.id);
-                Err(Error::WaitTimeout { what, waited: CATCH_UP_TIMEOUT })
-            }
+        let late = |waited| {
+            let what = format!("voter {} to catch up", new.id);
+            Error::WaitTimeout { what, waited }
+        };
+        let caught_up = tokio::select! {
+            biased;
+            added = catch_up => match added {
+                Ok(_) => self.change(plan.voters).await,
+                Err(error) => Err(changed(error)),
+            },
+            () = self.falls_silent(new.id) => Err(late(SILENCE)),
+            () = self.clock.sleep(CATCH_UP_TIMEOUT) => Err(late(CATCH_UP_TIMEOUT)),
         };
         if caught_up.is_err() && !self.voters().contains_key(&new.id) {
             // It goes on without a vote, and need not be sent the log.
             let leave = ChangeMembers::RemoveNodes(BTreeSet::from([new.id.0]));
             let left = self.raft.change_membership(leave, true);
-            let _ = tokio::time::timeout(CHANGE_TIMEOUT, left).await;
+            let _ = tokio::time::timeout(self.clock.stretch(CHANGE_TIMEOUT), left).await;
         }
         caught_up.map(|()| plan.warning)
     }
@@ -143,6 +151,22 @@ impl Consensus {
         }
     }
 
+    /// Returns once `node` has answered nothing for [`SILENCE`]: whoever waits for it holds all other changes up.
+    async fn falls_silent(&self, node: NodeId) {
+        let silence = self.clock.stretch(SILENCE);
+        let mut unheard = Duration::ZERO;
+        while unheard < silence {
+            let look = silence / SILENCE_LOOKS;
+            tokio::time::sleep(look).await;
+            let metrics = self.raft.data_metrics();
+            let answered = metrics.value().heartbeat.as_ref().and_then(|all| *all.get(&node.0)?);
+            unheard = match answered {
+                Some(at) if at.elapsed() < silence => Duration::ZERO,
+                _ => unheard + look,
+            };
+        }
+    }
+
     fn group(&self) -> Group {
         let now = self.clock.now();
         let seat = |voter: Voter| Seat { name: voter.name, address: voter.address };
@@ -164,7 +188,7 @@ impl Consensus {
     async fn change(&self, voters: BTreeSet<NodeId>) -> Result<()> {
         let voters = voters.into_iter().map(|voter| voter.0).collect();
         let change = self.raft.change_membership(ChangeMembers::ReplaceAllVoters(voters), false);
-        match tokio::time::timeout(CHANGE_TIMEOUT, change).await {
+        match tokio::time::timeout(self.clock.stretch(CHANGE_TIMEOUT), change).await {
             Ok(done) => {
                 done.map_err(changed)?;
             }
