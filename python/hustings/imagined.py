@@ -98,5 +98,4 @@ def _draw(ran: Run, path: str) -> None:
     matplotlib.use("Agg")
     from . import viz
 
-    axes = viz.elections(ran)
-    axes.figure.savefig(path, dpi=150, bbox_inches="tight")
+    viz.picture(ran).savefig(path, dpi=150, bbox_inches="tight")

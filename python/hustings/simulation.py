@@ -352,8 +352,8 @@ def _step(step: object, names: Sequence[str]) -> Step:
         return at, action, [_who(arguments[0], names), rate]
     if action in ("cut", "delay", "drop"):
         ends = [None if end is None else _who(end, names) for end in arguments[:2]]
-        most = 1.0 if action == "drop" else 60.0
-        figures = [_number(f"script: {action}", figure, 0.0, most) for figure in arguments[2:]]
+        bound = 1.0 if action == "drop" else 60.0
+        figures = [_number(f"script: {action}", figure, 0.0, bound) for figure in arguments[2:]]
         return at, action, [*ends, *figures, *([0.0] if len(figures) == 1 else [])]
     if action == "handover":
         return at, action, [_who(arguments[0], names) if arguments else None]

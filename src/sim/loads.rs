@@ -172,7 +172,8 @@ mod tests {
     use super::*;
 
     fn mean_and_spread(loads: &mut Loads) -> (f64, f64) {
-        let draws: Vec<f64> = (0..40_000)
+        // Over a day the mean of a walk that returns in half a minute is known to a few thousandths.
+        let draws: Vec<f64> = (0..345_600)
             .map(|n| loads.sample(Duration::from_millis(250 * n)).cpu_available)
             .collect();
         let mean = draws.iter().sum::<f64>() / draws.len() as f64;

@@ -1,4 +1,4 @@
-//! The clients of a simulated cluster: they write, read, and see who dispatches; and they write down what they were told.
+//! The clients of a simulated cluster: they write, read, see who dispatches, and note what they were told.
 
 use super::bugs::Bug;
 use super::invariants::Fact;

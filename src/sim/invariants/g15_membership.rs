@@ -72,7 +72,7 @@ mod tests {
         assert!(!overlap(&set(&[1, 2, 3]), &set(&[2, 3, 4])), "1, 2 against 3, 4");
         assert!(!overlap(&set(&[1, 2, 3]), &set(&[3, 4, 5])));
         let (old, new) = (set(&[1, 2, 3]), set(&[2, 3, 4]));
-        assert!(meet(&[old.clone()], &[old.clone(), new.clone()]));
-        assert!(meet(&[old, new.clone()], &[new]));
+        let joint = [old.clone(), new.clone()];
+        assert!(meet(&[old], &joint) && meet(&joint, &[new]));
     }
 }
