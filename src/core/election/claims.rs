@@ -151,7 +151,9 @@ mod tests {
         assert_eq!(moves, []);
         assert_eq!(good.ranking().rows()[0].node, LIAR, "it is preferred all the same");
         let (_, moves) = reign(0.1, 1.0, (3, 100), 24);
-        assert!(moves.iter().all(|(_, to)| *to == LIAR));
+        // Nobody takes over here, so each attempt is repaired by asking the next best as well.
+        assert_eq!(moves[0].1, LIAR, "it is asked first");
+        let moves: Vec<_> = moves.into_iter().filter(|(_, to)| *to == LIAR).collect();
         let cooldown = Config::default().election.handover_cooldown.as_secs_f64();
         assert!(moves[0].0 >= cooldown);
         assert!(moves.windows(2).all(|pair| pair[1].0 - pair[0].0 >= 2.0 * cooldown), "{moves:?}");

@@ -247,7 +247,8 @@ mod tests {
         s.on_leading(Moment(0));
         let rows = table(&[(1, 0.1, true), (2, 0.9, true)]);
         let mut moves = Vec::new();
-        for second in 0..1_000 {
+        // Up to the end of its memory, after which it forgives.
+        for second in 0..MEMORY.as_secs() {
             let now = Moment(second * 1_000_000);
             if s.consider(now, &rows, ME, |_| true).is_some() {
                 moves.push(second);
