@@ -12,8 +12,8 @@ from random import Random
 from types import TracebackType
 from typing import Protocol
 
-from .errors import HustingsError
-from .failures import RandomFailures
+from .errors import ConfigError, HustingsError
+from .failures import KINDS, RandomFailures
 from .members import Snapshot
 
 MAX_TROUBLES = 100
@@ -67,6 +67,12 @@ class FailureInjector:
     """Failures under way; as a context manager it ends with the ``with`` block."""
 
     def __init__(self, cluster: Breakable, failures: RandomFailures, names: list[str]) -> None:
+        imagined = [kind for kind in failures.kinds if kind not in KINDS]
+        if imagined:
+            raise ConfigError(
+                f"kinds: {imagined[0]!r} can only be imagined (hustings.Simulation); live nodes fail by "
+                f"{', '.join(KINDS)}"
+            )
         self.failures = failures
         self.counts: Counter[str] = Counter()
         """Failures made, by kind; ``"spared"``: those that would have cost the majority."""

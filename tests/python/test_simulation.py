@@ -104,3 +104,10 @@ def test_the_example_of_the_page_runs():
     assert isinstance(run, hs.Run)
     assert not run.violations
     assert run.faults["partitioned"] == 1
+
+
+def test_what_can_only_be_imagined_does_not_befall_live_nodes():
+    from hustings.injector import FailureInjector
+
+    with pytest.raises(hs.ConfigError, match="'one_way' can only be imagined"):
+        FailureInjector(None, hs.RandomFailures(1, 1, kinds=("kill", "one_way")), ["n1"])
