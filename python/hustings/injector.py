@@ -70,8 +70,8 @@ class FailureInjector:
         imagined = [kind for kind in failures.kinds if kind not in KINDS]
         if imagined:
             raise ConfigError(
-                f"kinds: {imagined[0]!r} can only be imagined (hustings.Simulation); live nodes fail by "
-                f"{', '.join(KINDS)}"
+                f"kinds: {imagined[0]!r} can only be imagined (hustings.Simulation); "
+                f"live nodes fail by {', '.join(KINDS)}"
             )
         self.failures = failures
         self.counts: Counter[str] = Counter()
