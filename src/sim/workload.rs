@@ -248,7 +248,8 @@ pub(super) async fn dispatch(world: Arc<World>, lease: Duration) {
                 }
                 _ => view.ready,
             };
-            if may {
+            // The lease is counted on the node's own clock: it promises nothing where that runs wrong.
+            if may && !post.clock.is_wrong() {
                 world.note(Fact::Dispatched { node: post.id, term: view.term });
             }
         }
