@@ -26,6 +26,15 @@ fn standing(status: &StatusResponse) -> (u64, u64, u64, u32, usize) {
     (*term, *last_log_index, *leader_node, *voters, members.len())
 }
 
+/// Heartbeats share a stream, so that the refusal is the answer to one of them.
+async fn beat(peers: &GrpcPeers, target: &Target, beat: bytes::Bytes) -> Option<PeerError> {
+    let requests = futures::stream::iter([beat]).boxed();
+    match peers.append(target, Lane::Heartbeat, requests).await {
+        Ok(mut answers) => answers.next().await?.err(),
+        Err(error) => Some(error),
+    }
+}
+
 /// Every call of the raft plane; each must be refused in words.
 async fn call_all(peers: &GrpcPeers, target: &Target) -> usize {
     let bytes = bytes::Bytes::from_static(b"nonsense");
@@ -40,11 +49,10 @@ async fn call_all(peers: &GrpcPeers, target: &Target) -> usize {
     };
     let told = Told { term: 1 << 40, leased: true, reachable: 3 };
     let heartbeat = Heartbeat { term: 1 << 40, table: Vec::new(), told };
-    let requests = futures::stream::iter([bytes.clone()]).boxed();
     let answers = [
         peers.request_vote(target, bytes.clone(), TTL).await.err(),
         peers.poll(target, question, TTL).await.err(),
-        peers.append(target, Lane::Heartbeat, requests).await.err(),
+        beat(peers, target, bytes.clone()).await,
         peers.install_snapshot(target, bytes.clone(), bytes.clone(), TTL).await.err(),
         peers.transfer_leader(target, bytes, TTL).await.err(),
         peers.heartbeat(target, heartbeat, TTL).await.err(),
