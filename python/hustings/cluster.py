@@ -25,6 +25,7 @@ from .errors import (
     WaitTimeoutError,
 )
 from .events import EventLog, Row
+from .faults import AnyNode
 from .future import Deadline, check_map, chunks, gather, stream_map
 from .injector import FailureInjector
 from .loads import LoadsArgument, resolve
@@ -308,18 +309,25 @@ class Cluster(Membership):
         """Every node as the leader knows it."""
         return list(self.snapshot().members)
 
-    def snapshot(self) -> Snapshot:
-        """The cluster at this moment, as its leader (or any node, if none leads) sees it."""
-        return Snapshot.from_status(self._client.status())
+    def snapshot(self, node: AnyNode | None = None, timeout: float = 5.0) -> Snapshot:
+        """The cluster at this moment, as ``node`` sees it; by default its leader (or any node, if
+        none leads). Raises ``NoQuorumError`` if nobody answers."""
+        address = None if node is None else self._address_of(node)
+        return Snapshot.from_status(self._client.status(address, timeout))
 
     def metrics(self) -> dict[str, int]:
         """The cluster-wide counters: accepted, succeeded, retries, steals, late_completions and so
         on."""
         return dict(self.snapshot().counters)
 
-    def tasks(self, state: str | None = None, limit: int = 1000) -> list[dict[str, Any]]:
-        """Tasks the cluster holds: ``task_id``, ``function``, ``state``, ``node``, ``attempt``."""
-        return self._client.tasks(state, limit)
+    def tasks(
+        self, state: str | None = None, limit: int = 1000, timeout: float = 5.0
+    ) -> list[dict[str, Any]]:
+        """Tasks the cluster holds: ``task_id``, ``function``, ``state``, ``node``, ``attempt``.
+
+        Never an old view: a quorum confirms the leader first. Raises ``NoQuorumError``.
+        """
+        return self._client.tasks(state, limit, timeout)
 
     def wait_leader(self, timeout: float = 30.0) -> Leader:
         """Blocks until a node leads with its quorum. Raises ``NoQuorumError``."""

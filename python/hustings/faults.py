@@ -27,8 +27,8 @@ class Faults(ABC):
         """Every node as the leader knows it."""
 
     @abstractmethod
-    def snapshot(self) -> Snapshot:
-        """The cluster at this moment."""
+    def snapshot(self, node: AnyNode | None = None, timeout: float = 5.0) -> Snapshot:
+        """The cluster at this moment, as ``node`` sees it."""
 
     @abstractmethod
     def _check_open(self) -> None: ...
@@ -100,6 +100,9 @@ class Faults(ABC):
     def _address_of(self, node: AnyNode) -> str:
         if isinstance(node, (LocalNode, Leader, Member)):
             return node.address
+        for local in [] if self._local is None else self._local.nodes:
+            if node in (local.name, local.id, local.address):
+                return local.address
         return self._member(node).address
 
     def _member(self, node: AnyNode) -> Member:

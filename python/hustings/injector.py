@@ -31,7 +31,7 @@ class Breakable(Protocol):
     def _up(self, name: str, kind: str) -> None: ...
     def _standing(self) -> set[str]: ...
     def snapshot(self) -> Snapshot:
-        """The cluster at this moment."""
+        """The cluster at this moment, as its leader sees it."""
 
 
 class Plan:

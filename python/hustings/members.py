@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -152,6 +152,16 @@ class Snapshot:
     counters: Mapping[str, int]
     faults: tuple[LinkFault | ClockFault, ...] = ()
     """Faults made on purpose that the node which was asked is an end of."""
+    node: str = ""
+    """Whose view it is."""
+    role: str = ""
+    """What that node is: ``"leader"`` (with its quorum's lease), ``"candidate"`` (also a leader
+    without), ``"follower"`` or ``"worker"``."""
+    problem: str | None = None
+    """Why that node can never be a member, or is none any more."""
+    refusals: Mapping[str, int] = field(default_factory=dict)
+    """Calls of other nodes it refused: ``wrong_cluster``, ``wrong_node``, ``strangers`` (polls and
+    votes of nodes that are no voters)."""
 
     def __repr__(self) -> str:
         alive = sum(m.alive for m in self.members)
@@ -165,13 +175,14 @@ class Snapshot:
     def from_status(cls, status: Mapping[str, Any]) -> Snapshot:
         """A snapshot out of a status."""
         members = [Member.from_row(row) for row in status.get("members") or ()]
+        me = str((status.get("me") or {}).get("name") or "")
         names = {m.id: m.name for m in members}
         faults: list[LinkFault | ClockFault] = [
             LinkFault.from_row(row, names) for row in status.get("faults") or ()
         ]
         rate = float(status.get("clock_rate") or 1.0)
         if rate != 1.0:
-            faults.append(ClockFault(str((status.get("me") or {}).get("name") or ""), rate))
+            faults.append(ClockFault(me, rate))
         return cls(
             leader=Leader.from_status(status),
             term=int(status.get("term") or 0),
@@ -179,6 +190,10 @@ class Snapshot:
             members=tuple(sorted(members, key=lambda m: m.name)),
             counters={k: int(v) for k, v in (status.get("counters") or {}).items()},
             faults=tuple(faults),
+            node=me,
+            role=str(status.get("role") or ""),
+            problem=status.get("problem") or None,
+            refusals=dict(status.get("refusals") or {}),
         )
 
 

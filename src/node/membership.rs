@@ -75,7 +75,10 @@ async fn meet(shared: &Arc<Shared>, founders: &[String]) -> bool {
                     shared.standing().fatal = Some(Error::InvalidPeers { problem });
                     return false;
                 }
-                Err(Refused::ForNow) => complete = false,
+                Err(Refused::ForNow(trouble)) => {
+                    shared.standing().trouble = trouble;
+                    complete = false;
+                }
             }
         }
         let met: BTreeMap<NodeId, Member> =
@@ -179,7 +182,7 @@ async fn stay_joined(shared: &Arc<Shared>, mut contacts: BTreeSet<String>) {
                     }
                 }
                 Err(Refused::ForGood(problem)) => note_refusal(shared, problem),
-                Err(Refused::ForNow) => {}
+                Err(Refused::ForNow(trouble)) => shared.standing().trouble = trouble,
             }
         }
         tokio::select! {

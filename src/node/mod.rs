@@ -149,10 +149,15 @@ impl Node {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        let what = format!("node {} to be admitted by a leader", self.shared.me.name);
-        tokio::time::timeout(timeout, ready)
-            .await
-            .unwrap_or(Err(Error::WaitTimeout { what, waited: timeout }))
+        match tokio::time::timeout(timeout, ready).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                let trouble = self.shared.standing().trouble.clone();
+                let last = if trouble.is_empty() { trouble } else { format!("; last: {trouble}") };
+                let what = format!("node {} to be admitted by a leader{last}", self.shared.me.name);
+                Err(Error::WaitTimeout { what, waited: timeout })
+            }
+        }
     }
 
     /// Makes a function known here; the cluster hears of it when this node joins (again).

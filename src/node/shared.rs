@@ -36,6 +36,8 @@ pub struct Standing {
     pub met: BTreeMap<String, Member>,
     /// Where the leader was last seen.
     pub leader: Option<Whereabouts>,
+    /// What went wrong last on the way to being ready, for people.
+    pub trouble: String,
     /// Why this node can never be ready.
     pub fatal: Option<Error>,
 }

@@ -37,9 +37,9 @@ def test_a_frozen_leader_wakes_up_as_a_follower(
         eventually(lambda: all(f.state == "accepted" for f in later), 60)
         cluster.resume(first)
         # From its very first answer on it claims nothing, and ends in the new term.
-        new_term = views(cluster)[second]["term"]
+        new_term = views(cluster)[second].term
         seen = until(
-            lambda: views(cluster).get(first.name, {}).get("term", 0) >= new_term,
+            lambda: (view := views(cluster).get(first.name)) and view.term >= new_term,
             lambda: first.name in leaders(cluster),
         )
         assert not any(seen)

@@ -102,7 +102,7 @@ impl Consensus {
             return Ok(None);
         };
         let voter = Voter { address: new.address, name: new.name };
-        let catch_up = self.raft.add_learner(new.id.0, voter, true);
+        let catch_up = self.catch_up(new.id, voter);
         let late = |waited| {
             let what = format!("voter {} to catch up", new.id);
             Error::WaitTimeout { what, waited }
@@ -110,8 +110,8 @@ impl Consensus {
         let caught_up = tokio::select! {
             biased;
             added = catch_up => match added {
-                Ok(_) => self.change(plan.voters).await,
-                Err(error) => Err(changed(error)),
+                Ok(()) => self.change(plan.voters).await,
+                Err(error) => Err(error),
             },
             () = self.falls_silent(new.id) => Err(late(SILENCE)),
             () = self.clock.sleep(CATCH_UP_TIMEOUT) => Err(late(CATCH_UP_TIMEOUT)),
@@ -183,6 +183,29 @@ impl Consensus {
         let Ok(guard) = self.changing.try_lock() else { return Err(in_progress()) };
         self.confirm().await?;
         Ok(guard)
+    }
+
+    /// Sends `new` the log until it holds the very entry that made it a learner. The library would count a node that it
+    /// never reached as caught up while the log is short.
+    async fn catch_up(&self, new: NodeId, voter: Voter) -> Result<()> {
+        let added = self.raft.add_learner(new.0, voter, false).await.map_err(changed)?;
+        let mut news = self.raft.data_metrics();
+        loop {
+            let held = {
+                let metrics = news.value();
+                let Some(replication) = &metrics.replication else {
+                    let detail = "this node does not lead (any more)".to_owned();
+                    return Err(Error::NoQuorum { detail });
+                };
+                replication.get(&new.0).cloned().flatten()
+            };
+            if held.is_some_and(|held| held.index() >= added.log_id.index()) {
+                return Ok(());
+            }
+            if !news.wait().await {
+                return Err(Error::Stopped { what: "consensus".into() });
+            }
+        }
     }
 
     async fn change(&self, voters: BTreeSet<NodeId>) -> Result<()> {

@@ -20,8 +20,8 @@ const CALL: Duration = Duration::from_millis(1_000);
 pub enum Refused {
     /// Asking again will not help; the words say why.
     ForGood(String),
-    /// No answer, or not yet.
-    ForNow,
+    /// No answer, or not yet; the words say what was tried.
+    ForNow(String),
 }
 
 /// What a founder says of itself.
@@ -53,8 +53,9 @@ pub async fn call_meet(shared: &Shared, address: &str) -> Result<Introduction, R
         protocol: PROTOCOL,
     };
     let mut client = PeerServiceClient::new(channel(address)?);
-    let answer = bounded(client.meet(request)).await?;
-    let member = wire::member_in(answer.me.unwrap_or_default()).map_err(|_| Refused::ForNow)?;
+    let answer = bounded(address, client.meet(request)).await?;
+    let member = wire::member_in(answer.me.unwrap_or_default())
+        .map_err(|status| Refused::ForNow(format!("{address}: {}", status.message())))?;
     Ok(Introduction {
         member,
         cluster: ClusterId::from_bytes(&answer.cluster_id),
@@ -76,7 +77,7 @@ pub async fn call_join(shared: &Shared, address: &str) -> Result<Admission, Refu
     };
     let mut client = PeerServiceClient::new(channel(address)?)
         .max_encoding_message_size(super::peer_message_bytes(&shared.config.limits));
-    let answer = bounded(client.join(request)).await?;
+    let answer = bounded(address, client.join(request)).await?;
     let leader_address = Some(answer.leader_address).filter(|address| !address.is_empty());
     Ok(Admission { admitted: answer.admitted, leader_address, removed: answer.removed })
 }
@@ -88,6 +89,7 @@ fn channel(address: &str) -> Result<Channel, Refused> {
 }
 
 async fn bounded<T>(
+    address: &str,
     call: impl Future<Output = Result<tonic::Response<T>, Status>>,
 ) -> Result<T, Refused> {
     match tokio::time::timeout(CALL, call).await {
@@ -95,6 +97,18 @@ async fn bounded<T>(
         Ok(Err(status)) if status.code() == Code::FailedPrecondition => {
             Err(Refused::ForGood(status.message().to_owned()))
         }
-        _ => Err(Refused::ForNow),
+        Ok(Err(status)) => Err(Refused::ForNow(format!("{address}: {}", innermost(&status)))),
+        Err(_) => Err(Refused::ForNow(format!("{address}: no answer within {CALL:?}"))),
     }
+}
+
+/// The cause a person can act on, not the layers around it.
+fn innermost(status: &Status) -> String {
+    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(status);
+    let mut text = status.message().to_owned();
+    while let Some(inner) = cause {
+        text = inner.to_string();
+        cause = inner.source();
+    }
+    text
 }
