@@ -29,7 +29,7 @@ impl Promise for Calm {
             }
             Fact::Voted { voter, term, candidate, .. } if voter == candidate => {
                 let needless = term > self.highest && at > self.excused + SETTLED;
-                let since = at.saturating_sub(std::mem::replace(&mut self.excused, at));
+                let since = at.saturating_sub(self.excused);
                 return needless.then(|| {
                     format!(
                         "{candidate} campaigns for term {term}, nothing was wrong for {since:?}"
