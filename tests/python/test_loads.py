@@ -149,7 +149,7 @@ def test_the_best_loaded_survivor_takes_over_and_every_load_is_labelled() -> Non
         before = rounds()
         eventually(lambda: rounds() >= before + 2)
         cluster.kill(first)
-        eventually(lambda: cluster.leader is not None and cluster.leader.term > first.term)
+        eventually(lambda: (now := cluster.leader) is not None and now.term > first.term)
         second = cluster.wait_leader()
         rest = [name for name in scores if name != first.name]
         assert second.name == max(rest, key=lambda name: scores[name])
