@@ -54,7 +54,7 @@ def test_the_minority_refuses_and_the_majority_goes_on(record_property: Any) -> 
             )
             mine = views(cluster)[old.name]
             assert (mine.role, mine.quorum) == ("candidate", "2 of 5 voters reachable, need 3")
-            eventually(lambda: cluster.leader is not None and cluster.leader.name in majority)
+            eventually(lambda: (now := cluster.leader) is not None and now.name in majority)
             jobs = [cluster.submit(sample_tasks.square, i) for i in range(20)]
             assert [f.result(60) for f in jobs] == [i * i for i in range(20)]
             # Nothing was acknowledged inside.
