@@ -55,10 +55,8 @@ def chaos(options: argparse.Namespace) -> dict[str, Any]:
                     8,
                     1.5,
                     kinds=(*KINDS, *IMAGINED_KINDS),
-                    # What a majority loses at once without disks is lost by right.
-                    spare_majority=seed % 2 == 0 or seed % 3 == 0,
+                    spare_majority=seed % 2 == 0,
                 ),
-                disk=seed % 3 != 0,
             )
             batch = range(seed * 1000, seed * 1000 + options.batch)
             sweep = simulation.sweep(batch, seconds=120)
