@@ -19,6 +19,8 @@ __all__ = [
     "on_fork_child",
     "resolve_config",
     "run_runner",
+    "run_simulation",
+    "run_sweep",
     "set_codec_hooks",
     "shutdown",
 ]
