@@ -125,6 +125,9 @@ pub struct Limits {
     pub sessions: u64,
     /// Log entries after which a snapshot is taken and the log is cut.
     pub log_entries: u64,
+    /// Bytes of log entries after which a snapshot is taken and the log is cut. Memory and disk of a voter hold about
+    /// twice that, and the state.
+    pub log_bytes: u64,
 }
 
 impl Default for Config {
@@ -180,6 +183,7 @@ impl Default for Config {
                 members: 1_000,
                 sessions: 10_000,
                 log_entries: 20_000,
+                log_bytes: 64 << 20,
             },
         }
     }
@@ -265,6 +269,7 @@ pub const KNOBS: &[Knob] = &[
     knob!("limits.worker_lease_s", "silence after which a worker's tasks are reassigned", 0.05, 3600.0, seconds limits.worker_lease),
     knob!("limits.members", "members of a cluster", 1.0, 1e5, count limits.members),
     knob!("limits.log_entries", "log entries after which a snapshot is taken", 100.0, 1e7, count limits.log_entries),
+    knob!("limits.log_bytes", "bytes of log entries after which a snapshot is taken", 65_536.0, 64.0 * GIB, count limits.log_bytes),
     knob!("limits.sessions", "client sessions a node serves at once", 1.0, 1e6, count limits.sessions),
 ];
 

@@ -179,6 +179,60 @@ pub enum Error {
         /// What happened.
         problem: String,
     },
+    /// The disk failed or cannot be used; a node that was running stops.
+    #[error("storage {path}: {problem}")]
+    Storage {
+        /// Where.
+        path: String,
+        /// What happened, and what to do.
+        problem: String,
+    },
+    /// What lies on disk is not what was written there; nothing of it is used.
+    #[error(
+        "{file} is corrupt at {place}: {problem}. If the other voters hold the data, remove the data directory and \
+         start the node again: it joins under a new id"
+    )]
+    CorruptLog {
+        /// The file.
+        file: String,
+        /// The entry, offset or part.
+        place: String,
+        /// What is wrong there.
+        problem: String,
+    },
+    /// Another process has the data directory.
+    #[error(
+        "data directory {path} is in use by process {pid}; stop that node first, or give another data_dir"
+    )]
+    DataDirLocked {
+        /// The folder.
+        path: String,
+        /// Its owner; 0 if it did not say.
+        pid: u32,
+    },
+    /// Two nodes with one id.
+    #[error(
+        "node {id} is alive at {address}: this data directory is a copy of its; give each node a data_dir of its own"
+    )]
+    NodeIdInUse {
+        /// The id.
+        id: String,
+        /// Where the other one listens.
+        address: String,
+    },
+    /// A node that was started again since.
+    #[error(
+        "node {id} was started with older data: the cluster knows its start {known}, this is its start {given}; this \
+         data directory is an old copy. Remove it and start the node again: it joins under a new id"
+    )]
+    IncarnationMismatch {
+        /// The id.
+        id: String,
+        /// The latest start the cluster knows.
+        known: u64,
+        /// The start it says it is.
+        given: u64,
+    },
     /// The consensus library stopped.
     #[error("consensus stopped: {problem}")]
     Consensus {

@@ -23,6 +23,7 @@ pub mod proto;
 pub mod sampler;
 pub mod shared;
 pub mod shutdown;
+pub mod storage;
 pub mod transport;
 
 pub use membership::Entry;

@@ -7,4 +7,5 @@ mod cluster;
 mod consensus;
 mod execution;
 mod scenarios;
+mod storage;
 mod tidy;

@@ -30,8 +30,6 @@ const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 8 << 20;
 /// Channels kept at most; past that the one with the lowest target is closed and reopened at need.
 const MAX_CHANNELS: usize = 256;
-/// Pieces a snapshot travels in.
-const SNAPSHOT_PIECE: usize = 256 << 10;
 
 /// Calls other nodes' `PeerService`.
 pub struct GrpcPeers {
@@ -147,10 +145,10 @@ fn failure(to: &Target, status: &Status) -> PeerError {
 }
 
 /// A named stream, where the compiler cannot prove that a boxed one may cross an await.
-struct Requests(BoxStream<'static, proto::AppendRequest>);
+struct Requests<T>(BoxStream<'static, T>);
 
-impl Stream for Requests {
-    type Item = proto::AppendRequest;
+impl<T> Stream for Requests<T> {
+    type Item = T;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.0.poll_next_unpin(context)
@@ -209,7 +207,7 @@ impl Peers for GrpcPeers {
         &self,
         to: &Target,
         header: Bytes,
-        data: Bytes,
+        pieces: BoxStream<'static, Bytes>,
         ttl: Duration,
     ) -> Reply<Bytes> {
         let head = proto::InstallSnapshotRequest {
@@ -217,11 +215,9 @@ impl Peers for GrpcPeers {
             raft: header,
             data: Bytes::new(),
         };
-        let pieces = (0..data.len()).step_by(SNAPSHOT_PIECE).map(move |start| {
-            let piece = data.slice(start..data.len().min(start + SNAPSHOT_PIECE));
-            proto::InstallSnapshotRequest { data: piece, ..Default::default() }
-        });
-        let stream = futures::stream::iter(std::iter::once(head).chain(pieces));
+        let pieces =
+            pieces.map(|data| proto::InstallSnapshotRequest { data, ..Default::default() });
+        let stream = Requests(futures::stream::once(future::ready(head)).chain(pieces).boxed());
         let (to, client) = (to.clone(), self.client(to, Lane::Replication));
         async move {
             let mut client = client?;
