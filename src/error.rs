@@ -210,28 +210,17 @@ pub enum Error {
         /// Its owner; 0 if it did not say.
         pid: u32,
     },
-    /// Two nodes with one id.
-    #[error(
-        "node {id} is alive at {address}: this data directory is a copy of its; give each node a data_dir of its own"
-    )]
+    /// Two live nodes with one id; see [`Error::node_id_in_use`].
+    #[error("{problem}")]
     NodeIdInUse {
-        /// The id.
-        id: String,
-        /// Where the other one listens.
-        address: String,
+        /// Which, where, and what to do.
+        problem: String,
     },
-    /// A node that was started again since.
-    #[error(
-        "node {id} was started with older data: the cluster knows its start {known}, this is its start {given}; this \
-         data directory is an old copy. Remove it and start the node again: it joins under a new id"
-    )]
+    /// A node that was started again since; see [`Error::incarnation_mismatch`].
+    #[error("{problem}")]
     IncarnationMismatch {
-        /// The id.
-        id: String,
-        /// The latest start the cluster knows.
-        known: u64,
-        /// The start it says it is.
-        given: u64,
+        /// Which starts, and what to do.
+        problem: String,
     },
     /// The consensus library stopped.
     #[error("consensus stopped: {problem}")]
@@ -242,6 +231,24 @@ pub enum Error {
 }
 
 impl Error {
+    /// A node with the id of the one at `address`.
+    pub fn node_id_in_use(id: impl std::fmt::Display, address: &str) -> Self {
+        let problem = format!(
+            "node {id} is alive at {address}: this data directory is a copy of its, or it moved and the old process \
+             still runs; give each node a data_dir of its own"
+        );
+        Error::NodeIdInUse { problem }
+    }
+
+    /// The cluster knows start `known` of a node that says this is its start `given`.
+    pub fn incarnation_mismatch(id: impl std::fmt::Display, known: u64, given: u64) -> Self {
+        let problem = format!(
+            "the cluster knows start {known} of node {id}, and this is another process with its start {given}: its data \
+             directory is an old copy. Remove it and start the node again: it joins under a new id"
+        );
+        Error::IncarnationMismatch { problem }
+    }
+
     /// A configuration error for `field`.
     pub fn config(field: impl Into<String>, problem: impl Into<String>) -> Self {
         Error::Config { field: field.into(), problem: problem.into() }

@@ -38,9 +38,16 @@ def _warn(message: Warning | str, *_: object, **__: object) -> None:
 
 def _explain(error: Exception) -> int:
     from .demo import DemoInputError
-    from .errors import BindError, ConfigError, HustingsError, WaitTimeoutError
+    from .errors import (
+        BindError,
+        ConfigError,
+        DataDirLockedError,
+        HustingsError,
+        WaitTimeoutError,
+    )
 
-    bad_input = (ConfigError, BindError, DemoInputError, ModuleNotFoundError, Usage)
+    busy = (BindError, DataDirLockedError)
+    bad_input = (ConfigError, *busy, DemoInputError, ModuleNotFoundError, Usage)
     if not isinstance(error, (HustingsError, *bad_input)):
         raise error
     print(f"hustings: {error}", file=sys.stderr)
@@ -190,6 +197,9 @@ def _add_node(commands: Any) -> None:
     )
     p.add_argument("--profile", help="timing: lan (default), lan_fast, ci, wan, classic")
     p.add_argument("--config", metavar="FILE", help="knobs as TOML")
+    p.add_argument(
+        "--data-dir", metavar="DIR", help="keep log and state there (default: in memory only)"
+    )
     p.add_argument("--grace", type=float, default=30.0, help="seconds for running tasks at SIGTERM")
 
 

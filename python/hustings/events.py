@@ -30,6 +30,7 @@ KINDS = (
     "handover_started",
     "scored",
     "loaded",
+    "storage_failed",
     "member_joined",
     "member_lost",
     "stolen",

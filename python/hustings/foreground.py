@@ -7,22 +7,33 @@ import importlib
 import json
 import os
 import sys
+import warnings
 from pathlib import Path
 from types import ModuleType
 
 from .config import Config, read_toml
-from .errors import ConfigError
+from .errors import ConfigError, HustingsWarning, StorageError
 from .node import Node
 from .signals import SignalWaiter
 from .tasks import Task
 
 OK, CUT_SHORT = 0, 3
+NODE_FAILED = 0
+"""What the waiter returns when the node ended by itself; no signal has that number."""
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the node; 0 if its stop cut nothing off, else 3."""
     config = _config(arguments.config, arguments.profile)
     functions = [pair for name in arguments.tasks for pair in tasks_of(name)]
+    votes = arguments.voter or arguments.voters is not None or not arguments.join
+    if votes and arguments.data_dir is None:
+        warnings.warn(
+            "state is in memory only: tasks survive while a majority of the voters keeps running; "
+            "give --data-dir DIR to keep them on disk",
+            HustingsWarning,
+            stacklevel=1,
+        )
     node = Node(
         arguments.name,
         listen=arguments.listen,
@@ -33,11 +44,13 @@ def run(arguments: argparse.Namespace) -> int:
         slots=arguments.slots,
         allow_pickle=arguments.allow_pickle,
         config=config,
+        data_dir=arguments.data_dir,
     )
     for name, reference in functions:
         node.register(name, reference)
     waiter = SignalWaiter()
     address = node.bind()
+    node.notify_failure(waiter.descriptor)
     node.enter()
     ready = {"name": node.name, "address": address, "id": node.id, "pid": os.getpid()}
     if arguments.json:
@@ -45,7 +58,9 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         what = _describe(arguments)
         print(f"node {node.name} listens on {address}, {what}; {len(functions)} tasks", flush=True)
-    waiter.wait()
+    caught = waiter.wait()
+    if caught == NODE_FAILED:
+        raise node.failure or StorageError(f"node {node.name} ended by itself")
     waiter.on_next(lambda: _end_at_once(node))
     print(
         f"node {node.name} stops: handing over (again to end at once)", file=sys.stderr, flush=True

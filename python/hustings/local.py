@@ -14,7 +14,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import _core, errors
-from .errors import BindError, ConfigError, HustingsError, StoppedError, WaitTimeoutError
+from .errors import (
+    BindError,
+    ConfigError,
+    HustingsError,
+    StoppedError,
+    StorageError,
+    WaitTimeoutError,
+)
 from .node import (
     MAX_VOTERS,
     check_voters,
@@ -42,6 +49,19 @@ def plan_voters(n: object, voters: object) -> tuple[int, int]:
         return n, check_voters(voters, min(n, MAX_VOTERS))
     most = min(n, 5)
     return n, most if most % 2 else most - 1
+
+
+def node_dir(folder: str | None, name: str) -> str | None:
+    """The data directory of one node of a local cluster that keeps its state below ``folder``."""
+    if folder is None:
+        return None
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+    except OSError as error:
+        failed = StorageError(f"data_dir={folder}: {error}")
+        failed.path = folder
+        raise failed from error
+    return os.path.join(folder, name)
 
 
 def wait_admitted(client: _core.Client, names: set[str]) -> None:
@@ -281,7 +301,9 @@ class LocalNodes:
         return [node.address for node in self.nodes if node.alive]
 
     def restart(self, node: LocalNode) -> LocalNode:
-        """Replaces a dead node by a fresh one with its name, at its address if that is free."""
+        """Replaces a dead node by a fresh one with its name, at its address if that is free.
+
+        With a data directory it comes back with its id and its state."""
         if node.alive:
             raise ConfigError(f"restart({node.name!r}): it is {node.state}; kill or stop it first")
         join = [other.address for other in self.nodes if other.state == "running"]
@@ -298,7 +320,7 @@ class LocalNodes:
         return fresh
 
     def close(self) -> None:
-        """Ends all at once: their state is in memory and ends with them."""
+        """Ends all at once: state in memory ends with them, state on disk needs no goodbye."""
         for node in self.nodes:
             with contextlib.suppress(Exception):
                 node.kill()

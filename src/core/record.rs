@@ -33,6 +33,8 @@ pub enum RecordKind {
     Scored,
     /// Tasks per node, four times a second, written by the leader: `subject`, `value` = queued + running.
     Loaded,
+    /// This node's disk failed (`detail`); it ends.
+    StorageFailed,
     /// `subject` was admitted.
     MemberJoined,
     /// `subject` is gone; `value`: seconds since it was last heard.
@@ -68,6 +70,7 @@ impl RecordKind {
             RecordKind::HandoverStarted => "handover_started",
             RecordKind::Scored => "scored",
             RecordKind::Loaded => "loaded",
+            RecordKind::StorageFailed => "storage_failed",
             RecordKind::MemberJoined => "member_joined",
             RecordKind::MemberLost => "member_lost",
             RecordKind::Stolen => "stolen",

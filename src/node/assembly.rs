@@ -1,12 +1,15 @@
 //! Puts a node together inside its own runtime: listener, consensus, runners, task loop, sampler.
 
 use super::clock::Clock;
-use super::consensus::{self, Consensus, ConsensusOptions, Stores};
+use super::consensus::runtime::{random_range, random_u64};
+use super::consensus::{Consensus, ConsensusOptions, Stores};
 use super::driver::{self, Input, TaskLoop, TaskLoopOptions};
 use super::execution::{self, Pool, PoolOptions};
 use super::history::History;
 use super::sampler::LoadSource;
 use super::shared::Shared;
+use super::storage::disk::Disk;
+use super::storage::{Identity, Storage};
 use super::transport::grpc_peers::GrpcPeers;
 use super::{NodeOptions, membership, proposals, transport};
 use crate::config::Config;
@@ -30,13 +33,17 @@ const RUNNER_NICE: i32 = 5;
 pub(super) async fn start(options: NodeOptions) -> Result<(Arc<Shared>, Arc<Pool>)> {
     let clock = Clock::start();
     let listener = transport::server::bind(&options.listen).await?;
-    let me = member_of(&options, &listener)?;
+    let (storage, stores) = open_storage(options.disk.clone()).await?;
+    let me = member_of(&options, &listener, storage.as_ref().map(|s| s.identity()))?;
     let config = Arc::new(options.config);
     let history = Arc::new(History::new(me.id, &me.name, config.limits.events));
     let (inputs, heard) = mpsc::unbounded_channel();
     let peers = Arc::new(GrpcPeers::new(me.id, transport::peer_message_bytes(&config.limits)));
     let consensus = match options.may_vote {
-        true => Some(start_consensus(&me, &config, &clock, &history, &inputs, &peers).await?),
+        true => {
+            let started = start_consensus(&me, &config, &clock, &history, &inputs, &peers, stores);
+            Some(started.await?)
+        }
         false => None,
     };
     let pool = start_pool(
@@ -56,6 +63,7 @@ pub(super) async fn start(options: NodeOptions) -> Result<(Arc<Shared>, Arc<Pool
         inputs.clone(),
         consensus.clone(),
         peers,
+        storage.clone(),
     ));
     let task_loop = TaskLoop::new(
         TaskLoopOptions {
@@ -71,6 +79,9 @@ pub(super) async fn start(options: NodeOptions) -> Result<(Arc<Shared>, Arc<Pool
         },
         inputs,
     );
+    if let Some(cluster) = storage.and_then(|storage| storage.identity().cluster) {
+        shared.belong(cluster);
+    }
     tokio::spawn(task_loop.run(heard));
     tokio::spawn(transport::server::serve(shared.clone(), listener));
     tokio::spawn(membership::follow_leadership(shared.clone()));
@@ -80,14 +91,27 @@ pub(super) async fn start(options: NodeOptions) -> Result<(Arc<Shared>, Arc<Pool
     Ok((shared, pool))
 }
 
-fn member_of(options: &NodeOptions, listener: &TcpListener) -> Result<Member> {
+/// The data directory and what was found in it; without one, empty stores in memory.
+async fn open_storage(disk: Option<Arc<dyn Disk>>) -> Result<(Option<Arc<Storage>>, Stores)> {
+    let Some(disk) = disk else { return Ok((None, Stores::default())) };
+    let opening = tokio::task::spawn_blocking(move || Storage::open(disk));
+    let opened = opening.await.map_err(|e| Error::Consensus { problem: e.to_string() })?;
+    opened.map(|(storage, stores)| (Some(storage), stores))
+}
+
+fn member_of(
+    options: &NodeOptions,
+    listener: &TcpListener,
+    identity: Option<Identity>,
+) -> Result<Member> {
     let address = listener
         .local_addr()
         .map_err(|e| Error::Bind { address: options.listen.clone(), reason: e.to_string() })?
         .to_string();
     Ok(Member {
         // 0 means "whoever listens there" in an envelope.
-        id: NodeId(consensus::runtime::random_u64().max(1)),
+        id: identity.map_or_else(|| NodeId(random_u64().max(1)), |identity| identity.node),
+        incarnation: identity.map_or(0, |identity| identity.incarnation),
         name: options.name.clone(),
         address,
         slots: options.slots,
@@ -104,6 +128,7 @@ async fn start_consensus(
     history: &Arc<History>,
     inputs: &mpsc::UnboundedSender<Input>,
     peers: &Arc<GrpcPeers>,
+    stores: Stores,
 ) -> Result<Arc<Consensus>> {
     let (applied, mut changes) = mpsc::unbounded_channel();
     let inputs = inputs.clone();
@@ -113,13 +138,13 @@ async fn start_consensus(
         }
     });
     let rows = history.clone();
-    Consensus::start(ConsensusOptions {
+    Consensus::start_asleep(ConsensusOptions {
         me: me.id,
         address: me.address.clone(),
         config: config.clone(),
         clock: clock.clone(),
         peers: peers.clone(),
-        stores: Stores::default(),
+        stores,
         records: Arc::new(move |record| {
             rows.push(record);
         }),
@@ -203,10 +228,7 @@ async fn measure(shared: Arc<Shared>, mut source: LoadSource) {
         let load = source.sample(now.since(super::clock::START));
         let weights = &shared.config.score;
         let sampled = match weights.classic {
-            true => classic_score(
-                &load,
-                consensus::runtime::random_range(0..=2_000) as f64 / 1_000.0 - 1.0,
-            ),
+            true => classic_score(&load, random_range(0..=2_000) as f64 / 1_000.0 - 1.0),
             false => score(&load, weights),
         };
         let smooth = smoothed.update(now, sampled);

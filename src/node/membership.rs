@@ -1,7 +1,10 @@
-//! How a node comes to a cluster: founders meet (design D4b), later nodes join, restarted voters are replaced.
+//! How a node comes to a cluster: founders meet (design D4b), later nodes join; whoever comes back with its data resumes
+//! its seat, and whoever comes back without is given another.
 
+use super::consensus::{Consensus, Voter};
 use super::shared::{Shared, Whereabouts};
 use super::transport::admission::{Introduction, Refused, call_join, call_meet};
+use super::transport::peers::Target;
 use crate::core::cluster::command::Member;
 use crate::core::ids::{ClusterId, NodeId};
 use crate::error::Error;
@@ -26,19 +29,102 @@ pub struct Entry {
     pub voter: bool,
 }
 
-/// Founds or joins, then keeps this node admitted until the node stops.
+/// Founds, joins or resumes, then keeps this node admitted until the node stops.
 pub async fn enter(shared: Arc<Shared>, entry: Entry) {
     let mut contacts: BTreeSet<String> = entry.join.iter().cloned().collect();
-    if !entry.founders.is_empty() {
-        contacts.extend(entry.founders.iter().cloned());
-        if !meet(&shared, &entry.founders).await {
+    contacts.extend(entry.founders.iter().cloned());
+    let founded = shared.consensus.clone().filter(|consensus| consensus.is_founded());
+    if let Some(consensus) = founded {
+        if !resume(&shared, &consensus, entry.founders, &mut contacts).await {
             return;
         }
-    } else if entry.join.is_empty() {
-        found(&shared, BTreeMap::from([(shared.me.id, shared.member())])).await;
+    } else {
+        if let Some(consensus) = &shared.consensus {
+            consensus.rouse();
+        }
+        if !entry.founders.is_empty() {
+            if !meet(&shared, &entry.founders).await {
+                return;
+            }
+        } else if entry.join.is_empty() {
+            found(&shared, BTreeMap::from([(shared.me.id, shared.member())])).await;
+        }
     }
     contacts.remove(&shared.me.address);
     stay_joined(&shared, contacts).await;
+}
+
+/// Goes on where this node's log ends: nothing is founded, no seat is taken. False if another process has its id.
+async fn resume(
+    shared: &Arc<Shared>,
+    consensus: &Arc<Consensus>,
+    founders: Vec<String>,
+    contacts: &mut BTreeSet<String>,
+) -> bool {
+    let voters = consensus.voters();
+    contacts.extend(voters.values().map(|voter| voter.address.clone()));
+    {
+        let mut standing = shared.standing();
+        standing.founders = founders;
+        standing.met = voters.iter().map(|(id, voter)| met_voter(*id, voter)).collect();
+        standing.met.insert(shared.me.address.clone(), shared.member());
+    }
+    if let Some(seat) = voters.get(&shared.me.id) {
+        shared.seated.store(true, Ordering::Release);
+        // Whoever answers at the address where this node is expected has its id, if it says so.
+        if seat.address != shared.me.address
+            && let Some(error) = rival(shared, &seat.address).await
+        {
+            note_refusal(shared, error);
+            return false;
+        }
+    }
+    consensus.rouse();
+    tokio::spawn(find_moved(shared.clone(), consensus.clone(), contacts.clone()));
+    true
+}
+
+fn met_voter(id: NodeId, voter: &Voter) -> (String, Member) {
+    let (name, address) = (voter.name.clone(), voter.address.clone());
+    (address.clone(), Member { id, name, address, voter: true, ..Member::default() })
+}
+
+/// Why this node must not go on, if the process at `address` has its id.
+async fn rival(shared: &Shared, address: &str) -> Option<Error> {
+    match call_meet(shared, address).await {
+        Ok(them) if them.member.id == shared.me.id => {
+            Some(Error::node_id_in_use(shared.me.id, address))
+        }
+        Err(Refused::ForGood(error @ Error::IncarnationMismatch { .. })) => Some(error),
+        _ => None,
+    }
+}
+
+/// Voters that all came back at other addresses than the log says find each other where they were told to look.
+async fn find_moved(shared: Arc<Shared>, consensus: Arc<Consensus>, places: BTreeSet<String>) {
+    let mut wait = ROUND;
+    while !shared.connected.load(Ordering::Acquire) {
+        let voters = consensus.voters();
+        let known = |place: &&String| voters.values().any(|voter| voter.address == **place);
+        let strange = places.iter().filter(|place| !known(place) && **place != shared.me.address);
+        for place in strange {
+            let Ok(them) = call_meet(&shared, place).await else { continue };
+            if them.cluster.is_some() && them.cluster != shared.standing().cluster {
+                note_refusal(&shared, wrong_cluster(&shared, place, them.cluster));
+            } else if let Some(voter) = voters.get(&them.member.id) {
+                let target = Target { node: them.member.id, address: voter.address.clone() };
+                shared.peers.redirect(target, them.member.address);
+            }
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(SLOW_ROUND);
+    }
+}
+
+fn wrong_cluster(shared: &Shared, address: &str, theirs: Option<ClusterId>) -> Error {
+    let shown = |id: Option<ClusterId>| id.map_or_else(|| "none".to_owned(), |id| id.to_string());
+    let ours = shared.standing().cluster;
+    Error::WrongCluster { address: address.to_owned(), got: shown(theirs), want: shown(ours) }
 }
 
 /// Meets the other founders until all have met all, then founds; false if that can never succeed.
@@ -51,6 +137,9 @@ async fn meet(shared: &Arc<Shared>, founders: &[String]) -> bool {
     let others: Vec<&String> = founders.iter().filter(|a| **a != shared.me.address).collect();
     let mut wait = ROUND;
     loop {
+        if shared.consensus.as_ref().is_some_and(|consensus| consensus.is_founded()) {
+            return true; // A founder that resumed counts this node in, and its log has arrived.
+        }
         let calls = others.iter().map(|address| call_meet(shared, address));
         let answers = futures::future::join_all(calls).await;
         let mut complete = true;
@@ -61,11 +150,11 @@ async fn meet(shared: &Arc<Shared>, founders: &[String]) -> bool {
                     Meeting::Incomplete => complete = false,
                     Meeting::AlreadyFounded => return true,
                 },
-                Err(Refused::ForGood(problem)) => {
-                    shared.standing().fatal = Some(Error::InvalidPeers { problem });
+                Err(Refused::ForGood(error)) => {
+                    shared.standing().fatal = Some(error);
                     return false;
                 }
-                Err(Refused::ForNow) => complete = false,
+                Err(Refused::InUse(_) | Refused::ForNow) => complete = false,
             }
         }
         let met: BTreeMap<NodeId, Member> =
@@ -128,12 +217,15 @@ async fn found(shared: &Arc<Shared>, members: BTreeMap<NodeId, Member>) {
     }
 }
 
-/// While the leader has no stream open to this node, asks to be (re)admitted.
+/// While the leader has no stream open to this node, asks to be (re)admitted; once in any case, so that a node that was
+/// started again is known as what it is now.
 async fn stay_joined(shared: &Arc<Shared>, mut contacts: BTreeSet<String>) {
     let mut wait = ROUND;
     let mut turn = 0;
+    let mut introduced = false;
+    let mut in_use_since = None;
     loop {
-        if shared.connected.load(Ordering::Acquire) {
+        if introduced && shared.connected.load(Ordering::Acquire) {
             wait = ROUND;
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
@@ -145,12 +237,23 @@ async fn stay_joined(shared: &Arc<Shared>, mut contacts: BTreeSet<String>) {
         if let Some(address) = address {
             match call_join(shared, &address).await {
                 Ok(answer) => {
+                    introduced |= answer.admitted;
+                    in_use_since = None;
                     if let Some(leader) = answer.leader_address.filter(|_| !answer.admitted) {
                         contacts.insert(leader.clone());
-                        let _ = call_join(shared, &leader).await;
+                        let answer = call_join(shared, &leader).await;
+                        introduced |= answer.is_ok_and(|answer| answer.admitted);
                     }
                 }
-                Err(Refused::ForGood(problem)) => note_refusal(shared, problem),
+                Err(Refused::ForGood(error)) => note_refusal(shared, error),
+                Err(Refused::InUse(error)) => {
+                    // The one that had the id may be dead, and the leader not know it yet.
+                    let now = shared.clock.now();
+                    let lease = shared.config.limits.worker_lease;
+                    if now.since(*in_use_since.get_or_insert(now)) > lease * 2 {
+                        note_refusal(shared, error);
+                    }
+                }
                 Err(Refused::ForNow) => {}
             }
         }
@@ -181,22 +284,34 @@ async fn known_addresses(shared: &Shared) -> Vec<String> {
     shared.ask(told).await.unwrap_or_default()
 }
 
-/// A refusal that will not go away by asking again is what `wait_ready` reports.
-fn note_refusal(shared: &Shared, problem: String) {
+/// A refusal that will not go away by asking again is what `wait_ready` reports. Where it says that this node's id is
+/// another's, the node ends: it must not vote.
+fn note_refusal(shared: &Shared, error: Error) {
+    let mine = matches!(error, Error::NodeIdInUse { .. } | Error::IncarnationMismatch { .. });
+    if let Some(storage) = shared.storage.as_ref().filter(|_| mine) {
+        storage.health().fail(error.clone());
+    }
     let mut standing = shared.standing();
-    if standing.leader.is_none() && standing.fatal.is_none() {
-        standing.fatal = Some(Error::InvalidPeers { problem });
+    if mine || (standing.leader.is_none() && standing.fatal.is_none()) {
+        standing.fatal = Some(error);
     }
 }
 
-/// The leader gives a founder that came back under a new id, or a node that asked for it, a voter's seat.
+/// The leader gives a founder that came back under a new id, or a node that asked for it, a voter's seat; one that came
+/// back with its id keeps its seat, perhaps at another address.
 pub fn seat_voter(shared: Arc<Shared>, member: Member) {
     let Some(consensus) = shared.consensus.clone() else { return };
     let seated = consensus.voters();
-    if seated.contains_key(&member.id) || shared.replacing.swap(true, Ordering::AcqRel) {
+    let seat = seated.get(&member.id).map(|voter| voter.address.clone());
+    if seat.as_ref() == Some(&member.address) || shared.replacing.swap(true, Ordering::AcqRel) {
         return;
     }
     tokio::spawn(async move {
+        if seat.is_some() {
+            let _ = consensus.move_voter(member).await;
+            shared.replacing.store(false, Ordering::Release);
+            return;
+        }
         // Two processes cannot share an address: the voter that had it is gone.
         let old =
             seated.iter().find(|(_, voter)| voter.address == member.address).map(|(id, _)| *id);

@@ -2,8 +2,10 @@
 
 use super::clock::Clock;
 use super::consensus::Consensus;
+use super::consensus::runtime::random_u64;
 use super::driver::{Input, TaskLoop};
 use super::history::History;
+use super::storage::Storage;
 use super::transport::grpc_peers::GrpcPeers;
 use super::transport::wire;
 use crate::config::Config;
@@ -20,6 +22,9 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 /// Kibibytes of submissions that may be on their way to the task loop; beyond, clients' streams are not read.
 pub const INTAKE_KIB: usize = 64 << 10;
+
+/// Nodes whose latest life is remembered.
+const MAX_LIVES: usize = 4_096;
 
 /// The version of `proto/hustings/v1` this node speaks.
 pub const PROTOCOL: u32 = 1;
@@ -48,6 +53,28 @@ pub struct Whereabouts {
     pub node: NodeId,
     /// Where it listens.
     pub address: String,
+}
+
+/// The latest life of each node that spoke to this one: its incarnation, and the number that process drew.
+#[derive(Debug, Default)]
+pub struct Lives(BTreeMap<NodeId, (u64, u64)>);
+
+impl Lives {
+    /// Notes that `node` speaks in this life, or refuses it if a later one, or another of the same start, has spoken.
+    pub fn check(&mut self, node: NodeId, incarnation: u64, life: u64) -> Result<()> {
+        // Without a data directory the id itself is new at each start.
+        if incarnation == 0 {
+            return Ok(());
+        }
+        let known = self.0.get(&node).copied().unwrap_or_default();
+        if incarnation < known.0 || (incarnation == known.0 && life != known.1) {
+            return Err(Error::incarnation_mismatch(node, known.0, incarnation));
+        }
+        if self.0.len() < MAX_LIVES || self.0.contains_key(&node) {
+            self.0.insert(node, (incarnation, life));
+        }
+        Ok(())
+    }
 }
 
 /// Shared by all tasks of a node.
@@ -88,6 +115,11 @@ pub struct Shared {
     pub streams: AtomicUsize,
     /// Rings when the leader's whereabouts change.
     pub moved: Notify,
+    /// The data directory, if there is one.
+    pub storage: Option<Arc<Storage>>,
+    /// A random number of this start, to tell it from another process with the same id.
+    pub life: u64,
+    lives: Mutex<Lives>,
     standing: Mutex<Standing>,
     next_stream: AtomicU64,
 }
@@ -104,8 +136,14 @@ impl Shared {
         inputs: mpsc::UnboundedSender<Input>,
         consensus: Option<Arc<Consensus>>,
         peers: Arc<GrpcPeers>,
+        storage: Option<Arc<Storage>>,
     ) -> Self {
+        let life = random_u64();
+        peers.set_life(me.incarnation, life);
         Shared {
+            storage,
+            life,
+            lives: Mutex::default(),
             me,
             config,
             allow_pickle,
@@ -154,8 +192,17 @@ impl Shared {
         self.standing().cluster.map_or_else(Bytes::new, |id| wire::id_bytes(id.to_bytes()))
     }
 
+    /// The lives of other nodes.
+    pub fn lives(&self) -> MutexGuard<'_, Lives> {
+        self.lives.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// This node belongs to `cluster` from now on.
     pub fn belong(&self, cluster: ClusterId) {
+        if let Some(storage) = &self.storage {
+            // A node whose disk fails stops by itself: see `Node::bind`.
+            let _ = storage.belong(cluster);
+        }
         self.standing().cluster = Some(cluster);
         let bytes = wire::id_bytes(cluster.to_bytes());
         self.peers.set_cluster(cluster);
@@ -221,5 +268,30 @@ impl Shared {
             }
         };
         tokio::time::timeout(patience, waiting).await.ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_later_life_replaces_an_earlier_one_and_never_the_reverse() {
+        let mut lives = Lives::default();
+        let node = NodeId(1);
+        for (incarnation, life, welcome) in [
+            (0, 5, true), // no data directory: nothing to compare
+            (2, 7, true),
+            (2, 7, true),
+            (2, 8, false), // a copy that was started as often
+            (1, 9, false), // an old copy
+            (3, 9, true),
+            (2, 7, false), // the one that was replaced wakes up
+            (0, 5, true),
+        ] {
+            let checked = lives.check(node, incarnation, life);
+            assert_eq!(checked.is_ok(), welcome, "{incarnation} {life}: {checked:?}");
+        }
+        assert!(lives.check(NodeId(2), 1, 1).is_ok());
     }
 }

@@ -27,6 +27,7 @@ fn options(name: &str, cpu: f64) -> NodeOptions {
         load: Some(LoadSource::constant(load).unwrap()),
         config: Config::profile("ci").unwrap(),
         may_vote: true,
+        disk: None,
         // A runner that ends at once: every attempt is a crash, which exercises the whole way there and back.
         runner_argv: vec!["/bin/false".to_owned()],
         runner_env: Vec::new(),
@@ -244,6 +245,7 @@ async fn two_clusters_crossed_by_a_wrong_address_do_not_mix() {
             cluster_id: member.status().await.unwrap().cluster_id,
             from_node: member.id().0,
             to_node: 0,
+            ..Default::default()
         }),
         ..Default::default()
     };

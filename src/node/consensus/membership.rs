@@ -78,6 +78,15 @@ impl Consensus {
         self.view().leader.map_or_else(|| no("the new leader is not known yet"), Ok)
     }
 
+    /// Notes in the log that voter `moved` listens elsewhere now. Only on the leader.
+    pub async fn move_voter(&self, moved: Member) -> Result<()> {
+        let voter = Voter { address: moved.address, name: moved.name };
+        let change = ChangeMembers::SetNodes(BTreeMap::from([(moved.id.0, voter)]));
+        self.raft.change_membership(change, true).await.map_err(stopped)?;
+        self.wake.notify_one();
+        Ok(())
+    }
+
     /// Makes `new` a voter, in the place of `old` if there is one. Only on the leader, one at a time; returns once
     /// the new group is committed.
     pub async fn replace_voter(&self, old: Option<NodeId>, new: Member) -> Result<()> {

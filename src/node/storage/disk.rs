@@ -14,6 +14,8 @@ pub const UNFINISHED: &str = ".new";
 pub trait Disk: Debug + Send + Sync + 'static {
     /// The path of `name`, or of the whole, for people.
     fn path(&self, name: &str) -> String;
+    /// Makes it ready to be looked at; an error says why it cannot hold anybody's state.
+    fn prepare(&self) -> Result<()>;
     /// Takes the whole for one owner, until the value is dropped.
     fn lock(&self) -> Result<Box<dyn Debug + Send + Sync>>;
     /// All names, sorted.

@@ -24,8 +24,12 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// The folder at `path`, made if only its last part is missing.
-    pub fn new(path: &Path) -> Result<Self> {
+    /// The folder at `path`, which need not exist.
+    pub fn new(path: &Path) -> Self {
+        Folder { path: path.to_owned() }
+    }
+
+    fn make(path: &Path) -> Result<()> {
         let fail = |problem: String| Error::Storage { path: path.display().to_string(), problem };
         match DirBuilder::new().mode(0o700).create(path) {
             Ok(()) => {}
@@ -46,7 +50,7 @@ impl Folder {
                  on a local disk as data_dir"
             )));
         }
-        Ok(Folder { path: path.to_owned() })
+        Ok(())
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -92,6 +96,11 @@ impl Folder {
 impl Disk for Folder {
     fn path(&self, name: &str) -> String {
         self.file(name).display().to_string()
+    }
+
+    /// Makes the folder if only its last part is missing.
+    fn prepare(&self) -> Result<()> {
+        Folder::make(&self.path)
     }
 
     fn lock(&self) -> Result<Box<dyn std::fmt::Debug + Send + Sync>> {

@@ -67,6 +67,7 @@ impl Storage {
     /// Takes `disk`, checks all of it and starts to serve it; an empty one gets a new identity. Blocks while it reads.
     /// On a simulated disk it must be called inside a tokio runtime.
     pub fn open(disk: Arc<dyn Disk>) -> Result<(Arc<Self>, Stores)> {
+        disk.prepare()?;
         check_names(disk.as_ref())?;
         let lock = disk.lock()?;
         remove_unfinished(disk.as_ref())?;

@@ -4,6 +4,7 @@ use super::envelope;
 use super::wire;
 use crate::core::cluster::command::Member;
 use crate::core::ids::{ClusterId, NodeId};
+use crate::error::Error;
 use crate::node::proto as pb;
 use crate::node::proto::peer_service_client::PeerServiceClient;
 use crate::node::shared::{PROTOCOL, Shared};
@@ -18,8 +19,10 @@ const CALL: Duration = Duration::from_millis(1_000);
 
 /// Why a call brought nothing.
 pub enum Refused {
-    /// Asking again will not help; the words say why.
-    ForGood(String),
+    /// Asking again will not help.
+    ForGood(Error),
+    /// Another node has this one's id, or had until a moment ago.
+    InUse(Error),
     /// No answer, or not yet.
     ForNow,
 }
@@ -80,8 +83,9 @@ pub async fn call_join(shared: &Shared, address: &str) -> Result<Admission, Refu
 }
 
 fn channel(address: &str) -> Result<Channel, Refused> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))
-        .map_err(|e| Refused::ForGood(format!("{address}: {e}")))?;
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|e| {
+        Refused::ForGood(Error::InvalidPeers { problem: format!("{address}: {e}") })
+    })?;
     Ok(endpoint.connect_timeout(CALL).tcp_nodelay(true).connect_lazy())
 }
 
@@ -90,9 +94,17 @@ async fn bounded<T>(
 ) -> Result<T, Refused> {
     match tokio::time::timeout(CALL, call).await {
         Ok(Ok(answer)) => Ok(answer.into_inner()),
-        Ok(Err(status)) if status.code() == Code::FailedPrecondition => {
-            Err(Refused::ForGood(status.message().to_owned()))
-        }
-        _ => Err(Refused::ForNow),
+        Ok(Err(status)) => Err(refused(&status)),
+        Err(_) => Err(Refused::ForNow),
+    }
+}
+
+fn refused(status: &Status) -> Refused {
+    let problem = status.message().to_owned();
+    match status.code() {
+        Code::FailedPrecondition => Refused::ForGood(Error::InvalidPeers { problem }),
+        Code::Aborted => Refused::ForGood(Error::IncarnationMismatch { problem }),
+        Code::AlreadyExists => Refused::InUse(Error::NodeIdInUse { problem }),
+        _ => Refused::ForNow,
     }
 }

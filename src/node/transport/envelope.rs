@@ -1,4 +1,5 @@
-//! The head of every peer call: written here, checked here, so that two clusters never mix (guarantees, row 33).
+//! The head of every peer call: written here, checked here, so that two clusters never mix (guarantees, row 33), nor two
+//! lives of one node (row 32).
 
 use crate::core::ids::{ClusterId, NodeId};
 use crate::error::Error;
@@ -12,6 +13,8 @@ pub fn address(shared: &Shared, node: NodeId) -> Option<pb::Envelope> {
         cluster_id: shared.cluster_bytes(),
         from_node: shared.me.id.0,
         to_node: node.0,
+        incarnation: shared.me.incarnation,
+        life: shared.life,
     })
 }
 
@@ -39,6 +42,18 @@ pub fn check(shared: &Shared, envelope: Option<&pb::Envelope>) -> Result<(), Sta
             };
             Err(Status::failed_precondition(error.to_string()))
         }
-        _ => Ok(()),
+        _ => check_life(shared, Some(envelope)),
     }
+}
+
+/// Refuses a node that was started again since, elsewhere or from an old copy of its data: it has forgotten what it
+/// promised.
+pub fn check_life(shared: &Shared, envelope: Option<&pb::Envelope>) -> Result<(), Status> {
+    let Some(envelope) = envelope else { return Ok(()) };
+    let (node, given) = (NodeId(envelope.from_node), envelope.incarnation);
+    let refused = match node == shared.me.id && given > 0 && envelope.life != shared.life {
+        true => Err(Error::incarnation_mismatch(node, shared.me.incarnation, given)),
+        false => shared.lives().check(node, given, envelope.life),
+    };
+    refused.map_err(|error| Status::aborted(error.to_string()))
 }

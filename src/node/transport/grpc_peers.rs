@@ -36,6 +36,8 @@ pub struct GrpcPeers {
     me: NodeId,
     message_bytes: usize,
     cluster: OnceLock<ClusterId>,
+    life: OnceLock<(u64, u64)>,
+    moved: Mutex<BTreeMap<Target, String>>,
     channels: Mutex<BTreeMap<(Target, Lane), Channel>>,
 }
 
@@ -46,6 +48,8 @@ impl GrpcPeers {
             me,
             message_bytes,
             cluster: OnceLock::new(),
+            life: OnceLock::new(),
+            moved: Mutex::default(),
             channels: Mutex::new(BTreeMap::new()),
         }
     }
@@ -53,6 +57,26 @@ impl GrpcPeers {
     /// From now on every envelope names the cluster. The first word counts.
     pub fn set_cluster(&self, cluster: ClusterId) {
         let _ = self.cluster.set(cluster);
+    }
+
+    /// From now on every envelope says which life of this node speaks: its incarnation, and a number drawn for it.
+    pub fn set_life(&self, incarnation: u64, life: u64) {
+        let _ = self.life.set((incarnation, life));
+    }
+
+    /// Calls to `target`, a node at its place by the log, go `there` from now on.
+    pub fn redirect(&self, target: Target, there: String) {
+        let mut moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
+        if moved.len() < MAX_CHANNELS || moved.contains_key(&target) {
+            moved.insert(target, there);
+        }
+    }
+
+    /// Where `target` really is.
+    fn place(&self, target: &Target) -> Target {
+        let moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
+        let address = moved.get(target).unwrap_or(&target.address).clone();
+        Target { node: target.node, address }
     }
 
     /// Closes the connections to all but the `kept` nodes.
@@ -65,10 +89,13 @@ impl GrpcPeers {
     }
 
     fn envelope(&self, to: &Target) -> proto::Envelope {
-        wire_raft::envelope(self.cluster.get().copied(), self.me, to.node)
+        let (incarnation, life) = self.life.get().copied().unwrap_or_default();
+        let envelope = wire_raft::envelope(self.cluster.get().copied(), self.me, to.node);
+        proto::Envelope { incarnation, life, ..envelope }
     }
 
     fn client(&self, to: &Target, lane: Lane) -> Result<PeerServiceClient<Channel>, PeerError> {
+        let to = &self.place(to);
         let mut channels = self.lock();
         let key = (to.clone(), lane);
         let channel = match channels.get(&key) {
@@ -265,7 +292,7 @@ impl Peers for GrpcPeers {
     }
 
     fn dial(&self, to: &Target, ttl: Duration) -> BoxFuture<'static, Dialled> {
-        let address = to.address.clone();
+        let address = self.place(to).address;
         async move {
             match tokio::time::timeout(ttl, tokio::net::TcpStream::connect(&address)).await {
                 Ok(Ok(_)) => Dialled::Accepted,

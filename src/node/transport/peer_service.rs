@@ -139,6 +139,7 @@ impl PeerService for Peer {
     ) -> Result<Response<pb::MeetResponse>, Status> {
         let request = request.into_inner();
         check_protocol(request.protocol)?;
+        envelope::check_life(&self.shared, request.envelope.as_ref())?;
         let them = wire::member_in(request.me.unwrap_or_default())?;
         let mut standing = self.shared.standing();
         if standing.cluster.is_none() {
@@ -275,7 +276,13 @@ impl Peer {
             .ask(move |task_loop| task_loop.leader.refuse_newcomer(&newcomer))
             .await
             .map_err(|e| Status::unavailable(e.to_string()))?;
-        refused.map_or(Ok(()), |error| Err(Status::failed_precondition(error.to_string())))
+        let Some(error) = refused else { return Ok(()) };
+        let text = error.to_string();
+        Err(match error {
+            Error::NodeIdInUse { .. } => Status::already_exists(text),
+            Error::IncarnationMismatch { .. } => Status::aborted(text),
+            _ => Status::failed_precondition(text),
+        })
     }
 }
 

@@ -1,6 +1,10 @@
 //! Durable state: what was confirmed is there after a restart, whatever the disk did meanwhile, or the node refuses.
 
+mod fake_disk;
+mod power;
+mod rot;
 mod suite;
+mod workload;
 
 use hustings::node::storage::folder::Folder;
 use std::path::PathBuf;
@@ -25,7 +29,7 @@ impl Scratch {
     }
 
     pub fn disk(&self, name: &str) -> Arc<Folder> {
-        Arc::new(Folder::new(&self.path(name)).unwrap())
+        Arc::new(Folder::new(&self.path(name)))
     }
 }
 
