@@ -6,6 +6,7 @@
 //! the number of the last confirmed one is noted beside the database (`seal.rs`): falling back behind it is corruption.
 
 use super::disk::{Disk, DiskFile, Open, UNFINISHED};
+use super::health::Health;
 use super::record::{self, Flaw};
 use super::seal::Seal;
 use crate::error::{Error, Result};
@@ -18,7 +19,6 @@ use std::fmt::Debug;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The database's name.
 pub const LOG: &str = "log.redb";
@@ -80,7 +80,8 @@ impl Engine {
         let unfinished = format!("{LOG}{UNFINISHED}");
         let made = || -> Result<(), Failure> {
             let file = disk.open(&unfinished, Open::Fresh)?;
-            let database = builder().create_with_backend(Backend::new(file))?;
+            let backend = Backend::new(file, disk.path(&unfinished), Arc::default());
+            let database = builder().create_with_backend(backend)?;
             let write = begin(&database, false)?;
             write.open_table(ENTRIES)?;
             write.open_table(FACTS)?.insert(STORE, record::seal(&store)?.as_slice())?;
@@ -92,10 +93,10 @@ impl Engine {
     }
 
     /// Opens the database of `store` and checks all of it.
-    pub fn open(disk: &dyn Disk, store: u128) -> Result<(Self, Recovered)> {
+    pub fn open(disk: &dyn Disk, store: u128, health: &Arc<Health>) -> Result<(Self, Recovered)> {
         let path = disk.path(LOG);
         // redb's checks are thorough, but not every broken page is an error to it: some break an assertion.
-        let opened = catch_unwind(AssertUnwindSafe(|| Engine::open_checked(disk, store)));
+        let opened = catch_unwind(AssertUnwindSafe(|| Engine::open_checked(disk, store, health)));
         let opened =
             opened.unwrap_or_else(|_| Err(Failure::corrupt("its pages", "they make no sense")));
         opened.map_err(|failure| failure.explain(&path))
@@ -105,20 +106,26 @@ impl Engine {
     pub fn is_blank(disk: &dyn Disk) -> bool {
         let blank = || -> Result<bool, Failure> {
             let file = disk.open(LOG, Open::Existing)?;
-            let database = builder().create_with_backend(Backend::new(file))?;
+            let backend = Backend::new(file, disk.path(LOG), Arc::default());
+            let database = builder().create_with_backend(backend)?;
             Ok(fact::<u64>(&database.begin_read()?.open_table(FACTS)?, NUMBER)?.is_none())
         };
         catch_unwind(AssertUnwindSafe(blank)).is_ok_and(|blank| blank.is_ok_and(|blank| blank))
     }
 
-    fn open_checked(disk: &dyn Disk, store: u128) -> Result<(Self, Recovered), Failure> {
+    fn open_checked(
+        disk: &dyn Disk,
+        store: u128,
+        health: &Arc<Health>,
+    ) -> Result<(Self, Recovered), Failure> {
         let file = disk.open(LOG, Open::Existing)?;
         if file.is_empty()? {
             return Err(Failure::corrupt("offset 0", "the file is empty"));
         }
         let mut builder = builder();
         builder.set_check_integrity_on_open(true);
-        let database = builder.create_with_backend(Backend::new(file))?;
+        let backend = Backend::new(file, disk.path(LOG), health.clone());
+        let database = builder.create_with_backend(backend)?;
         let read = database.begin_read()?;
         let facts = read.open_table(FACTS)?;
         if fact::<u128>(&facts, STORE)? != Some(store) {
@@ -322,23 +329,25 @@ from_redb!(
     redb::CommitError
 );
 
-/// A file as redb wants it. After the first error it answers nothing but errors: see `health.rs`.
+/// A file as redb wants it. After the first error, of any file, it answers nothing but errors: see `health.rs`.
 #[derive(Debug)]
 struct Backend {
     file: Arc<dyn DiskFile>,
-    failed: AtomicBool,
+    path: String,
+    health: Arc<Health>,
 }
 
 impl Backend {
-    fn new(file: Arc<dyn DiskFile>) -> Self {
-        Backend { file, failed: AtomicBool::new(false) }
+    fn new(file: Arc<dyn DiskFile>, path: String, health: Arc<Health>) -> Self {
+        Backend { file, path, health }
     }
 
     fn once<T>(&self, operation: impl FnOnce(&dyn DiskFile) -> io::Result<T>) -> io::Result<T> {
-        if self.failed.load(Ordering::Acquire) {
-            return Err(io::Error::other("an earlier operation failed"));
-        }
-        operation(self.file.as_ref()).inspect_err(|_| self.failed.store(true, Ordering::Release))
+        self.health.check()?;
+        operation(self.file.as_ref()).inspect_err(|error| {
+            let (path, problem) = (self.path.clone(), error.to_string());
+            self.health.fail(Error::Storage { path, problem });
+        })
     }
 }
 

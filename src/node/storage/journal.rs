@@ -205,6 +205,9 @@ impl Writer {
 
     /// Nobody waits for a commit index: it travels with what must be written anyway, at the latest when closing.
     fn commit(&mut self, jobs: &[Job], closing: bool) -> Result<()> {
+        if let Some(error) = self.health.failure() {
+            return Err(error.clone());
+        }
         let Some(engine) = &mut self.engine else { return Ok(()) };
         let urgent = |change: &&Change| !matches!(change, Change::Committed(_));
         let mut changes = jobs.iter().filter_map(Job::change).filter(urgent).peekable();

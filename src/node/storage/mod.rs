@@ -75,13 +75,13 @@ impl Storage {
             Some(identity) => identity,
             None => settle(disk.as_ref())?,
         };
-        let (engine, recovered) = Engine::open(disk.as_ref(), identity.store)?;
+        let health = Arc::new(Health::default());
+        let (engine, recovered) = Engine::open(disk.as_ref(), identity.store, &health)?;
         let snapshot = shelf::newest(disk.as_ref(), identity.store)?;
         check_joint(disk.as_ref(), &recovered, snapshot.as_ref().map(|(meta, _)| meta))?;
         identity.incarnation += 1;
         identity.write(disk.as_ref()).map_err(|error| failed(disk.as_ref(), IDENTITY, &error))?;
         let owner = Arc::new(Owner { disk: disk.clone(), store: identity.store, _lock: lock });
-        let health = Arc::new(Health::default());
         let journal = Journal::start(engine, owner.clone(), health.clone())?;
         let stores = Stores {
             log: LogStore::recovered(recovered, journal.clone()),

@@ -12,7 +12,7 @@ use crate::node::consensus::types::{SnapshotMeta, position};
 use serde::{Deserialize, Serialize};
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 /// Files of snapshots begin with this.
@@ -83,15 +83,22 @@ impl Read for Reader {
 /// A file that goes when nobody wants it any more, unless it was given its name.
 #[derive(Debug)]
 struct Unnamed {
-    name: String,
-    owner: Weak<Owner>,
+    /// What it is called until it gets its name; `None` from then on.
+    name: Mutex<Option<String>>,
+    shelf: Shelf,
+}
+
+impl Unnamed {
+    fn take(&self) -> Option<String> {
+        self.name.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 impl Drop for Unnamed {
     fn drop(&mut self) {
-        if let Some(owner) = self.owner.upgrade() {
-            // Named meanwhile, or removed when the directory is opened next.
-            let _ = owner.disk.remove(&self.name);
+        if let (Some(name), Ok(owner)) = (self.take(), self.shelf.owner()) {
+            let removed = owner.disk.remove(&name);
+            let _ = removed.inspect_err(|e| fail(&self.shelf.health, &owner.disk.path(&name), e));
         }
     }
 }
@@ -155,7 +162,7 @@ impl Shelf {
         let path = owner.disk.path(&name);
         let file = owner.disk.open(&name, Open::Fresh);
         let file = file.inspect_err(|error| fail(&self.health, &path, error))?;
-        let unnamed = Some(Arc::new(Unnamed { name, owner: self.owner.clone() }));
+        let unnamed = Some(Arc::new(Unnamed { name: Mutex::new(Some(name)), shelf: self.clone() }));
         let file = SnapshotFile { file, size: 0, checksum: 0, unnamed };
         Ok(Draft { file, hasher: Box::default(), health: self.health.clone(), path })
     }
@@ -163,8 +170,9 @@ impl Shelf {
     /// Gives a finished snapshot its name, durably, and removes older ones.
     pub fn place(&self, meta: &SnapshotMeta, snapshot: SnapshotFile) -> io::Result<SnapshotFile> {
         let owner = self.owner()?;
-        let Some(unnamed) = snapshot.unnamed.clone() else { return Ok(snapshot) };
-        let placed = place(&owner, meta, &snapshot, &unnamed.name);
+        let unfinished = snapshot.unnamed.as_ref().and_then(|unnamed| unnamed.take());
+        let Some(unfinished) = unfinished else { return Ok(snapshot) };
+        let placed = place(&owner, meta, &snapshot, &unfinished);
         placed.inspect_err(|error| fail(&self.health, &owner.disk.path(&name_of(meta)), error))?;
         Ok(SnapshotFile { unnamed: None, ..snapshot })
     }

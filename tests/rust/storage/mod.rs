@@ -1,7 +1,9 @@
 //! Durable state: what was confirmed is there after a restart, whatever the disk did meanwhile, or the node refuses.
 
 mod fake_disk;
+mod faults;
 mod power;
+mod refusals;
 mod rot;
 mod suite;
 mod workload;

@@ -64,7 +64,10 @@ impl Tally {
         let opened = AssertUnwindSafe(found(&disk)).catch_unwind().await;
         match opened {
             Ok(Ok(found)) => assert_eq!(&found, whole, "{}: accepted, and not the same", about()),
-            Ok(Err(Error::CorruptLog { .. } | Error::Storage { .. })) => self.refused += 1,
+            Ok(Err(Error::CorruptLog { .. } | Error::Storage { .. })) => {
+                self.refused += 1;
+                assert!(found(&disk).await.is_err(), "{}: accepted the second time", about());
+            }
             Ok(Err(other)) => panic!("{}: {other}", about()),
             Err(_) => self.panics += 1,
         }

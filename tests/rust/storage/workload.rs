@@ -90,10 +90,10 @@ impl Workload {
     /// Performs `count` changes, or as many as the disk lets it; ends when all are answered.
     pub async fn run(&mut self, count: usize) {
         for _ in 0..count {
-            if self.step().await.is_err() {
-                self.failed = true;
-            }
+            let performed = self.step().await;
+            // What was confirmed before the error is heard of now.
             self.collect().await;
+            self.failed |= performed.is_err();
         }
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         self.collect().await;
