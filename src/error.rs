@@ -119,7 +119,9 @@ pub enum Error {
         ours: u32,
     },
     /// A node of another cluster.
-    #[error("{address} belongs to cluster {got}, this is {want}; check the addresses in --join")]
+    #[error(
+        "{address} belongs to cluster {got}, this is {want}; check the addresses in --join, and whose data_dir this is"
+    )]
     WrongCluster {
         /// Who was called.
         address: String,
@@ -243,8 +245,9 @@ impl Error {
     /// The cluster knows start `known` of a node that says this is its start `given`.
     pub fn incarnation_mismatch(id: impl std::fmt::Display, known: u64, given: u64) -> Self {
         let problem = format!(
-            "the cluster knows start {known} of node {id}, and this is another process with its start {given}: its data \
-             directory is an old copy. Remove it and start the node again: it joins under a new id"
+            "the cluster knows start {known} of node {id}, and this is another process with its start {given}: its \
+             data directory is an old copy. Remove it and start the node again: \
+             it joins under a new id"
         );
         Error::IncarnationMismatch { problem }
     }

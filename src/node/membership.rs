@@ -1,5 +1,5 @@
-//! How a node comes to a cluster: founders meet (design D4b), later nodes join; whoever comes back with its data resumes
-//! its seat, and whoever comes back without is given another.
+//! How a node comes to a cluster: founders meet (design D4b), later nodes join; whoever comes back with its data
+//! resumes its seat, and whoever comes back without is given another.
 
 use super::consensus::{Consensus, Voter};
 use super::shared::{Shared, Whereabouts};
@@ -9,8 +9,8 @@ use crate::core::cluster::command::Member;
 use crate::core::ids::{ClusterId, NodeId};
 use crate::error::Error;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 /// Wait between two rounds of meeting or joining.
@@ -61,6 +61,7 @@ async fn resume(
     founders: Vec<String>,
     contacts: &mut BTreeSet<String>,
 ) -> bool {
+    remember_starts(shared, consensus);
     let voters = consensus.voters();
     contacts.extend(voters.values().map(|voter| voter.address.clone()));
     {
@@ -82,6 +83,16 @@ async fn resume(
     consensus.rouse();
     tokio::spawn(find_moved(shared.clone(), consensus.clone(), contacts.clone()));
     true
+}
+
+/// What the log says of the other members' starts: older copies of them are not heard.
+fn remember_starts(shared: &Shared, consensus: &Consensus) {
+    let state = consensus.state();
+    let state = state.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut lives = shared.peers.lives();
+    for member in state.members().values().filter(|member| member.id != shared.me.id) {
+        lives.remember(member.id, member.incarnation);
+    }
 }
 
 fn met_voter(id: NodeId, voter: &Voter) -> (String, Member) {
@@ -287,12 +298,11 @@ async fn known_addresses(shared: &Shared) -> Vec<String> {
 /// A refusal that will not go away by asking again is what `wait_ready` reports. Where it says that this node's id is
 /// another's, the node ends: it must not vote.
 fn note_refusal(shared: &Shared, error: Error) {
-    let mine = matches!(error, Error::NodeIdInUse { .. } | Error::IncarnationMismatch { .. });
-    if let Some(storage) = shared.storage.as_ref().filter(|_| mine) {
-        storage.health().fail(error.clone());
+    if matches!(error, Error::NodeIdInUse { .. } | Error::IncarnationMismatch { .. }) {
+        return shared.give_way(error);
     }
     let mut standing = shared.standing();
-    if mine || (standing.leader.is_none() && standing.fatal.is_none()) {
+    if standing.leader.is_none() && standing.fatal.is_none() {
         standing.fatal = Some(error);
     }
 }
@@ -307,7 +317,10 @@ pub fn seat_voter(shared: Arc<Shared>, member: Member) {
         return;
     }
     tokio::spawn(async move {
-        if seat.is_some() {
+        if let Some(seat) = seat {
+            // The library's link to it was made for its old address and stays.
+            let target = Target { node: member.id, address: seat };
+            shared.peers.redirect(target, member.address.clone());
             let _ = consensus.move_voter(member).await;
             shared.replacing.store(false, Ordering::Release);
             return;

@@ -7,6 +7,7 @@ use super::driver::{Input, TaskLoop};
 use super::history::History;
 use super::storage::Storage;
 use super::transport::grpc_peers::GrpcPeers;
+use super::transport::lives::Life;
 use super::transport::wire;
 use crate::config::Config;
 use crate::core::cluster::command::{Function, Member};
@@ -22,9 +23,6 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 /// Kibibytes of submissions that may be on their way to the task loop; beyond, clients' streams are not read.
 pub const INTAKE_KIB: usize = 64 << 10;
-
-/// Nodes whose latest life is remembered.
-const MAX_LIVES: usize = 4_096;
 
 /// The version of `proto/hustings/v1` this node speaks.
 pub const PROTOCOL: u32 = 1;
@@ -53,28 +51,6 @@ pub struct Whereabouts {
     pub node: NodeId,
     /// Where it listens.
     pub address: String,
-}
-
-/// The latest life of each node that spoke to this one: its incarnation, and the number that process drew.
-#[derive(Debug, Default)]
-pub struct Lives(BTreeMap<NodeId, (u64, u64)>);
-
-impl Lives {
-    /// Notes that `node` speaks in this life, or refuses it if a later one, or another of the same start, has spoken.
-    pub fn check(&mut self, node: NodeId, incarnation: u64, life: u64) -> Result<()> {
-        // Without a data directory the id itself is new at each start.
-        if incarnation == 0 {
-            return Ok(());
-        }
-        let known = self.0.get(&node).copied().unwrap_or_default();
-        if incarnation < known.0 || (incarnation == known.0 && life != known.1) {
-            return Err(Error::incarnation_mismatch(node, known.0, incarnation));
-        }
-        if self.0.len() < MAX_LIVES || self.0.contains_key(&node) {
-            self.0.insert(node, (incarnation, life));
-        }
-        Ok(())
-    }
 }
 
 /// Shared by all tasks of a node.
@@ -117,9 +93,8 @@ pub struct Shared {
     pub moved: Notify,
     /// The data directory, if there is one.
     pub storage: Option<Arc<Storage>>,
-    /// A random number of this start, to tell it from another process with the same id.
-    pub life: u64,
-    lives: Mutex<Lives>,
+    /// This start, to tell it from another process with the same id.
+    pub life: Life,
     standing: Mutex<Standing>,
     next_stream: AtomicU64,
 }
@@ -138,12 +113,11 @@ impl Shared {
         peers: Arc<GrpcPeers>,
         storage: Option<Arc<Storage>>,
     ) -> Self {
-        let life = random_u64();
-        peers.set_life(me.incarnation, life);
+        let life = Life { incarnation: me.incarnation, number: random_u64().max(1) };
+        peers.set_life(life);
         Shared {
             storage,
             life,
-            lives: Mutex::default(),
             me,
             config,
             allow_pickle,
@@ -192,9 +166,12 @@ impl Shared {
         self.standing().cluster.map_or_else(Bytes::new, |id| wire::id_bytes(id.to_bytes()))
     }
 
-    /// The lives of other nodes.
-    pub fn lives(&self) -> MutexGuard<'_, Lives> {
-        self.lives.lock().unwrap_or_else(PoisonError::into_inner)
+    /// This node must not go on: another process has its id.
+    pub fn give_way(&self, error: Error) {
+        if let Some(storage) = &self.storage {
+            storage.health().fail(error.clone());
+        }
+        self.standing().fatal = Some(error);
     }
 
     /// This node belongs to `cluster` from now on.
@@ -268,30 +245,5 @@ impl Shared {
             }
         };
         tokio::time::timeout(patience, waiting).await.ok()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_later_life_replaces_an_earlier_one_and_never_the_reverse() {
-        let mut lives = Lives::default();
-        let node = NodeId(1);
-        for (incarnation, life, welcome) in [
-            (0, 5, true), // no data directory: nothing to compare
-            (2, 7, true),
-            (2, 7, true),
-            (2, 8, false), // a copy that was started as often
-            (1, 9, false), // an old copy
-            (3, 9, true),
-            (2, 7, false), // the one that was replaced wakes up
-            (0, 5, true),
-        ] {
-            let checked = lives.check(node, incarnation, life);
-            assert_eq!(checked.is_ok(), welcome, "{incarnation} {life}: {checked:?}");
-        }
-        assert!(lives.check(NodeId(2), 1, 1).is_ok());
     }
 }

@@ -71,7 +71,8 @@ impl Node {
     #[new]
     #[allow(clippy::too_many_arguments, reason = "one per keyword")]
     #[pyo3(signature = (*, name, listen="127.0.0.1:0", position=(0.0, 0.0), slots=1, allow_pickle=false, load=None,
-                        config=None, may_vote=true, data_dir=None, runner_argv=vec![], runner_env=None))]
+                        config=None, may_vote=true, data_dir=None, runner_argv=vec![],
+                        runner_env=None))]
     fn new(
         py: Python<'_>,
         name: String,

@@ -13,9 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// No step of a test takes longer, unless it hangs.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
-fn options(name: &str, cpu: f64) -> NodeOptions {
+pub fn options(name: &str, cpu: f64) -> NodeOptions {
     let load =
         Load { cpu_available: cpu, memory_available: 1.0, synthetic: true, ..Load::default() };
     NodeOptions {
@@ -34,16 +34,16 @@ fn options(name: &str, cpu: f64) -> NodeOptions {
     }
 }
 
-struct Cluster {
-    nodes: Vec<Arc<Node>>,
+pub struct Cluster {
+    pub nodes: Vec<Arc<Node>>,
 }
 
 impl Cluster {
-    async fn start(voters: usize) -> Self {
+    pub async fn start(voters: usize) -> Self {
         Cluster::found(voters, options).await
     }
 
-    async fn found(voters: usize, options: impl Fn(&str, f64) -> NodeOptions) -> Self {
+    pub async fn found(voters: usize, options: impl Fn(&str, f64) -> NodeOptions) -> Self {
         let mut nodes = Vec::new();
         for i in 0..voters {
             let cpu = 0.1 + 0.2 * i as f64;
@@ -59,15 +59,15 @@ impl Cluster {
         Cluster { nodes }
     }
 
-    fn addresses(&self) -> Vec<String> {
+    pub fn addresses(&self) -> Vec<String> {
         self.nodes.iter().filter(|n| !n.is_stopped()).map(|n| n.address().to_owned()).collect()
     }
 
-    async fn client(&self) -> Client {
+    pub async fn client(&self) -> Client {
         Client::connect(&self.addresses(), ClientOptions::default()).await.unwrap()
     }
 
-    async fn leader(&self) -> Arc<Node> {
+    pub async fn leader(&self) -> Arc<Node> {
         for_condition("a leader with its quorum's lease", async || {
             for node in self.nodes.iter().filter(|n| !n.is_stopped()) {
                 if node.status().await.is_ok_and(|status| status.leader_ready) {
@@ -81,7 +81,7 @@ impl Cluster {
 }
 
 /// Looks until there is something to see.
-async fn for_condition<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+pub async fn for_condition<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let seen = async {
         loop {
             if let Some(seen) = look().await {
@@ -103,7 +103,7 @@ async fn outcome(handle: Arc<Handle>) -> Result<hustings::node::client::Settled>
     Ok(handle.settled().cloned().unwrap())
 }
 
-fn request(name: &str, hash: Option<FunctionHash>) -> TaskRequest {
+pub fn request(name: &str, hash: Option<FunctionHash>) -> TaskRequest {
     TaskRequest {
         name: name.into(),
         hash,

@@ -12,8 +12,8 @@ use crate::error::Error;
 use std::sync::Arc;
 
 impl Leader {
-    /// Why `newcomer` may not be admitted: it has the name or id of a member that lives elsewhere, it is an older self of
-    /// a member, or there is no room.
+    /// Why `newcomer` may not be admitted: it has the name or id of a member that lives elsewhere, it is an older self
+    /// of a member, or there is no room.
     pub fn refuse_newcomer(&self, newcomer: &Member) -> Option<Error> {
         if let Some(post) = self.roster.get(&newcomer.id) {
             let (known, given) = (post.member.incarnation, newcomer.incarnation);

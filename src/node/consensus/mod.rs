@@ -168,6 +168,8 @@ impl Consensus {
         let raft = Raft::new(options.me.0, Arc::new(settings), network, log, machine)
             .await
             .map_err(stopped)?;
+        // Its metrics are empty until its loop runs; an answer from there means that they tell what the stores hold.
+        raft.with_raft_state(|_| ()).await.map_err(stopped)?;
         let elector = Elector::new(options.me, &options.config, runtime::random_u64());
         let (views, _) = watch::channel(View::default());
         let consensus = Arc::new(Consensus {

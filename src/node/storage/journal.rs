@@ -5,7 +5,7 @@
 //!   append, vote, truncate, purge ──▶ queue ──▶ writer: drain ─ one transaction ─ sync ──▶ all answers
 //! ```
 //!
-//! The writer is a thread on a real disk and a task on a simulated one. After the first error it answers with that error.
+//! The writer is a thread on a real disk and a task on a simulated one. After the first error it answers with that one.
 
 use super::Owner;
 use super::disk::Pace;
@@ -37,7 +37,7 @@ enum Job {
     Wake,
 }
 
-/// The way into the queue; clones lead to the same writer. What waits is bounded by the proposals and appends in flight.
+/// The way into the queue; clones lead to the same writer. What waits is bounded by the entries in flight.
 #[derive(Clone, Debug)]
 pub struct Journal {
     queue: UnboundedSender<Job>,

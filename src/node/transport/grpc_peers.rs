@@ -1,5 +1,6 @@
 //! The raft plane over gRPC: one lazily connected channel per peer and lane, and a bound on every call.
 
+use super::lives::{Life, Lives};
 use super::peers::{AppendReplies, Dialled, Heartbeat, HeartbeatReply, Lane};
 use super::peers::{PeerError, Peers, Reply, Target};
 use super::wire_raft;
@@ -31,12 +32,16 @@ const CONNECTION_WINDOW: u32 = 8 << 20;
 /// Channels kept at most; past that the one with the lowest target is closed and reopened at need.
 const MAX_CHANNELS: usize = 256;
 
+/// Moves of one node that are followed.
+const MAX_MOVES: usize = 64;
+
 /// Calls other nodes' `PeerService`.
 pub struct GrpcPeers {
     me: NodeId,
     message_bytes: usize,
     cluster: OnceLock<ClusterId>,
-    life: OnceLock<(u64, u64)>,
+    life: OnceLock<Life>,
+    lives: Mutex<Lives>,
     moved: Mutex<BTreeMap<Target, String>>,
     channels: Mutex<BTreeMap<(Target, Lane), Channel>>,
 }
@@ -49,6 +54,7 @@ impl GrpcPeers {
             message_bytes,
             cluster: OnceLock::new(),
             life: OnceLock::new(),
+            lives: Mutex::default(),
             moved: Mutex::default(),
             channels: Mutex::new(BTreeMap::new()),
         }
@@ -59,24 +65,37 @@ impl GrpcPeers {
         let _ = self.cluster.set(cluster);
     }
 
-    /// From now on every envelope says which life of this node speaks: its incarnation, and a number drawn for it.
-    pub fn set_life(&self, incarnation: u64, life: u64) {
-        let _ = self.life.set((incarnation, life));
+    /// From now on every envelope says which life of this node speaks.
+    pub fn set_life(&self, life: Life) {
+        let _ = self.life.set(life);
+    }
+
+    /// The lives of other nodes.
+    pub fn lives(&self) -> MutexGuard<'_, Lives> {
+        self.lives.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Calls to `target`, a node at its place by the log, go `there` from now on.
     pub fn redirect(&self, target: Target, there: String) {
         let mut moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
+        // It may have come back to where it was before: from there no call goes on.
+        moved.remove(&Target { node: target.node, address: there.clone() });
         if moved.len() < MAX_CHANNELS || moved.contains_key(&target) {
             moved.insert(target, there);
         }
     }
 
-    /// Where `target` really is.
+    /// Where `target` really is; it may have moved more than once.
     fn place(&self, target: &Target) -> Target {
         let moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
-        let address = moved.get(target).unwrap_or(&target.address).clone();
-        Target { node: target.node, address }
+        let mut place = target.clone();
+        for _ in 0..MAX_MOVES {
+            match moved.get(&place) {
+                Some(there) => place.address.clone_from(there),
+                None => break,
+            }
+        }
+        place
     }
 
     /// Closes the connections to all but the `kept` nodes.
@@ -89,9 +108,15 @@ impl GrpcPeers {
     }
 
     fn envelope(&self, to: &Target) -> proto::Envelope {
-        let (incarnation, life) = self.life.get().copied().unwrap_or_default();
-        let envelope = wire_raft::envelope(self.cluster.get().copied(), self.me, to.node);
-        proto::Envelope { incarnation, life, ..envelope }
+        let life = self.life.get().copied().unwrap_or_default();
+        let meant = self.lives().of(to.node);
+        proto::Envelope {
+            incarnation: life.incarnation,
+            life: life.number,
+            to_incarnation: meant.incarnation,
+            to_life: meant.number,
+            ..wire_raft::envelope(self.cluster.get().copied(), self.me, to.node)
+        }
     }
 
     fn client(&self, to: &Target, lane: Lane) -> Result<PeerServiceClient<Channel>, PeerError> {

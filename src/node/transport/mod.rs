@@ -7,6 +7,7 @@ pub mod forward;
 pub mod grpc_peers;
 pub mod intake;
 pub mod links;
+pub mod lives;
 pub mod peer_service;
 pub mod peers;
 pub mod server;

@@ -228,7 +228,7 @@ impl PeerService for Peer {
         let stream = self.shared.number_stream();
         let upstream = Upstream::new(&hello, self.shared.me.id, stream, outbox, back);
         self.shared.tell(Input::UpstreamOpened(upstream));
-        self.shared.connected.store(true, Ordering::Release);
+        note_connected(&self.shared);
         let shared = self.shared.clone();
         tokio::spawn(async move {
             let limits = shared.config.limits.clone();
@@ -236,11 +236,7 @@ impl PeerService for Peer {
                 shared.tell(Input::FromUpstream(stream, upstream::words(request, &limits)));
             }
             shared.tell(Input::UpstreamClosed(stream));
-            let inner = shared.clone();
-            // Connected means: some stream is open; a newer one may have replaced this one.
-            shared.look(move |task_loop| {
-                inner.connected.store(task_loop.upstream.is_some(), Ordering::Release);
-            });
+            note_connected(&shared);
         });
         let answers = tokio_stream::wrappers::UnboundedReceiverStream::new(answers);
         Ok(Response::new(Box::pin(answers)))
@@ -284,6 +280,14 @@ impl Peer {
             _ => Status::failed_precondition(text),
         })
     }
+}
+
+/// Connected means: some stream is open. Only the task loop knows, in the order in which they came and went.
+fn note_connected(shared: &Arc<Shared>) {
+    let inner = shared.clone();
+    shared.look(move |task_loop| {
+        inner.connected.store(task_loop.upstream.is_some(), Ordering::Release);
+    });
 }
 
 fn internal(error: Error) -> Status {

@@ -1,9 +1,12 @@
 //! A disk that fails once: nothing is confirmed after that, nothing is written any more, and the first error is kept.
 
 use super::fake_disk::{Crash, FakeDisk, Fault};
-use super::workload::{Workload, open, state};
+use super::workload::{Workload, entry, open, state};
 use hustings::core::chance::Chance;
 use hustings::error::Error;
+use hustings::node::consensus::types::{TypeConfig, Vote};
+use openraft::storage::{IOFlushed, RaftLogStorage};
+use openraft::type_config::TypeConfigExt;
 
 const CHANGES: usize = 20;
 
@@ -101,4 +104,25 @@ async fn a_full_disk_ends_confirming_and_loses_nothing() {
         workload.check(&state(&mut stores.log).await, &format!("{extra} bytes of room, {full:?}"));
         storage.close().await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_shares_one_sync_and_none_is_confirmed_before_it() {
+    let disk = FakeDisk::default();
+    let (storage, stores) = open(&disk).unwrap();
+    let mut log = stores.log;
+    log.save_vote(&Vote::new(1, 1)).await.unwrap();
+    let before = disk.syncs();
+    let mut receivers = Vec::new();
+    for index in 0..100 {
+        let (flushed, receiver) = TypeConfig::oneshot();
+        log.append([entry(1, index, 3)], IOFlushed::signal(flushed)).await.unwrap();
+        receivers.push(receiver);
+    }
+    assert!(receivers.iter_mut().all(|receiver| receiver.try_recv().is_err()), "confirmed early");
+    for receiver in receivers {
+        receiver.await.unwrap().unwrap();
+    }
+    assert_eq!(disk.syncs() - before, 1, "a hundred appends, one sync");
+    storage.close().await;
 }

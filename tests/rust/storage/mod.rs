@@ -1,9 +1,11 @@
 //! Durable state: what was confirmed is there after a restart, whatever the disk did meanwhile, or the node refuses.
 
+mod bounds;
 mod fake_disk;
 mod faults;
 mod power;
 mod refusals;
+mod restarts;
 mod rot;
 mod suite;
 mod workload;

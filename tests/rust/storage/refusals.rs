@@ -18,8 +18,8 @@ async fn used() -> FakeDisk {
 }
 
 fn refused(disk: &FakeDisk) -> Error {
-    let error = open(disk).err().expect("it must be refused");
-    let again = open(disk).err().expect("it must be refused again");
+    let error = open(disk).expect_err("it must be refused");
+    let again = open(disk).expect_err("it must be refused again");
     assert_eq!(error.to_string(), again.to_string());
     error
 }
