@@ -26,14 +26,6 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs the node; 0 if its stop cut nothing off, else 3."""
     config = _config(arguments.config, arguments.profile)
     functions = [pair for name in arguments.tasks for pair in tasks_of(name)]
-    votes = arguments.voter or arguments.voters is not None or not arguments.join
-    if votes and arguments.data_dir is None:
-        warnings.warn(
-            "state is in memory only: tasks survive while a majority of the voters keeps running; "
-            "give --data-dir DIR to keep them on disk",
-            HustingsWarning,
-            stacklevel=1,
-        )
     node = Node(
         arguments.name,
         listen=arguments.listen,
@@ -50,6 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
         node.register(name, reference)
     waiter = SignalWaiter()
     address = node.bind()
+    _warn_of_memory(arguments)
     node.notify_failure(waiter.descriptor)
     node.enter()
     ready = {"name": node.name, "address": address, "id": node.id, "pid": os.getpid()}
@@ -66,6 +59,17 @@ def run(arguments: argparse.Namespace) -> int:
         f"node {node.name} stops: handing over (again to end at once)", file=sys.stderr, flush=True
     )
     return OK if node.stop(arguments.grace) else CUT_SHORT
+
+
+def _warn_of_memory(arguments: argparse.Namespace) -> None:
+    votes = arguments.voter or arguments.voters is not None or not arguments.join
+    if votes and arguments.data_dir is None:
+        warnings.warn(
+            "state is in memory only: tasks survive while a majority of the voters keeps running; "
+            "give --data-dir DIR to keep them on disk",
+            HustingsWarning,
+            stacklevel=2,
+        )
 
 
 def _describe(arguments: argparse.Namespace) -> str:
