@@ -128,6 +128,9 @@ def _add_up(commands: Any) -> None:
     p.add_argument(
         "--allow-pickle", action="store_true", help="accept pickled functions and arguments"
     )
+    p.add_argument(
+        "--data-dir", metavar="DIR", help="keep log and state below it (default: in memory only)"
+    )
     p.add_argument("--port", type=int, help="the first of N consecutive ports (default: free ones)")
     p.add_argument("--profile", help="timing: lan (default), lan_fast, ci, wan, classic")
     p.add_argument(
@@ -147,6 +150,7 @@ def _up(arguments: argparse.Namespace) -> int:
         first_port=arguments.port,
         profile=arguments.profile,
         timeout=arguments.timeout,
+        data_dir=arguments.data_dir,
     )
     if arguments.json:
         print(json.dumps(state))

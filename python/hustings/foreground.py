@@ -42,6 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
         node.register(name, reference)
     waiter = SignalWaiter()
     address = node.bind()
+    resumed = node.founded
     _warn_of_memory(arguments)
     node.notify_failure(waiter.descriptor)
     node.enter()
@@ -49,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(ready), flush=True)
     else:
-        what = _describe(arguments)
+        what = "resumes its cluster" if resumed else _describe(arguments)
         print(f"node {node.name} listens on {address}, {what}; {len(functions)} tasks", flush=True)
     caught = waiter.wait()
     if caught == NODE_FAILED:

@@ -292,6 +292,12 @@ class Node:
         self._node.notify_failure(descriptor)
 
     @property
+    def founded(self) -> bool:
+        """Whether it has a log with voters in it; right after :meth:`bind` that means that it came
+        back with its data."""
+        return self._node.founded
+
+    @property
     def failure(self) -> BaseException | None:
         """Why it ended by itself (its disk failed, or another process has its id), or ``None``."""
         return self._node.failure

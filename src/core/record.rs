@@ -33,7 +33,7 @@ pub enum RecordKind {
     Scored,
     /// Tasks per node, four times a second, written by the leader: `subject`, `value` = queued + running.
     Loaded,
-    /// This node's disk failed (`detail`); it ends.
+    /// This node's storage cannot be trusted (`detail`); it ends.
     StorageFailed,
     /// `subject` was admitted.
     MemberJoined,

@@ -108,7 +108,7 @@ impl Node {
                     failure: OnceLock::new(),
                     on_failure: Mutex::default(),
                 });
-                handle.spawn(end_with_storage(Arc::downgrade(&node), node.shared.clone()));
+                handle.spawn(end_when_broken(Arc::downgrade(&node), node.shared.clone()));
                 Ok(node)
             }
             Ok(Err(error)) => {
@@ -220,7 +220,7 @@ impl Node {
         }
     }
 
-    /// Why it ended by itself: its disk failed, or another process has its id.
+    /// Why it ended by itself: its disk or its Raft failed, or another process has its id.
     pub fn failure(&self) -> Option<&Error> {
         self.failure.get()
     }
@@ -314,11 +314,35 @@ impl Node {
     }
 }
 
-/// A node whose storage cannot be trusted ends: it votes and confirms no more, and its sockets close (guarantee G13).
-async fn end_with_storage(node: Weak<Node>, shared: Arc<Shared>) {
-    let Some(storage) = &shared.storage else { return };
-    let error = storage.health().wait().await;
-    shared.record(Record::new(RecordKind::StorageFailed).detail(error.to_string()));
+/// A node whose storage cannot be trusted ends, and one whose Raft has: it votes and confirms no more, and its sockets
+/// close (guarantee G13).
+async fn end_when_broken(node: Weak<Node>, shared: Arc<Shared>) {
+    let storage = async {
+        match &shared.storage {
+            Some(storage) => storage.health().wait().await,
+            None => std::future::pending().await,
+        }
+    };
+    let raft = async {
+        match &shared.consensus {
+            Some(consensus) => consensus.ended().await,
+            None => std::future::pending().await,
+        }
+    };
+    let error = tokio::select! {
+        biased;
+        error = storage => error,
+        error = raft => {
+            // Raft ends because its stores failed: then they say better why.
+            shared.storage.as_ref().and_then(|s| s.health().failure().cloned()).unwrap_or(error)
+        }
+    };
+    if shared.stopping.load(Ordering::Acquire) {
+        return;
+    }
+    if shared.storage.as_ref().is_some_and(|storage| storage.health().failure().is_some()) {
+        shared.record(Record::new(RecordKind::StorageFailed).detail(error.to_string()));
+    }
     if let Some(node) = node.upgrade() {
         node.fail(error);
     }

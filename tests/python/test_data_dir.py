@@ -222,3 +222,19 @@ def test_the_command_warns_of_memory_and_refuses_a_folder_that_is_taken(tmp_path
             _, said = process.communicate(timeout=60)
         assert process.returncode == 0
         assert ("state is in memory only" in said) is warned
+
+
+def test_up_goes_on_where_down_ended(tmp_path: Path) -> None:
+    here = {"HUSTINGS_STATE_DIR": str(tmp_path / "state")}
+    kept = str(tmp_path / "nodes")
+    for round_ in (1, 2):
+        options = ("--tasks", "sample_tasks", "--profile", "ci", "--data-dir", kept, "--json")
+        up = run_command("up", "3", *options, **here)
+        assert up.returncode == 0, up.stderr
+        try:
+            one = run_command("submit", "sample_tasks.square", "[12]", **here)
+            assert (one.returncode, one.stdout) == (0, "144\n"), one.stderr
+            status = json.loads(run_command("status", "--json", **here).stdout)
+            assert status["counters"]["succeeded"] == round_
+        finally:
+            run_command("down", **here)

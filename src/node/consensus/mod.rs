@@ -256,6 +256,14 @@ impl Consensus {
         self.elector().suspects(now)
     }
 
+    /// Waits until Raft ends, and says why: it was shut down, its stores failed, or it met a contradiction.
+    pub async fn ended(&self) -> Error {
+        let mut metrics = self.raft.server_metrics();
+        while metrics.wait().await {}
+        let state = self.raft.metrics().value().running_state.clone();
+        state.map_or_else(stopped, |()| stopped("it ended without a word"))
+    }
+
     /// Stops; other voters see an end of its streams.
     pub async fn shutdown(&self) {
         self.stopping.store(true, SeqCst);

@@ -14,6 +14,7 @@ use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -169,6 +170,14 @@ impl StateMachine {
     }
 }
 
+/// Does long `work` where it keeps no other task of this runtime waiting: heartbeats must not stop for it.
+fn aside<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
+    }
+}
+
 // A panic inside `apply` stops Raft on this node; readers may still look at what it left.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -216,7 +225,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
         // openraft applies nothing until this returns, so cover and bytes belong together.
-        let encoded = lock(&self.state).encode();
+        let encoded = aside(|| lock(&self.state).encode());
         self.progress.restart_growth();
         let covered = lock(&self.covered);
         let meta =
