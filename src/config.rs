@@ -47,6 +47,10 @@ pub struct ElectionConfig {
     pub handover_dwell: Duration,
     /// Least time between two handovers; doubles with each.
     pub handover_cooldown: Duration,
+    /// How often the cool-down doubles at most.
+    pub handover_doublings: u32,
+    /// Plain randomised Raft: the library's own timers elect, the score has no say.
+    pub plain: bool,
 }
 
 /// Weights of the score; normalised to a sum of 1.
@@ -148,6 +152,8 @@ impl Default for Config {
                 handover_floor: 0.30,
                 handover_dwell: s(5),
                 handover_cooldown: s(60),
+                handover_doublings: 4,
+                plain: false,
             },
             score: ScoreWeights {
                 cpu: 0.5,
@@ -238,21 +244,23 @@ pub const KNOBS: &[Knob] = &[
     knob!("election.lease_s", "Raft's voter lease", 0.01, 600.0, seconds election.lease),
     knob!("election.score_period_s", "how often a node measures itself", 0.05, 60.0, seconds election.score_period),
     knob!("election.score_tau_s", "time constant of the score's moving average", 0.0, 3600.0, seconds election.score_tau),
-    knob!("election.handover_margin", "how much better a voter must be", 0.0, 1.0, ratio election.handover_margin),
-    knob!("election.handover_floor", "the leader yields only below this score", 0.0, 1.0, ratio election.handover_floor),
+    knob!("election.handover_margin", "how much better a voter must be; above 1 for the classic score only", 0.0, f64::INFINITY, ratio election.handover_margin),
+    knob!("election.handover_floor", "the leader yields only below this score; above 1 for the classic score only", 0.0, f64::INFINITY, ratio election.handover_floor),
     knob!("election.handover_dwell_s", "how long it must stay so", 0.0, 3600.0, seconds election.handover_dwell),
     knob!("election.handover_cooldown_s", "least time between two handovers, doubling", 0.0, DAY, seconds election.handover_cooldown),
+    knob!("election.handover_doublings", "how often the cool-down doubles at most", 0.0, 16.0, count election.handover_doublings),
+    knob!("election.plain", "plain randomised Raft: the library's own timers and pre-vote-less elections; no ranks, no poll, no handover by score", flag election.plain),
     knob!("score.cpu", "weight of available CPU", 0.0, 1e6, ratio score.cpu),
     knob!("score.memory", "weight of available memory", 0.0, 1e6, ratio score.memory),
     knob!("score.uptime", "weight of uptime", 0.0, 1e6, ratio score.uptime),
     knob!("score.jitter", "size of the tie-breaking jitter", 0.0, 1.0, ratio score.jitter),
     knob!("score.classic", "use the classic, unbounded formula", flag score.classic),
-    knob!("steal.reach", "greatest distance between victim and thief", 0.0, f64::INFINITY, ratio steal.reach),
+    knob!("steal.reach", "greatest distance between victim and thief", 0.001, f64::INFINITY, ratio steal.reach),
     knob!("steal.cooldown_s", "least time between two requests of one thief", 0.0, 3600.0, seconds steal.cooldown),
     knob!("steal.cpu_floor", "how idle a thief's CPU must be", 0.0, 1.0, ratio steal.cpu_floor),
     knob!("steal.batch", "most tasks moved by one steal", 1.0, 1024.0, count steal.batch),
     knob!("steal.per_task", "most steals of one task", 0.0, 1000.0, count steal.per_task),
-    knob!("assign_reach", "how far the leader may assign", 0.0, f64::INFINITY, ratio assign_reach),
+    knob!("assign_reach", "how far the leader may assign", 0.001, f64::INFINITY, ratio assign_reach),
     knob!("limits.queued_tasks", "unfinished tasks in the cluster", 1.0, 1e8, count limits.queued_tasks),
     knob!("limits.queued_bytes", "bytes of unfinished tasks", 1024.0, 1024.0 * GIB, count limits.queued_bytes),
     knob!("limits.payload_bytes", "arguments or result of one task", 16.0, 2_097_152.0, count limits.payload_bytes),
@@ -299,7 +307,12 @@ impl Placement {
 }
 
 impl Config {
-    /// The profile called `name`: `lan` (default), `lan_fast`, `wan`, `ci` (busy shared machines) or `classic`.
+    /// The names accepted for a profile.
+    pub const PROFILES: &'static [&'static str] =
+        &["lan", "lan_fast", "wan", "ci", "raft", "classic"];
+
+    /// The profile called `name`: `lan` (default), `lan_fast`, `wan`, `ci` (busy shared machines), `raft` (plain
+    /// randomised Raft with openraft's own timers) or `classic` (the policies of the system hustings grew out of).
     pub fn profile(name: &str) -> Result<Self> {
         let mut config = Config::default();
         let ms = Duration::from_millis;
@@ -322,9 +335,22 @@ impl Config {
                 config.election.poll_patience = ms(125);
                 config.election.lease = ms(2_000);
             }
+            "raft" => {
+                config.election.plain = true;
+                config.election.heartbeat = ms(50);
+                config.election.suspicion_min = ms(150);
+                config.election.suspicion_max = ms(300);
+                config.election.lease = ms(300);
+            }
             "classic" => {
                 config.score.classic = true;
                 config.election.score_tau = Duration::ZERO;
+                // Whoever scores higher leads, looked at as often as that system spoke: every 3 s.
+                config.election.handover_margin = 0.0;
+                config.election.handover_floor = f64::INFINITY;
+                config.election.handover_dwell = Duration::ZERO;
+                config.election.handover_cooldown = Duration::from_secs(3);
+                config.election.handover_doublings = 0;
                 config.placement = Placement::Random;
                 config.steal.cooldown = Duration::from_secs(5);
                 config.steal.batch = 1;
@@ -333,7 +359,8 @@ impl Config {
                 return Err(Error::config(
                     "profile",
                     format!(
-                        "{other:?} is not a profile; choose one of lan, lan_fast, wan, ci, classic"
+                        "{other:?} is not a profile; choose one of {}",
+                        Config::PROFILES.join(", ")
                     ),
                 ));
             }
@@ -466,7 +493,7 @@ mod tests {
 
     #[test]
     fn every_profile_is_valid() {
-        for name in ["lan", "lan_fast", "wan", "ci", "classic"] {
+        for name in Config::PROFILES {
             Config::profile(name).unwrap().validate().unwrap();
         }
     }

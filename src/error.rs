@@ -154,6 +154,35 @@ pub enum Error {
         /// What is wrong.
         problem: String,
     },
+    /// A change of the members that would leave no majority, or no voter.
+    #[error("unsafe change of members: {problem}")]
+    UnsafeMembershipChange {
+        /// What would be left, and what to do instead.
+        problem: String,
+    },
+    /// Another change of the members is not finished.
+    #[error("another change of members is under way ({detail}); try again when it is done")]
+    MembershipChangeInProgress {
+        /// Which.
+        detail: String,
+    },
+    /// This node was removed from its cluster.
+    #[error(
+        "node {node} was removed from its cluster; start it again, so that it joins under a new id"
+    )]
+    Removed {
+        /// Which node.
+        node: String,
+    },
+    /// A fault call to a node that takes none.
+    #[error(
+        "node {node} takes no fault calls; start it with allow_faults=True (hustings node --allow-faults), never where \
+         its work matters"
+    )]
+    FaultInjectionDisabled {
+        /// Which node.
+        node: String,
+    },
     /// Used after stop.
     #[error("{what} is stopped; start a new one")]
     Stopped {

@@ -14,6 +14,7 @@ pub mod config;
 pub mod core;
 pub mod error;
 pub mod node;
+pub mod sim;
 
 #[cfg(feature = "python")]
 mod python;

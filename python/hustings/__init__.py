@@ -24,11 +24,16 @@ if TYPE_CHECKING:
     from . import errors, loads, viz
     from .cluster import Cluster, current_cluster
     from .config import Config, ElectionConfig, Limits, ScoreWeights, StealPolicy
+    from .elections import Election, Failover, Handover, Reign
     from .errors import *  # noqa: F403
-    from .events import Election, EventLog, Failover, Steal
+    from .events import EventLog, ScoreHistory, Steal
+    from .failures import RandomFailures
+    from .fault_spans import Fault
     from .future import as_completed, gather, wait
     from .members import Leader, Member, Snapshot
     from .node import Node
+    from .simulation import LeaderChange, Outcome, Run, Simulation, Sweep, Violation
+    from .summary import Steadiness, Summary
     from .tasks import Task, task
 
 # A runner, a node's process and `hustings --help` need little of this: the rest is imported when it
@@ -41,10 +46,21 @@ _HOMES = {
     "Limits": "config",
     "ScoreWeights": "config",
     "StealPolicy": "config",
-    "Election": "events",
+    "Election": "elections",
+    "Failover": "elections",
+    "Handover": "elections",
+    "Reign": "elections",
     "EventLog": "events",
-    "Failover": "events",
+    "ScoreHistory": "events",
     "Steal": "events",
+    "RandomFailures": "failures",
+    "LeaderChange": "simulation",
+    "Outcome": "simulation",
+    "Run": "simulation",
+    "Simulation": "simulation",
+    "Sweep": "simulation",
+    "Violation": "simulation",
+    "Fault": "fault_spans",
     "as_completed": "future",
     "gather": "future",
     "wait": "future",
@@ -52,6 +68,8 @@ _HOMES = {
     "Member": "members",
     "Snapshot": "members",
     "Node": "node",
+    "Steadiness": "summary",
+    "Summary": "summary",
     "Task": "tasks",
     "task": "tasks",
 }
@@ -64,6 +82,7 @@ _ERRORS = (
     "ConsensusError",
     "CorruptLogError",
     "DataDirLockedError",
+    "FaultInjectionDisabledError",
     "ForkedProcessError",
     "HustingsError",
     "HustingsWarning",
@@ -72,6 +91,7 @@ _ERRORS = (
     "InvalidAddressError",
     "InvalidPeersError",
     "InvalidTaskIdError",
+    "MembershipChangeInProgressError",
     "NoClusterError",
     "NoQuorumError",
     "NodeIdInUseError",
@@ -81,6 +101,7 @@ _ERRORS = (
     "QueueFullError",
     "RemoteTaskError",
     "RemoteTraceback",
+    "RemovedError",
     "RunnerError",
     "StoppedError",
     "StorageError",
@@ -90,6 +111,7 @@ _ERRORS = (
     "TaskNotFoundError",
     "TaskNotRegisteredError",
     "TaskTimeoutError",
+    "UnsafeMembershipChangeError",
     "VersionMismatchError",
     "WaitTimeoutError",
     "WrongClusterError",
@@ -144,16 +166,29 @@ __all__ = [
     "ElectionConfig",
     "EventLog",
     "Failover",
+    "Fault",
     "Future",
+    "Handover",
     "Leader",
+    "LeaderChange",
     "Limits",
     "Member",
     "Node",
+    "Outcome",
+    "RandomFailures",
+    "Reign",
+    "Run",
+    "ScoreHistory",
     "ScoreWeights",
+    "Simulation",
     "Snapshot",
+    "Steadiness",
     "Steal",
     "StealPolicy",
+    "Summary",
+    "Sweep",
     "Task",
+    "Violation",
     "__version__",
     "as_completed",
     "current_cluster",

@@ -29,6 +29,20 @@ __version__: str
 def knobs() -> list[dict[str, Any]]:
     """Every numeric knob: ``name``, ``doc``, ``min``, ``max``, ``default``. Does not block."""
 
+def run_simulation(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Runs one simulation described as ``hustings.Simulation`` does; blocks without the GIL.
+
+    Raises:
+        ConfigError: A part of ``spec`` is out of bounds.
+    """
+
+def run_sweep(spec: Mapping[str, Any], seeds: Sequence[int], threads: int) -> list[dict[str, Any]]:
+    """Runs ``spec`` once for every seed on ``threads`` threads; blocks without the GIL.
+
+    Raises:
+        ConfigError: A part of ``spec``, or the number of seeds or threads, is out of bounds.
+    """
+
 def resolve_config(
     profile: str, overrides: Mapping[str, float | bool | str]
 ) -> dict[str, float | str]:
@@ -89,6 +103,7 @@ class Node:
         position: tuple[float, float] = ...,
         slots: int = 1,
         allow_pickle: bool = False,
+        allow_faults: bool = False,
         load: Mapping[str, Any] | None = None,
         config: Mapping[str, float | str] | None = None,
         may_vote: bool = True,
@@ -131,6 +146,12 @@ class Node:
         """``stop`` for a coroutine. Cancelled, it leaves the node half stopped: ``abort`` it."""
     def abort(self) -> None:
         """Ends at once without a goodbye, as a crash would, and kills its runners."""
+    def freeze(self) -> None:
+        """Stops all of it, runners excepted, as SIGSTOP would stop a process. Blocks for
+        milliseconds.
+        """
+    def resume(self) -> None:
+        """Lets a frozen node go on."""
     def drain(self, timeout: float) -> bool:
         """Hands leadership and unstarted work over and finishes running work; the node stays up,
         idle. Blocks.
@@ -212,8 +233,10 @@ class Client:
         ``leader_address``, ``leader_ready``, ``score``, ``load``, ``members`` (list of ``{id, name,
         address, slots, x, y, voter, pid, alive, score, queued, running, load}``), ``voters``,
         ``voters_reachable``, ``counters``, ``version``, ``draining``, ``uptime_s``,
-        ``allow_pickle``, ``last_log_index``, ``applied_index``. Ids are 16-digit hex strings,
-        ``None`` for nobody.
+        ``allow_pickle``, ``allow_faults``, ``faults`` (list of ``{source, target, cut, drop,
+        delay_s, jitter_s}``), ``clock_rate``, ``removed``, ``problem`` (why it can never be a
+        member, or ``None``), ``refusals`` (``{wrong_cluster, wrong_node, strangers}``),
+        ``last_log_index``, ``applied_index``. Ids are 16-digit hex strings, ``None`` for nobody.
         """
     def tasks(
         self, state: str | None = None, limit: int = 1000, timeout: float = 5.0
@@ -223,6 +246,31 @@ class Client:
         """
     def drain_node(self, address: str, grace: float = 30.0) -> int: ...
     def handover(self, to: str | None = None, timeout: float = 5.0) -> str: ...
+    def remove_member(self, node: str, *, check_only: bool = False, timeout: float = 10.0) -> str:
+        """Removes a member by its id; returns what is odd about the voters that are left, or an
+        empty text. ``check_only``: only says whether it would be refused.
+
+        Asks again while nobody leads. Raises ``UnsafeMembershipChangeError``,
+        ``MembershipChangeInProgressError``, ``NoQuorumError``, ``ConfigError``.
+        """
+    def inject_faults(
+        self,
+        address: str,
+        links: Sequence[tuple[str, str, bool, float, float, float]] = ...,
+        *,
+        heal: bool = False,
+        clock_rate: float | None = None,
+        quiet: bool = False,
+        note: str = "",
+        timeout: float = 2.0,
+    ) -> None:
+        """Makes and mends faults at the node at ``address``, which must be one end of each link.
+
+        A link is ``(source, target, cut, drop, delay_s, jitter_s)``, ids of nodes first; none by
+        default. ``heal`` ends all others before. Each change becomes a row of history unless
+        ``quiet``; ``note`` becomes one for all. Raises ``FaultInjectionDisabledError``,
+        ``ConfigError``, ``WaitTimeoutError``.
+        """
     def records(self, after: int = 0, limit: int = 100_000) -> tuple[int, list[dict[str, Any]]]:
         """Records of all nodes as received so far, from position ``after``; returns the next
         position and the rows.

@@ -64,7 +64,9 @@ def _node_arguments(options: dict[str, Any]) -> dict[str, Any]:
         "position": (float(x), float(y)),
         "slots": int(options.get("slots", 1)),
         "allow_pickle": bool(options.get("allow_pickle", False)),
-        "load": options.get("load"),
+        "allow_faults": bool(options.get("allow_faults", False)),
+        # This process is the node and nothing else, so what it uses itself is no load.
+        "load": options.get("load") or {"kind": "measured", "own_process": True},
         "may_vote": bool(options.get("may_vote", True)),
         "data_dir": options.get("data_dir"),
         "config": options.get("config"),

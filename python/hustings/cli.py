@@ -73,7 +73,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_down(commands)
     _add_node(commands)
     _add_status(commands)
+    _add_members(commands)
+    _add_remove(commands)
     _add_submit(commands)
+    _add_sim(commands)
     _add_config(commands)
     return parser
 
@@ -132,7 +135,7 @@ def _add_up(commands: Any) -> None:
         "--data-dir", metavar="DIR", help="keep log and state below it (default: in memory only)"
     )
     p.add_argument("--port", type=int, help="the first of N consecutive ports (default: free ones)")
-    p.add_argument("--profile", help="timing: lan (default), lan_fast, ci, wan, classic")
+    p.add_argument("--profile", help="timing: lan (default), lan_fast, ci, wan, raft, classic")
     p.add_argument(
         "--timeout", type=float, default=30.0, help="seconds until a leader must be there"
     )
@@ -199,7 +202,10 @@ def _add_node(commands: Any) -> None:
     p.add_argument(
         "--allow-pickle", action="store_true", help="accept pickled functions and arguments"
     )
-    p.add_argument("--profile", help="timing: lan (default), lan_fast, ci, wan, classic")
+    p.add_argument(
+        "--allow-faults", action="store_true", help="take fault calls: cut links, wrong clocks"
+    )
+    p.add_argument("--profile", help="timing: lan (default), lan_fast, ci, wan, raft, classic")
     p.add_argument("--config", metavar="FILE", help="knobs as TOML")
     p.add_argument(
         "--data-dir", metavar="DIR", help="keep log and state there (default: in memory only)"
@@ -250,14 +256,50 @@ def _status(arguments: argparse.Namespace) -> int:
     with _connect(arguments) as cluster:
         status = cluster._client.status()
         now = cluster.snapshot()
+        faults = [str(fault) for fault in cluster.faults()]
     if arguments.json:
         print(json.dumps(status))
         return OK
     print(f"leader  {now.leader or 'none'}\nquorum  {now.quorum}")
     for member in now.members:
         print(f"  {member!r}")
+    for fault in faults:
+        print(f"fault   {fault}")
     print("tasks   " + ", ".join(f"{name} {count}" for name, count in now.counters.items()))
     return OK if now.leader is not None else FAILED
+
+
+def _add_members(commands: Any) -> None:
+    p = _command(commands, "members", _members, "every member: who votes, who is there, its load")
+    _add_connect(p)
+
+
+def _members(arguments: argparse.Namespace) -> int:
+    with _connect(arguments) as cluster:
+        status = cluster._client.status()
+        now = cluster.snapshot()
+    if arguments.json:
+        print(json.dumps(status["members"]))
+        return OK
+    for member in now.members:
+        print(f"{member.id}  {member!r}")
+    print(now.quorum)
+    return OK
+
+
+def _add_remove(commands: Any) -> None:
+    p = _command(commands, "remove", _remove, "remove a member for good; its work goes elsewhere")
+    p.add_argument("node", help="its name, id or address")
+    p.add_argument("--grace", type=float, default=10.0, help="seconds for its running tasks")
+    _add_connect(p)
+
+
+def _remove(arguments: argparse.Namespace) -> int:
+    with _connect(arguments) as cluster:
+        cluster.remove_node(arguments.node, grace=arguments.grace, timeout=arguments.timeout)
+        quorum = cluster.quorum
+    print(json.dumps({"removed": arguments.node}) if arguments.json else f"removed; {quorum}")
+    return OK
 
 
 def _add_submit(commands: Any) -> None:
@@ -282,10 +324,23 @@ def _submit(arguments: argparse.Namespace) -> int:
         return load_generator.run(cluster, arguments, args, kwargs)
 
 
+def _add_sim(commands: Any) -> None:
+    from . import sim_arguments
+
+    p = _command(commands, "sim", _sim, "imagine a cluster: elections, faults, the same by seed")
+    sim_arguments.add(p)
+
+
+def _sim(arguments: argparse.Namespace) -> int:
+    from . import imagined
+
+    return imagined.run(arguments)
+
+
 def _add_config(commands: Any) -> None:
     p = _command(commands, "config", _config, "show every knob with its value, bounds and meaning")
     p.add_argument("what", choices=["show"])
-    p.add_argument("--profile", help="lan (default), lan_fast, wan, ci, classic")
+    p.add_argument("--profile", help="lan (default), lan_fast, wan, ci, raft, classic")
 
 
 def _config(arguments: argparse.Namespace) -> int:

@@ -25,8 +25,9 @@ from .errors import (
     WaitTimeoutError,
 )
 from .events import EventLog, Row
-from .faults import Faults
+from .faults import AnyNode
 from .future import Deadline, check_map, chunks, gather, stream_map
+from .injector import FailureInjector
 from .loads import LoadsArgument, resolve
 from .local import (
     InProcessNode,
@@ -37,7 +38,8 @@ from .local import (
     plan_voters,
     wait_admitted,
 )
-from .members import Leader, Member, Snapshot, html_table, quorum_text
+from .members import Leader, LinkFault, Member, Snapshot, html_table, quorum_text
+from .membership import Membership
 from .node import check_data_dir, check_position, check_slots, cores
 from .submission import NamedCall, Submission, bind, check_options, task_of
 from .tasks import Task, chunked, task_id_bytes
@@ -46,6 +48,10 @@ R = TypeVar("R")
 
 MAX_EVENTS = 100_000
 """Rows a cluster keeps on this side."""
+MAX_NAMES = 10_000
+"""Nodes whose names are remembered for the history."""
+MAX_SHOWN = 12
+"""Faults listed in a card."""
 _POLL_S = 0.02
 
 _live: dict[str, Cluster] = {}
@@ -69,7 +75,7 @@ def current_cluster() -> Cluster:
         ) from None
 
 
-class Cluster(Faults):
+class Cluster(Membership):
     """A running cluster. Make one with :meth:`local` or :meth:`connect`."""
 
     def __init__(
@@ -90,6 +96,12 @@ class Cluster(Faults):
         self._pid = os.getpid()
         self._rows: deque[Row] = deque(maxlen=MAX_EVENTS)
         self._next_row = 0
+        self._names: dict[str, str] = {}
+        self._wanted: dict[tuple[str, str], LinkFault] = {}
+        self._rates: dict[str, float] = {}
+        self._apart: set[str] = set()
+        self._failing: FailureInjector | None = None
+        self._breaking = threading.RLock()
         self._rows_lock = threading.Lock()
         with _live_lock:
             _live[name] = self
@@ -113,9 +125,9 @@ class Cluster(Faults):
         A cluster of the same name is closed first, so that a notebook cell can be run again.
         Voters: the largest odd
         number up to min(n, 5), the others are workers. The cores are shared out: ``slots = max(1,
-        cores // n)``. With ``data_dir`` every node keeps its state in a folder of its own below it;
-        started again with the same one, the cluster goes on where it ended. Raises
-        ``StorageError`` and its kinds.
+        cores // n)``. ``config.faults`` makes them fail by chance, see :meth:`fail_randomly`. With
+        ``data_dir`` every node keeps its state in a folder of its own below it; started again with
+        the same one, the cluster goes on where it ended. Raises ``StorageError`` and its kinds.
         """
         count, voting = plan_voters(n, voters)
         if config is not None and not isinstance(config, Config):
@@ -136,6 +148,7 @@ class Cluster(Faults):
                 "position": check_position(positions[i] if positions else (0.0, 0.0)),
                 "slots": max(1, cores() // count) if slots is None else check_slots(slots),
                 "allow_pickle": True,
+                "allow_faults": True,
                 "load": load,
                 "config": knobs,
                 "data_dir": node_dir(folder, names[i]),
@@ -153,7 +166,10 @@ class Cluster(Faults):
         except BaseException:
             local.close()
             raise
-        return cls(client, name, allow_pickle=True, local=local, isolated=isolated)
+        made = cls(client, name, allow_pickle=True, local=local, isolated=isolated)
+        if config is not None and config.faults is not None:
+            made.fail_randomly(config.faults)
+        return made
 
     @classmethod
     def connect(cls, *addresses: str, allow_pickle: bool = False, timeout: float = 10.0) -> Cluster:
@@ -252,6 +268,11 @@ class Cluster(Faults):
         _, send, codec = bound
         return cast("_core.Future[Any]", send(encode_call(codec, args, kwargs)))
 
+    def _ids(self) -> dict[str, tuple[str, str]]:
+        if self._local is None:
+            return {m.name: (m.id, m.address) for m in self.members()}
+        return {n.name: (n.id, n.address) for n in self._local.nodes}
+
     def _keep(self, row: Row) -> None:
         with self._rows_lock:
             self._rows.append(row)
@@ -289,25 +310,37 @@ class Cluster(Faults):
             self._next_row, fresh = self._client.records(self._next_row, MAX_EVENTS)
             self._rows.extend(fresh)
             rows = list(self._rows)
-        names = {} if self._local is None else {n.id: n.name for n in self._local.nodes}
+            # Also of nodes that were restarted or removed since.
+            for node in [] if self._local is None else self._local.nodes:
+                self._names[node.id] = node.name
+            for forgotten in list(self._names)[:-MAX_NAMES]:
+                del self._names[forgotten]
+            names = dict(self._names)
         return EventLog(rows, names)
 
     def members(self) -> list[Member]:
         """Every node as the leader knows it."""
         return list(self.snapshot().members)
 
-    def snapshot(self) -> Snapshot:
-        """The cluster at this moment, as its leader (or any node, if none leads) sees it."""
-        return Snapshot.from_status(self._client.status())
+    def snapshot(self, node: AnyNode | None = None, timeout: float = 5.0) -> Snapshot:
+        """The cluster at this moment, as ``node`` sees it; by default its leader (or any node, if
+        none leads). Raises ``NoQuorumError`` if nobody answers."""
+        address = None if node is None else self._address_of(node)
+        return Snapshot.from_status(self._client.status(address, timeout))
 
     def metrics(self) -> dict[str, int]:
         """The cluster-wide counters: accepted, succeeded, retries, steals, late_completions and so
         on."""
         return dict(self.snapshot().counters)
 
-    def tasks(self, state: str | None = None, limit: int = 1000) -> list[dict[str, Any]]:
-        """Tasks the cluster holds: ``task_id``, ``function``, ``state``, ``node``, ``attempt``."""
-        return self._client.tasks(state, limit)
+    def tasks(
+        self, state: str | None = None, limit: int = 1000, timeout: float = 5.0
+    ) -> list[dict[str, Any]]:
+        """Tasks the cluster holds: ``task_id``, ``function``, ``state``, ``node``, ``attempt``.
+
+        Never an old view: a quorum confirms the leader first. Raises ``NoQuorumError``.
+        """
+        return self._client.tasks(state, limit, timeout)
 
     def wait_leader(self, timeout: float = 30.0) -> Leader:
         """Blocks until a node leads with its quorum. Raises ``NoQuorumError``."""
@@ -347,6 +380,8 @@ class Cluster(Faults):
         with _live_lock:
             if _live.get(self.name) is self:
                 del _live[self.name]
+        if self._failing is not None:
+            self._failing.stop(mend=False)
         try:
             self._client.close()
         finally:
@@ -389,19 +424,25 @@ class Cluster(Faults):
             return f"Cluster({self.name!r}, connected to {self._client.connected_to or 'nobody'})"
         alive = sum(n.alive for n in self._local.nodes)
         kind = "isolated" if self._isolated else "in this process"
-        return f"Cluster({self.name!r}, {alive} of {len(self._local.nodes)} nodes alive, {kind})"
+        broken = f", {len(self._wanted)} links broken" if self._wanted else ""
+        nodes = f"{alive} of {len(self._local.nodes)} nodes alive"
+        return f"Cluster({self.name!r}, {nodes}, {kind}{broken})"
 
     def _repr_html_(self) -> str:
         if not self._open:
             return html_table(repr(self), (), ())
         now = self.snapshot()
         header = ("node", "role", "state", "score", "queued", "running", "address")
-        rows = []
+        rows: list[tuple[object, ...]] = []
         for m in now.members:
             leads = now.leader is not None and m.id == now.leader.id
             role = "leader" if leads else "voter" if m.voter else "worker"
             state = "alive" if m.alive else "gone"
             rows.append((m.name, role, state, f"{m.score:.2f}", m.queued, m.running, m.address))
+        broken = [str(fault) for fault in self.faults()]
+        rows += [("", "", "fault", text, "", "", "") for text in broken[:MAX_SHOWN]]
+        if len(broken) > MAX_SHOWN:
+            rows.append(("", "", "fault", f"... and {len(broken) - MAX_SHOWN} more", "", "", ""))
         return html_table(f"Cluster {self.name}: term {now.term}, {now.quorum}", header, rows)
 
 

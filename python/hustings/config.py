@@ -12,8 +12,9 @@ from typing import Any
 
 from . import _core
 from .errors import ConfigError, did_you_mean
+from .failures import RandomFailures
 
-PROFILES = ("lan", "lan_fast", "wan", "ci", "classic")
+PROFILES = ("lan", "lan_fast", "wan", "ci", "raft", "classic")
 TOML_LIMIT_BYTES = 1 << 20
 """The largest configuration file that is read."""
 
@@ -57,6 +58,8 @@ class ElectionConfig(_Section):
     handover_floor: float | None = None
     handover_dwell_s: float | None = None
     handover_cooldown_s: float | None = None
+    handover_doublings: int | None = None
+    plain: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +124,7 @@ class Config(_Section):
     Environment: ``HUSTINGS_ELECTION__HEARTBEAT_S=0.05``. File: ``HUSTINGS_CONFIG=hustings.toml``,
     either with the
     sections at the top or below ``[tool.hustings]``. After construction every field holds its
-    value.
+    value. ``faults`` is no knob of a node: it makes the nodes of a local or simulated cluster fail.
     """
 
     profile: str | None = None
@@ -131,9 +134,12 @@ class Config(_Section):
     placement: str | None = None
     assign_reach: float | None = None
     limits: Limits = field(default_factory=Limits)
+    faults: RandomFailures | None = None
 
     def __post_init__(self) -> None:
         """Resolves every knob; raises ``ConfigError``."""
+        if self.faults is not None and not isinstance(self.faults, RandomFailures):
+            raise ConfigError(f"faults={self.faults!r}: give a RandomFailures(...)")
         overrides = _overrides_from_file()
         overrides |= _overrides_from_environment()
         given = _given(self)
@@ -170,6 +176,12 @@ class Config(_Section):
     def ci(cls, **knobs: Any) -> Config:
         """Busy shared machines: slower to suspect."""
         return cls(profile="ci", **knobs)
+
+    @classmethod
+    def raft(cls, **knobs: Any) -> Config:
+        """Plain randomised Raft by openraft's own timers (heartbeat 50 ms, election 150 to 300 ms):
+        no ranks, no poll, no handover by score. What the others are compared with."""
+        return cls(profile="raft", **knobs)
 
     @classmethod
     def classic(cls, **knobs: Any) -> Config:

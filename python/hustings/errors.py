@@ -11,7 +11,7 @@
     ├── NoClusterError                 no cluster is running or connected here
     ├── StoppedError                   used after stop or close
     ├── ForkedProcessError             used in a child made by fork()
-    ├── NoQuorumError                  nobody led until the deadline
+    ├── NoQuorumError (TimeoutError)   nobody led until the deadline; nothing was accepted
     ├── WaitTimeoutError (TimeoutError) the answer is unknown: sending the same id again is safe
     ├── QueueFullError                 refused before acceptance; ``retry_after_s``
     ├── TaskIdConflictError            the same id with another function or payload
@@ -21,6 +21,10 @@
     ├── PayloadTooLargeError (ValueError)     with size and limit
     ├── CodecRefusedError              a codec one side does not allow
     ├── NotSerializableError (TypeError)      what cannot travel, and where it sits
+    ├── UnsafeMembershipChangeError    it would leave no majority of voters, or no voter
+    ├── MembershipChangeInProgressError another change is not finished; try again
+    ├── RemovedError                   the node was removed from its cluster
+    ├── FaultInjectionDisabledError    a fault call to a node that was not started with leave
     ├── VersionMismatchError, WrongClusterError, WrongNodeError, NodeNameInUseError
     ├── NodeIdInUseError               a live node has this one's id: its data directory is a copy
     ├── IncarnationMismatchError       the data directory is older than what the cluster knows of it
@@ -86,8 +90,9 @@ class ForkedProcessError(HustingsError):
     """Started before ``fork()`` and used in the child, which has none of its threads."""
 
 
-class NoQuorumError(HustingsError):
-    """No leader with a majority could be reached until the deadline."""
+class NoQuorumError(HustingsError, TimeoutError):
+    """No leader with a majority could be reached until the deadline; the text says how many voters
+    are."""
 
 
 class WaitTimeoutError(HustingsError, TimeoutError):
@@ -128,6 +133,22 @@ class CodecRefusedError(HustingsError):
 
 class NotSerializableError(HustingsError, TypeError):
     """An argument cannot travel; the text says which part of it and what to do."""
+
+
+class UnsafeMembershipChangeError(HustingsError):
+    """The change would leave no voter, or no reachable majority; nothing was changed."""
+
+
+class MembershipChangeInProgressError(HustingsError):
+    """Members change one at a time, and another change is not finished."""
+
+
+class RemovedError(HustingsError):
+    """The node was removed from its cluster."""
+
+
+class FaultInjectionDisabledError(HustingsError):
+    """The node was not started with ``allow_faults``."""
 
 
 class VersionMismatchError(HustingsError):
@@ -237,6 +258,7 @@ __all__ = [
     "ConsensusError",
     "CorruptLogError",
     "DataDirLockedError",
+    "FaultInjectionDisabledError",
     "ForkedProcessError",
     "HustingsError",
     "HustingsWarning",
@@ -245,6 +267,7 @@ __all__ = [
     "InvalidAddressError",
     "InvalidPeersError",
     "InvalidTaskIdError",
+    "MembershipChangeInProgressError",
     "NoClusterError",
     "NoQuorumError",
     "NodeIdInUseError",
@@ -254,6 +277,7 @@ __all__ = [
     "QueueFullError",
     "RemoteTaskError",
     "RemoteTraceback",
+    "RemovedError",
     "RunnerError",
     "StoppedError",
     "StorageError",
@@ -263,6 +287,7 @@ __all__ = [
     "TaskNotFoundError",
     "TaskNotRegisteredError",
     "TaskTimeoutError",
+    "UnsafeMembershipChangeError",
     "VersionMismatchError",
     "WaitTimeoutError",
     "WrongClusterError",

@@ -1,17 +1,26 @@
-"""The history of a cluster as rows: filtered, summed up as elections, failovers and steals, or
+"""The history of a cluster as rows: filtered, summed up as elections, scores, faults and steals, or
 made a data frame."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, overload
 
-from .errors import ConfigError, HustingsError, did_you_mean
-from .members import html_table
+from .election_history import ElectionHistory, ElectionReader
+from .elections import Election, Failover, Handover, Reign
+from .errors import ConfigError, did_you_mean
+from .fault_spans import Fault, read_faults
+from .frames import ROW_TYPES, arrow_table, pandas_frame, polars_frame
+from .listing import Listing
+from .summary import Steadiness, Summary, summarise
 
 if TYPE_CHECKING:
     import pandas  # type: ignore[import-untyped,unused-ignore]
+    import polars
+    import pyarrow  # type: ignore[import-untyped,unused-ignore]
 
 Row = dict[str, Any]
 
@@ -29,6 +38,7 @@ KINDS = (
     "followed",
     "handover_started",
     "scored",
+    "score_corrected",
     "loaded",
     "storage_failed",
     "member_joined",
@@ -60,44 +70,6 @@ COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Election:
-    """How one node came to lead."""
-
-    term: int
-    leader: str
-    at_us: int
-    cause: str
-    """``"founding"``, ``"failover"`` or ``"handover"``."""
-    previous: str | None
-    duration_s: float | None
-    """Since the old leader was last there, by the clocks of the nodes."""
-    score: float
-    rank: int
-    votes: int
-
-    def __repr__(self) -> str:
-        took = "" if self.duration_s is None else f", {_milliseconds(self.duration_s)}"
-        return f"Election(term={self.term}, {self.leader} leads by {self.cause}{took})"
-
-
-@dataclass(frozen=True)
-class Failover:
-    """An unplanned change of leader."""
-
-    from_node: str
-    to_node: str
-    term: int
-    at_us: int
-    duration_s: float | None
-    """From the fault, where this script caused it, else from the last sign of life, to the new
-    leader."""
-
-    def __repr__(self) -> str:
-        took = "duration unknown" if self.duration_s is None else _milliseconds(self.duration_s)
-        return f"Failover({self.from_node} -> {self.to_node}, {took})"
-
-
-@dataclass(frozen=True)
 class Steal:
     """A task that an idle node took over."""
 
@@ -110,15 +82,35 @@ class Steal:
         return f"Steal({self.victim} -> {self.thief}, task {self.task_id})"
 
 
+@dataclass(frozen=True)
+class ScoreHistory:
+    """What the leaders wrote down about one node's score, in order of time."""
+
+    node: str
+    at_us: list[int] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    ranks: list[int] = field(default_factory=list)
+    """0 is the best: first in line."""
+
+    def __repr__(self) -> str:
+        last = f", last {self.scores[-1]:.2f} at rank {self.ranks[-1]}" if self.scores else ""
+        return f"ScoreHistory({self.node}, {len(self.scores)} scores{last})"
+
+
 class EventLog(Sequence[Row]):
-    """Rows of history in order of time; frozen."""
+    """Rows of history in order of time; frozen.
+
+    Each row carries the wall clock of the node that wrote it (``at_us``, microseconds since 1970).
+    On one machine, and in simulation, that is one clock; rows of several machines are ordered as
+    well as their clocks agree. Elections are read in order of term, which needs no clock.
+    """
 
     def __init__(
         self, rows: Iterable[Mapping[str, Any]], names: Mapping[str, str] | None = None
     ) -> None:
         self._rows = sorted(
             (dict(row) for row in rows),
-            key=lambda r: (r.get("at_us", 0), r.get("node", ""), r.get("seq", 0)),
+            key=lambda r: (r.get("at_us", 0), r.get("node") or "", r.get("seq", 0)),
         )
         self._names = {str(k): v for k, v in (names or {}).items()}
         for row in self._rows:
@@ -127,10 +119,22 @@ class EventLog(Sequence[Row]):
         for row in self._rows:
             row["subject_name"] = self.name_of(row.get("subject"))
 
+    def _part(self, rows: list[Row]) -> EventLog:
+        """Some of these rows, which stay in order and are not copied."""
+        part = EventLog((), self._names)
+        part._rows = rows
+        return part
+
     def name_of(self, node: object) -> str:
         """The name of a node by its id; the id itself where no name is known, empty for none."""
         text = "" if node is None else str(node)
-        return "" if not text.strip("0") else self._names.get(text, text)
+        return self._names.get(text, text) if text.strip("0") else ""
+
+    @property
+    def nodes(self) -> list[str]:
+        """The names of all nodes that wrote rows, ``n2`` before ``n10``."""
+        seen = {self.name_of(node) for node in {row.get("node") for row in self._rows}}
+        return sorted(seen - {""}, key=natural_order)
 
     def filter(
         self,
@@ -145,94 +149,119 @@ class EventLog(Sequence[Row]):
         for kind in kinds:
             if kind not in KINDS:
                 raise ConfigError(f"kind={kind!r}: no such kind{did_you_mean(kind, KINDS)}")
-        rows = (
-            r
-            for r in self._rows
-            if (not kinds or r["kind"] in kinds)
-            and (node is None or node in (r.get("node"), r.get("node_name")))
-            and (term is None or r.get("term") == term)
-            and (since_us is None or r["at_us"] >= since_us)
-            and (until_us is None or r["at_us"] <= until_us)
+        return self._part(
+            [
+                r
+                for r in self._rows
+                if (not kinds or r["kind"] in kinds)
+                and (node is None or node in (r.get("node"), r.get("node_name")))
+                and (term is None or r.get("term") == term)
+                and (since_us is None or r["at_us"] >= since_us)
+                and (until_us is None or r["at_us"] <= until_us)
+            ]
         )
-        return EventLog(rows, self._names)
 
-    def elections(self) -> list[Election]:
+    # --- findings
+
+    @cached_property
+    def _faults(self) -> list[Fault]:
+        return read_faults(self._rows, self.name_of)
+
+    @cached_property
+    def _history(self) -> ElectionHistory:
+        return ElectionReader(self._rows, self.name_of, self._faults).read()
+
+    def elections(self) -> Listing[Election]:
         """Every change of leader, the first included, in order of term."""
-        wins: dict[int, Row] = {}
+        return Listing("elections", self._history.elections)
+
+    def failovers(self) -> Listing[Failover]:
+        """The unplanned changes of leader."""
+        found = (e for e in self._history.elections if e.cause == "failover")
+        return Listing("failovers", map(Failover.of, found))
+
+    def handovers(self) -> Listing[Handover]:
+        """Every attempt of a leader to yield, and what came of it."""
+        return Listing("handovers", self._history.handovers)
+
+    def reigns(self) -> Listing[Reign]:
+        """From when until when each leader led."""
+        return Listing("reigns", self._history.reigns)
+
+    def faults(self) -> Listing[Fault]:
+        """What was broken on purpose, and until when."""
+        return Listing("faults", self._faults)
+
+    def scores(self) -> dict[str, ScoreHistory]:
+        """The scores and ranks of every node, by name, as the leaders saw them.
+
+        What a deposed leader wrote before it knew is left out.
+        """
+        found: dict[str, ScoreHistory] = {}
+        newest = 0
         for row in self._rows:
             if row["kind"] == "became_leader":
-                wins.setdefault(int(row["term"]), row)
-        elections: list[Election] = []
-        previous: Row | None = None
-        for term in sorted(wins):
-            elections.append(self._election(wins[term], previous))
-            previous = wins[term]
-        return elections
+                newest = max(newest, int(row["term"]))
+            elif row["kind"] == "scored" and row["term"] >= newest:
+                name = row["subject_name"]
+                history = found.get(name)
+                if history is None:
+                    history = found[name] = ScoreHistory(name)
+                history.at_us.append(int(row["at_us"]))
+                history.scores.append(float(row["score"]))
+                history.ranks.append(int(row["rank"]))
+        return {name: found[name] for name in sorted(found, key=natural_order)}
 
-    def _election(self, win: Row, previous: Row | None) -> Election:
-        cause, duration = "founding", None
-        if previous is not None:
-            between = [r for r in self._rows if previous["at_us"] <= r["at_us"] <= win["at_us"]]
-            handed = any(
-                r["kind"] == "handover_started" and r["node"] == previous["node"] for r in between
-            )
-            cause = "handover" if handed else "failover"
-            duration = _leaderless(between, previous, win)
-        votes = sum(
-            r["kind"] == "voted" and r["term"] == win["term"] and r["subject"] == win["node"]
-            for r in self._rows
-        )
-        campaign = next(
-            (
-                r
-                for r in reversed(self._rows)
-                if r["kind"] == "campaigned"
-                and r["node"] == win["node"]
-                and r["at_us"] <= win["at_us"]
-            ),
-            win,
-        )
-        return Election(
-            term=int(win["term"]),
-            leader=self.name_of(win["node"]),
-            at_us=int(win["at_us"]),
-            cause=cause,
-            previous=None if previous is None else self.name_of(previous["node"]),
-            duration_s=duration,
-            score=float(win.get("score") or campaign.get("score") or 0.0),
-            rank=int(campaign.get("rank") or 0),
-            votes=votes,
-        )
+    def steadiness(self) -> Steadiness:
+        """How often leadership moved, and how long it was missing."""
+        return self.summary().steadiness
 
-    def failovers(self) -> list[Failover]:
-        """The unplanned changes of leader."""
-        return [
-            Failover(e.previous or "", e.leader, e.term, e.at_us, e.duration_s)
-            for e in self.elections()
-            if e.cause == "failover"
-        ]
+    def reaction_s(self, at_us: int) -> float | None:
+        """Seconds from a moment until leadership next moved to another node; ``None`` if it never
+        did."""
+        moves = (e for e in self._history.elections if e.previous not in (None, e.leader))
+        return next(((e.at_us - at_us) / 1e6 for e in moves if e.at_us >= at_us), None)
 
-    def steals(self) -> list[Steal]:
+    def summary(self) -> Summary:
+        """The history in a few figures."""
+        return summarise(self._rows, self.nodes, self._history, self._faults)
+
+    def steals(self) -> Listing[Steal]:
         """The tasks that idle nodes took over."""
-        return [
-            Steal(str(r["task_id"]), self.name_of(r["detail"]), r["subject_name"], int(r["at_us"]))
-            for r in self._rows
-            if r["kind"] == "stolen"
-        ]
+        return Listing(
+            "steals",
+            (
+                Steal(
+                    task_id=str(r["task_id"]),
+                    victim=self.name_of(r["detail"]),
+                    thief=r["subject_name"],
+                    at_us=int(r["at_us"]),
+                )
+                for r in self._rows
+                if r["kind"] == "stolen"
+            ),
+        )
+
+    # --- rows
 
     def to_dicts(self) -> list[Row]:
         """The rows as dictionaries of your own."""
         return [dict(row) for row in self._rows]
 
     def to_pandas(self) -> pandas.DataFrame:
-        """The rows as a data frame, with a ``time`` column (UTC). Needs pandas."""
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise HustingsError("to_pandas needs pandas: pip install 'hustings[all]'") from error
-        frame = pd.DataFrame(self._rows, columns=[*COLUMNS, "subject_name"])
-        frame.insert(0, "time", pd.to_datetime(frame["at_us"], unit="us", utc=True))
-        return frame
+        """The rows as a frame of pandas, with a ``time`` column (UTC). Raises ``HustingsError``
+        where pandas is missing."""
+        return pandas_frame(self._rows, ROW_TYPES)
+
+    def to_polars(self) -> polars.DataFrame:
+        """The rows as a frame of polars, with the columns of :meth:`to_pandas`. Raises
+        ``HustingsError`` where polars is missing."""
+        return polars_frame(self._rows, ROW_TYPES)
+
+    def to_arrow(self) -> pyarrow.Table:
+        """The rows as a table of Arrow, with the columns of :meth:`to_pandas`. Raises
+        ``HustingsError`` where pyarrow is missing."""
+        return arrow_table(self._rows, ROW_TYPES)
 
     @overload
     def __getitem__(self, index: int) -> Row: ...
@@ -240,14 +269,15 @@ class EventLog(Sequence[Row]):
     def __getitem__(self, index: slice) -> EventLog: ...
     def __getitem__(self, index: int | slice) -> Row | EventLog:
         if isinstance(index, slice):
-            return EventLog(self._rows[index], self._names)
+            rows = self._rows[index]
+            return self._part(rows if index.step is None or index.step > 0 else rows[::-1])
         return dict(self._rows[index])
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __iter__(self) -> Iterator[Row]:
-        return iter(self.to_dicts())
+        return (dict(row) for row in self._rows)
 
     def __repr__(self) -> str:
         elections = self.elections()
@@ -255,46 +285,10 @@ class EventLog(Sequence[Row]):
         return f"EventLog({len(self)} rows, {len(elections)} elections{last})"
 
     def _repr_html_(self) -> str:
-        rows = [
-            (
-                e.term,
-                e.leader,
-                e.cause,
-                "-" if e.duration_s is None else _milliseconds(e.duration_s),
-                e.votes,
-            )
-            for e in self.elections()
-        ]
-        return html_table(
-            f"{len(self)} events",
-            ("term", "leader", "by", "without a leader for", "votes seen"),
-            rows,
-        )
+        return self.summary()._repr_html_() + self.elections()._repr_html_()
 
 
-def _leaderless(between: Sequence[Row], previous: Row, win: Row) -> float | None:
-    """Seconds from the old leader's end to the new one's start: from the fault, the silence, or
-    its own word."""
-    old = previous["node"]
-    faults = [
-        r["at_us"]
-        for r in between
-        if r["kind"] == "fault"
-        and r["detail"] in ("killed", "frozen", "stopped")
-        and r["subject"] == old
-    ]
-    if faults:
-        return float(win["at_us"] - faults[-1]) / 1e6
-    silences = [
-        r["at_us"] - float(r.get("value") or 0.0) * 1e6
-        for r in between
-        if r["kind"] == "suspected" and r["subject"] == old
-    ]
-    if silences:
-        return max(0.0, float(win["at_us"] - min(silences)) / 1e6)
-    words = [r["at_us"] for r in between if r["kind"] == "stepped_down" and r["node"] == old]
-    return float(win["at_us"] - words[-1]) / 1e6 if words else None
-
-
-def _milliseconds(seconds: float) -> str:
-    return f"{seconds * 1e3:.0f} ms" if seconds < 10 else f"{seconds:.1f} s"
+def natural_order(name: str) -> list[tuple[int, int, str]]:
+    """Sorts ``n2`` before ``n10``."""
+    parts = re.split(r"(\d+)", name)
+    return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import TypeAlias
 
 from . import _core
 from .errors import ConfigError, did_you_mean
 from .events import Row
 from .local import LocalNode, LocalNodes
-from .members import Leader, Member
+from .members import Leader, Member, Snapshot
 
 AnyNode: TypeAlias = "LocalNode | Leader | Member | str"
 
@@ -24,6 +25,10 @@ class Faults(ABC):
     @abstractmethod
     def members(self) -> list[Member]:
         """Every node as the leader knows it."""
+
+    @abstractmethod
+    def snapshot(self, node: AnyNode | None = None, timeout: float = 5.0) -> Snapshot:
+        """The cluster at this moment, as ``node`` sees it."""
 
     @abstractmethod
     def _check_open(self) -> None: ...
@@ -41,7 +46,8 @@ class Faults(ABC):
         return found
 
     def freeze(self, node: AnyNode | None) -> LocalNode:
-        """Stops a node's clock (SIGSTOP); needs ``isolated=True``."""
+        """Stops a node: SIGSTOP where it is a process; where it lives here its threads are held.
+        Its runners go on, but nobody hears of it."""
         found = self._local_node(node)
         found.freeze()
         self._note(found, "frozen")
@@ -52,13 +58,14 @@ class Faults(ABC):
         found = self._local_node(node)
         found.resume()
         self._note(found, "resumed")
+        self._tell_again(found)
         return found
 
     def restart(self, node: AnyNode | None) -> LocalNode:
         """Starts a killed node again, empty and under a new id."""
         found = self._local_node(node)
         assert self._local is not None
-        fresh = self._local.restart(found)
+        fresh = self._local.restart(found, before_enter=self._tell_again)
         self._note(fresh, "restarted")
         return fresh
 
@@ -73,9 +80,29 @@ class Faults(ABC):
         target = None if to is None else self._member(to).id
         return self._client.handover(target, timeout)
 
+    def _is_up(self, name: str) -> bool:
+        """It can answer, as far as this script knows."""
+        if self._local is None:
+            return True
+        return any(n.name == name and n.state == "running" for n in self._local.nodes)
+
+    @abstractmethod
+    def _tell_again(self, node: LocalNode) -> None:
+        """A node is back: what is broken on purpose stays so."""
+
+    def _unknown(self, wanted: str, known: Iterable[str]) -> ConfigError:
+        names = sorted(known)
+        return ConfigError(
+            f"node={wanted!r}: no such node{did_you_mean(wanted, names)}; they are "
+            f"{', '.join(names)}"
+        )
+
     def _address_of(self, node: AnyNode) -> str:
         if isinstance(node, (LocalNode, Leader, Member)):
             return node.address
+        for local in [] if self._local is None else self._local.nodes:
+            if node in (local.name, local.id, local.address):
+                return local.address
         return self._member(node).address
 
     def _member(self, node: AnyNode) -> Member:
@@ -100,11 +127,7 @@ class Faults(ABC):
         for found in self._local.nodes:
             if wanted in (found.name, found.id, found.address):
                 return found
-        names = [n.name for n in self._local.nodes]
-        raise ConfigError(
-            f"node={wanted!r}: no such node{did_you_mean(wanted, names)}; they are "
-            f"{', '.join(names)}"
-        )
+        raise self._unknown(wanted, [n.name for n in self._local.nodes])
 
     def _note(self, node: LocalNode, what: str) -> None:
         row: Row = {

@@ -11,6 +11,7 @@ import warnings
 from pathlib import Path
 from types import ModuleType
 
+from . import loads
 from .config import Config, read_toml
 from .errors import ConfigError, HustingsWarning, StorageError
 from .node import Node
@@ -35,6 +36,8 @@ def run(arguments: argparse.Namespace) -> int:
         position=_position(arguments.position),
         slots=arguments.slots,
         allow_pickle=arguments.allow_pickle,
+        allow_faults=arguments.allow_faults,
+        load=loads.measured(own_process=True),
         config=config,
         data_dir=arguments.data_dir,
     )

@@ -1,17 +1,22 @@
-"""Synthetic loads for ``Cluster.local(loads=...)``: on one machine all nodes measure the same, so
-give each its own.
+"""Loads for ``Cluster.local(loads=...)`` and for simulations: on one machine all nodes measure the
+same, so give each its own.
 
-Every source is labelled synthetic in what the nodes report. Availabilities lie in [0, 1]; 1 is
-idle or plentiful.
+Every source but :func:`measured` is labelled synthetic in what the nodes report. Availabilities lie
+in [0, 1]; 1 is idle or plentiful. What is drawn by chance is the same for each seed, and other for
+each node.
 """
 
 from __future__ import annotations
 
+import csv
 import itertools
 import math
+import os
 import random
-from collections.abc import Callable, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from .errors import ConfigError
@@ -22,6 +27,8 @@ LENGTH_S = 3600.0
 """Length of generated traces; they repeat."""
 MAX_POINTS = 100_000
 """The longest trace that is accepted."""
+RECORDING_LIMIT_BYTES = 16 << 20
+"""The largest file that is replayed."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,19 @@ class LoadSource:
 LoadsArgument: TypeAlias = (
     "LoadSource | Sequence[LoadSource | float] | Mapping[str, LoadSource | float]"
 )
+
+
+def measured(*, own_process: bool = False) -> LoadSource:
+    """What this machine really has; what nodes measure where no load is given.
+
+    Args:
+        own_process: the node has a process to itself, as in an isolated cluster or under
+            ``hustings node``. Then the CPU that this process uses, for leading above all, is not
+            counted as load. Nodes that share a process with a script or with each other cannot tell
+            whose work it is: there everything counts.
+    """
+    load = {"kind": "measured", "own_process": bool(own_process)}
+    return LoadSource(f"measured(own_process={own_process})", lambda _: dict(load))
 
 
 def constant(
@@ -115,6 +135,129 @@ def wandering(seed: int = 0, *, pull_s: float = 40.0, memory: float = 0.9) -> Lo
         return _generated(draw, memory)
 
     return LoadSource(f"wandering(seed={seed})", make)
+
+
+def spikes(
+    base: float = 0.9,
+    depth: float = 0.5,
+    *,
+    every_s: float = 60.0,
+    length_s: float = 5.0,
+    deviation: float = 0.0,
+    seed: int = 0,
+    memory: float = 0.9,
+) -> LoadSource:
+    """Idle but for spikes: ``base``, and ``depth`` less during a spike; other for each node, the
+    same for each seed.
+
+    Args:
+        base: the CPU availability between spikes.
+        depth: how much less it is during one.
+        every_s: mean pause between spikes, exponentially distributed.
+        length_s: mean length of a spike, exponentially distributed.
+        deviation: white noise on top.
+        seed: chooses one history of spikes.
+        memory: the availability of memory, at all times.
+    """
+    high, drop = _ratio("base", base), _ratio("depth", depth)
+    pause, length = _positive("every_s", every_s), _positive("length_s", length_s)
+    sd = _positive("deviation", deviation, zero=True)
+
+    def make(index: int) -> dict[str, Any]:
+        rng = random.Random(f"spikes:{seed}:{index}")
+        begins = rng.expovariate(1 / pause)
+        ends = begins + rng.expovariate(1 / length)
+        now = 0.0
+
+        def draw() -> float:
+            nonlocal now, begins, ends
+            while now >= ends:
+                begins = ends + rng.expovariate(1 / pause)
+                ends = begins + rng.expovariate(1 / length)
+            value = high - drop if now >= begins else high
+            now += PERIOD_S
+            return value + (rng.gauss(0.0, sd) if sd else 0.0)
+
+        return _generated(draw, memory)
+
+    return LoadSource(f"spikes({base!r}, {depth!r}, seed={seed})", make)
+
+
+Recording: TypeAlias = "str | os.PathLike[str] | Iterable[Mapping[str, Any] | Sequence[float]]"
+
+
+def replay(
+    recording: Recording, *, shift_s: float = 0.0, memory: float = 0.9, uptime_s: float = 600.0
+) -> LoadSource:
+    """A recorded load, again and again.
+
+    Args:
+        recording: a CSV file with a header and the columns ``time_s``, ``cpu`` and, if it was
+            recorded, ``memory`` (availabilities); or rows of these, as mappings or in this order.
+            Times may start anywhere.
+        shift_s: node i begins i times this far into the recording, so that nodes differ; 0: all
+            have the same load.
+        memory: the availability of memory where none was recorded.
+        uptime_s: how long the nodes pretend to have been up when they start.
+    """
+    points = list(_points(recording, _ratio("memory", memory)))
+    start = points[0][0] if points else 0.0
+    times, values = _checked_trace([t - start for t, _, _ in points], [c for _, c, _ in points])
+    memories = [_ratio(f"memory[{i}]", m) for i, (_, _, m) in enumerate(points)]
+    shift = _positive("shift_s", shift_s, zero=True)
+    uptime = _positive("uptime_s", uptime_s, zero=True)
+
+    def make(index: int) -> dict[str, Any]:
+        t, v, m = _shifted(times, values, memories, index * shift)
+        return {"kind": "trace", "times": t, "values": v, "memories": m, "uptime_s": uptime}
+
+    return LoadSource(f"replay({len(times)} points)", make)
+
+
+def _points(recording: Recording, memory: float) -> Iterator[tuple[float, float, float]]:
+    """(time, cpu, memory) of each row; says which one is wrong."""
+    for number, row in enumerate(_recorded(recording), start=1):
+        if isinstance(row, Mapping):
+            cells = [row.get("time_s"), row.get("cpu"), row.get("memory")]
+        else:
+            cells = [*row, None, None, None][:3]
+        if cells[2] in (None, ""):
+            cells[2] = memory
+        try:
+            time, cpu, free = (float(cell) for cell in cells)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            raise ConfigError(
+                f"recording, row {number}: {row!r}: give time_s, cpu and perhaps memory as numbers"
+            ) from None
+        yield time, cpu, free
+
+
+def _recorded(recording: Recording) -> Iterable[Any]:
+    if not isinstance(recording, (str, os.PathLike)):
+        return recording
+    path = Path(recording)
+    try:
+        size = path.stat().st_size
+        if size > RECORDING_LIMIT_BYTES:
+            raise ConfigError(f"{path} is {size} bytes, the limit is {RECORDING_LIMIT_BYTES}")
+        rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
+    except (OSError, UnicodeError, csv.Error) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    if not rows or not {"time_s", "cpu"} <= set(rows[0]):
+        raise ConfigError(f"{path}: give a header with time_s, cpu and perhaps memory, then rows")
+    return rows
+
+
+def _shifted(
+    times: list[float], values: list[float], memories: list[float], by_s: float
+) -> tuple[list[float], list[float], list[float]]:
+    """The same trace, begun at the point it holds after ``by_s`` seconds."""
+    # It repeats after its last point was held as long as the one before.
+    length = 2 * times[-1] - times[-2] if len(times) > 1 else math.inf
+    first = bisect_right(times, by_s % length) - 1
+    order = [*range(first, len(times)), *range(first)]
+    starts = [(times[i] - times[first]) % length for i in order]
+    return starts, [values[i] for i in order], [memories[i] for i in order]
 
 
 def resolve(loads: LoadsArgument | None, names: Sequence[str]) -> list[dict[str, Any] | None]:

@@ -10,7 +10,7 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from . import _core, errors
@@ -122,25 +122,41 @@ class LocalNode:
         raise NotImplementedError
 
     def freeze(self) -> None:
-        """Stops its clock; only a process can be frozen."""
-        raise ConfigError(
-            f"freeze({self.name!r}): only a node with a process of its own; use isolated=True"
-        )
+        """Stops it, its runners excepted."""
+        self._turn("running", "frozen", self._halt)
 
     def resume(self) -> None:
         """Lets it go on."""
-        raise ConfigError(
-            f"resume({self.name!r}): only a node with a process of its own; use isolated=True"
-        )
+        self._turn("frozen", "running", self._go_on)
+
+    def _halt(self) -> None:
+        raise NotImplementedError
+
+    def _go_on(self) -> None:
+        raise NotImplementedError
+
+    def _turn(self, needed: str, then: str, action: Callable[[], None]) -> None:
+        if self.state != needed:
+            raise StoppedError(f"node {self.name} is {self.state}, not {needed}")
+        action()
+        self.state = then
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """What it was started with."""
+        return self._options
+
+    def like(self, options: dict[str, Any], voter: bool) -> LocalNode:
+        """A fresh node of the same kind."""
+        return type(self)(options, voter)
 
     def again(self) -> LocalNode:
         """A fresh node with the same name at the same place."""
-        fresh = type(self)({**self._options, "listen": self.address}, self.voter)
-        return fresh
+        return self.like({**self._options, "listen": self.address}, self.voter)
 
     def anywhere(self) -> LocalNode:
         """A fresh node with the same name at any free port."""
-        return type(self)({**self._options, "listen": "127.0.0.1:0"}, self.voter)
+        return self.like({**self._options, "listen": "127.0.0.1:0"}, self.voter)
 
 
 class InProcessNode(LocalNode):
@@ -169,6 +185,12 @@ class InProcessNode(LocalNode):
         if self.alive:
             self.state = "killed"
             self._node.abort()
+
+    def _halt(self) -> None:
+        self._node.freeze()
+
+    def _go_on(self) -> None:
+        self._node.resume()
 
 
 class ProcessNode(LocalNode):
@@ -232,19 +254,11 @@ class ProcessNode(LocalNode):
             self._process.stdin.close()
         self._process.wait(timeout=10.0)
 
-    def freeze(self) -> None:
-        """SIGSTOP; its runners go on, but nobody hears of it."""
-        self._signal(signal.SIGSTOP, "running", "frozen")
+    def _halt(self) -> None:
+        os.kill(self._process.pid, signal.SIGSTOP)
 
-    def resume(self) -> None:
-        """SIGCONT."""
-        self._signal(signal.SIGCONT, "frozen", "running")
-
-    def _signal(self, number: int, needed: str, then: str) -> None:
-        if self.state != needed:
-            raise StoppedError(f"node {self.name} is {self.state}, not {needed}")
-        os.kill(self._process.pid, number)
-        self.state = then
+    def _go_on(self) -> None:
+        os.kill(self._process.pid, signal.SIGCONT)
 
     def _tell(self, message: Mapping[str, Any]) -> None:
         assert self._process.stdin is not None
@@ -300,10 +314,12 @@ class LocalNodes:
         """Where the living ones listen."""
         return [node.address for node in self.nodes if node.alive]
 
-    def restart(self, node: LocalNode) -> LocalNode:
+    def restart(self, node: LocalNode, before_enter: Callable[[LocalNode], None]) -> LocalNode:
         """Replaces a dead node by a fresh one with its name, at its address if that is free.
 
-        With a data directory it comes back with its id and its state."""
+        ``before_enter`` is called with it when it listens and has spoken to nobody yet. With a data
+        directory it comes back with its id and its state.
+        """
         if node.alive:
             raise ConfigError(f"restart({node.name!r}): it is {node.state}; kill or stop it first")
         join = [other.address for other in self.nodes if other.state == "running"]
@@ -315,9 +331,30 @@ class LocalNodes:
             fresh = node.anywhere()
             fresh.launch()
             fresh.listen()
-        fresh.enter([], join)
         self.nodes[self.nodes.index(node)] = fresh
+        before_enter(fresh)
+        fresh.enter([], join)
         return fresh
+
+    def add(
+        self, options: Mapping[str, Any], voter: bool, before_enter: Callable[[LocalNode], None]
+    ) -> LocalNode:
+        """Starts one more node, with the first one's options except for these, and joins it."""
+        pattern = self.nodes[0]
+        fresh = pattern.like({**pattern.options, **options}, voter)
+        join = [other.address for other in self.nodes if other.state == "running"]
+        fresh.launch()
+        fresh.listen()
+        self.nodes.append(fresh)
+        before_enter(fresh)
+        fresh.enter([], join)
+        return fresh
+
+    def dismiss(self, node: LocalNode) -> None:
+        """Ends a node that is no member any more, and forgets it."""
+        node.kill()
+        node.state = "stopped"
+        self.nodes.remove(node)
 
     def close(self) -> None:
         """Ends all at once: state in memory ends with them, state on disk needs no goodbye."""

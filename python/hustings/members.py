@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -93,6 +93,55 @@ class Member:
 
 
 @dataclass(frozen=True)
+class LinkFault:
+    """What words of ``source`` to ``target`` suffer (names of nodes)."""
+
+    source: str
+    target: str
+    cut: bool = False
+    drop: float = 0.0
+    delay_s: float = 0.0
+    jitter_s: float = 0.0
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any], names: Mapping[str, str]) -> LinkFault:
+        """A fault out of a status; ``names`` by id."""
+        return cls(
+            source=names.get(str(row["source"]), str(row["source"])),
+            target=names.get(str(row["target"]), str(row["target"])),
+            cut=bool(row["cut"]),
+            drop=float(row["drop"]),
+            delay_s=float(row["delay_s"]),
+            jitter_s=float(row["jitter_s"]),
+        )
+
+    @property
+    def quiet(self) -> bool:
+        """It is none."""
+        return not (self.cut or self.drop or self.delay_s or self.jitter_s)
+
+    def __str__(self) -> str:
+        words = ["cut"] if self.cut else []
+        if self.drop:
+            words.append(f"loses {self.drop:.0%}")
+        if self.delay_s or self.jitter_s:
+            jitter = f" + up to {self.jitter_s * 1e3:g} ms" if self.jitter_s else ""
+            words.append(f"{self.delay_s * 1e3:g} ms late{jitter}")
+        return f"{self.source} -> {self.target}: {', '.join(words) or 'whole'}"
+
+
+@dataclass(frozen=True)
+class ClockFault:
+    """A clock that runs ``rate`` times as fast as it should."""
+
+    node: str
+    rate: float
+
+    def __str__(self) -> str:
+        return f"{self.node}: clock runs {self.rate:g} times as fast"
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """A cluster at one moment, as one node saw it."""
 
@@ -101,21 +150,50 @@ class Snapshot:
     quorum: str
     members: tuple[Member, ...]
     counters: Mapping[str, int]
+    faults: tuple[LinkFault | ClockFault, ...] = ()
+    """Faults made on purpose that the node which was asked is an end of."""
+    node: str = ""
+    """Whose view it is."""
+    role: str = ""
+    """What that node is: ``"leader"`` (with its quorum's lease), ``"candidate"`` (also a leader
+    without), ``"follower"`` or ``"worker"``."""
+    problem: str | None = None
+    """Why that node can never be a member, or is none any more."""
+    refusals: Mapping[str, int] = field(default_factory=dict)
+    """Calls of other nodes it refused: ``wrong_cluster``, ``wrong_node``, ``strangers`` (polls and
+    votes of nodes that are no voters)."""
 
     def __repr__(self) -> str:
         alive = sum(m.alive for m in self.members)
-        return f"Snapshot({self.leader}, {alive} of {len(self.members)} nodes alive, {self.quorum})"
+        faults = f", {len(self.faults)} faults" if self.faults else ""
+        return (
+            f"Snapshot({self.leader}, {alive} of {len(self.members)} nodes alive, {self.quorum}"
+            f"{faults})"
+        )
 
     @classmethod
     def from_status(cls, status: Mapping[str, Any]) -> Snapshot:
         """A snapshot out of a status."""
-        members = (Member.from_row(row) for row in status.get("members") or ())
+        members = [Member.from_row(row) for row in status.get("members") or ()]
+        me = str((status.get("me") or {}).get("name") or "")
+        names = {m.id: m.name for m in members}
+        faults: list[LinkFault | ClockFault] = [
+            LinkFault.from_row(row, names) for row in status.get("faults") or ()
+        ]
+        rate = float(status.get("clock_rate") or 1.0)
+        if rate != 1.0:
+            faults.append(ClockFault(me, rate))
         return cls(
             leader=Leader.from_status(status),
             term=int(status.get("term") or 0),
             quorum=quorum_text(status),
             members=tuple(sorted(members, key=lambda m: m.name)),
             counters={k: int(v) for k, v in (status.get("counters") or {}).items()},
+            faults=tuple(faults),
+            node=me,
+            role=str(status.get("role") or ""),
+            problem=status.get("problem") or None,
+            refusals=dict(status.get("refusals") or {}),
         )
 
 

@@ -98,7 +98,8 @@ class Node:
     join=[three
     addresses])``. With ``join`` alone the node joins an existing cluster, as a worker, or asks to
     become a voter with
-    ``voter=True``. With neither it founds a cluster of its own, and warns.
+    ``voter=True``. With neither it founds a cluster of its own, and warns. ``allow_faults``:
+    whoever can reach it may break its links and its clock (``Cluster.partition`` and so on).
 
     With ``data_dir`` (a folder of its own, made if missing) its log, vote and state are on disk:
     nothing is confirmed before it is synced, and a node that is started again with it, also at
@@ -117,6 +118,7 @@ class Node:
         position: tuple[float, float] = (0.0, 0.0),
         slots: int | None = None,
         allow_pickle: bool = False,
+        allow_faults: bool = False,
         load: LoadSource | Mapping[str, Any] | None = None,
         config: Config | None = None,
         data_dir: str | os.PathLike[str] | None = None,
@@ -136,6 +138,7 @@ class Node:
             position=check_position(position),
             slots=cores() if slots is None else check_slots(slots),
             allow_pickle=bool(allow_pickle),
+            allow_faults=bool(allow_faults),
             load=load.for_node(0) if isinstance(load, LoadSource) else load,
             config=(config or Config()).resolved(),
             data_dir=check_data_dir(data_dir),
@@ -382,6 +385,7 @@ class Node:
         rows = [("id", self.id), ("address", self.address or "-"), ("state", self._state)]
         if self._state == "running":
             rows += [("role", self.role), ("term", str(self.term)), ("score", f"{self.score:.2f}")]
+            rows += [("fault", str(fault)) for fault in self.snapshot().faults]
         return html_table(f"Node {self.name}", ("", ""), rows)
 
 

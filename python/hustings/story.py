@@ -1,17 +1,17 @@
-"""Reads a history as a story: who lived, led, was killed or frozen, and when; what the pictures
-are drawn from."""
+"""Reads a history as a story: who lived, led, was broken, suspected and stood for election, and
+when; what the pictures are drawn from."""
 
 from __future__ import annotations
 
-import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .events import Election, EventLog, Row
+from .elections import Election, Handover
+from .events import EventLog, natural_order
+from .fault_spans import Fault
 
-_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8F7A00", "#7F7F7F")
-"""Okabe and Ito's palette, distinguishable with any kind of colour vision."""
 MAX_LANES = 64
 """Nodes drawn; more would be unreadable."""
 
@@ -21,12 +21,16 @@ class Lane:
     """One node's life, in seconds since the start of the picture."""
 
     name: str
-    colour: str
     y: int
+    number: int
+    """Its place in the natural order of names, from 0; gives its colour."""
     led: list[tuple[float, float, int]] = field(default_factory=list)
-    down: list[tuple[float, float]] = field(default_factory=list)
-    frozen: list[tuple[float, float]] = field(default_factory=list)
+    """Begin, end and term of each reign."""
+    marks: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    """Moments by what happened: ``suspected``, ``misjudged``, ``polled``, ``campaigned``,
+    ``voted``."""
     scores: list[tuple[float, float]] = field(default_factory=list)
+    """Moments and scores; 0 is what a leader writes that has not heard of the node."""
 
 
 @dataclass
@@ -37,103 +41,102 @@ class Story:
     start_us: int
     end: float
     lanes: dict[str, Lane]
+    elections: list[Election]
+    handovers: list[Handover]
+    faults: list[Fault]
 
     def at(self, us: float) -> float:
         """Seconds since the start."""
         return (us - self.start_us) / 1e6
 
+    def span(self, fault: Fault) -> tuple[float, float]:
+        """Begin and end of a fault, within the picture."""
+        until = self.end if fault.until_us is None else self.at(fault.until_us)
+        return self.at(fault.at_us), min(until, self.end)
 
-def _log_of(obj: Any) -> EventLog:
+    def faults_of(self, *words: str) -> list[Fault]:
+        """The faults of these kinds."""
+        return [fault for fault in self.faults if fault.what in words]
+
+
+def log_of(obj: Any) -> EventLog:
+    """The events of a cluster or a simulated run, of rows, of a data frame of them."""
     if isinstance(obj, EventLog):
         return obj
     events = getattr(obj, "events", None)
     if isinstance(events, EventLog):
         return events
-    to_dict = getattr(obj, "to_dict", None)
-    if callable(to_dict):
-        return EventLog(to_dict("records"))
+    if hasattr(obj, "to_dict") and hasattr(obj, "notna"):
+        return EventLog(obj.astype(object).where(obj.notna(), None).to_dict("records"))
     if isinstance(obj, Iterable) and not isinstance(obj, (str, bytes, Mapping)):
-        return EventLog(obj)
+        rows = list(obj)
+        if all(isinstance(row, Mapping) and "kind" in row for row in rows):
+            return EventLog(rows)
     raise TypeError(f"{obj!r} ({type(obj).__name__}): give a cluster, its events, or rows")
 
 
 def tell_story(obj: Any) -> Story:
-    log = _log_of(obj)
-    rows = log.to_dicts()
-    if not rows:
+    """Raises ``ValueError`` where there is nothing to draw, or too much."""
+    log = log_of(obj)
+    if not len(log):
         raise ValueError("there are no events yet: nothing to draw")
-    names = sorted({log.name_of(r["node"]) for r in rows if log.name_of(r["node"])}, key=_natural)
+    names = log.nodes
     if len(names) > MAX_LANES:
         raise ValueError(
             f"{len(names)} nodes: at most {MAX_LANES} can be drawn; filter the events by node"
         )
-    lanes = {
-        name: Lane(name, _COLOURS[i % len(_COLOURS)], len(names) - 1 - i)
-        for i, name in enumerate(names)
-    }
-    start, end_us = rows[0]["at_us"], rows[-1]["at_us"]
-    story = Story(log, start, max((end_us - start) / 1e6, 1e-3), lanes)
-    for row in rows:
-        lane = lanes.get(row["subject_name"])
-        if row["kind"] == "scored" and lane is not None:
-            lane.scores.append((story.at(row["at_us"]), float(row["score"])))
-    _collect_faults(story, rows)
-    _collect_reigns(story, rows)
+    lanes = {name: Lane(name, len(names) - 1 - i, i) for i, name in enumerate(names)}
+    start, end_us = log[0]["at_us"], log[-1]["at_us"]
+    story = Story(
+        log=log,
+        start_us=start,
+        end=max((end_us - start) / 1e6, 1e-3),
+        lanes=lanes,
+        elections=log.elections(),
+        handovers=log.handovers(),
+        faults=log.faults(),
+    )
+    _collect_marks(story)
+    _collect_reigns(story)
+    for name, history in log.scores().items():
+        if name in lanes:
+            points = zip(history.at_us, history.scores, strict=True)
+            lanes[name].scores = [(story.at(us), score) for us, score in points]
     return story
 
 
-def _collect_faults(story: Story, rows: list[Row]) -> None:
-    for what, until, kept in (("killed", "restarted", "down"), ("frozen", "resumed", "frozen")):
-        open_since: dict[str, float] = {}
-        for row in rows:
-            if row["kind"] != "fault":
-                continue
-            name, at = str(row["subject_name"] or row.get("node_name")), story.at(row["at_us"])
-            if row["detail"] == what:
-                open_since[name] = at
-            elif row["detail"] in (until, "killed") and name in open_since:
-                getattr(story.lanes[name], kept).append((open_since.pop(name), at))
-        for name, at in open_since.items():
-            if name in story.lanes:
-                getattr(story.lanes[name], kept).append((at, story.end))
-
-
-def _collect_reigns(story: Story, rows: list[Row]) -> None:
-    reign: tuple[str, float, int] | None = None
-
-    def close(at: float) -> None:
-        nonlocal reign
-        if reign is not None:
-            name, since, term = reign
-            story.lanes[name].led.append((since, at, term))
-            reign = None
-
-    highest = 0
-    for row in rows:
-        at, kind = story.at(row["at_us"]), row["kind"]
+def _collect_marks(story: Story) -> None:
+    open_suspicions: dict[str, float] = {}
+    for row in story.log:
+        kind, at = row["kind"], story.at(row["at_us"])
         name = story.log.name_of(row["node"])
-        if kind == "became_leader" and int(row["term"]) > highest:
-            close(at)
-            highest = int(row["term"])
-            reign = (name, at, highest)
-        elif reign is not None and name == reign[0]:
-            ended = kind in ("stepped_down", "node_stopped")
-            if ended or (kind == "fault" and row["detail"] in ("killed", "frozen")):
-                close(at)
-    close(story.end)
+        if kind == "suspected":
+            open_suspicions[name] = at
+            story.lanes[name].marks[kind].append(at)
+        elif kind == "false_suspicion" and name in open_suspicions:
+            del open_suspicions[name]
+            # Its own last suspicion, so it stands at the end.
+            since = story.lanes[name].marks["suspected"].pop()
+            story.lanes[name].marks["misjudged"].append(since)
+        elif kind in ("polled", "campaigned", "voted"):
+            story.lanes[name].marks[kind].append(at)
 
 
-def last_failover(story: Story) -> Election | None:
-    """The failover worth a closer look: the last one after a kill, else the last one."""
-    found = [e for e in story.log.elections() if e.cause == "failover" and e.duration_s is not None]
-    killed = {
-        r["subject_name"] for r in story.log if r["kind"] == "fault" and r["detail"] == "killed"
-    }
-    after_kill = [e for e in found if e.previous in killed]
-    return next(reversed(after_kill or found), None)
+def _collect_reigns(story: Story) -> None:
+    reigns = [r for r in story.log.reigns() if r.leader in story.lanes]
+    for reign in reigns:
+        until = story.end if reign.until_us is None else story.at(reign.until_us)
+        story.lanes[reign.leader].led.append((story.at(reign.since_us), until, reign.term))
 
 
-def _natural(name: str) -> list[Any]:
-    return [
-        (1, int(part), "") if part.isdigit() else (0, 0, part) for part in re.split(r"(\d+)", name)
-    ]
+def change_to_enlarge(story: Story) -> Election | None:
+    """The change of leader worth a closer look: the last failover after a kill, else the last
+    failover, else the last handover."""
+    found = [e for e in story.elections if e.duration_s is not None]
+    killed = {fault.node for fault in story.faults_of("killed")}
+    failovers = [e for e in found if e.cause == "failover"]
+    after_kill = [e for e in failovers if e.previous in killed]
+    return next(reversed(after_kill or failovers or found), None)
+
+
+__all__ = ["Lane", "Story", "change_to_enlarge", "log_of", "natural_order", "tell_story"]

@@ -78,6 +78,11 @@ pub enum Event {
         /// What it can run by name.
         functions: Vec<Arc<Function>>,
     },
+    /// An operator wants `node` to be a member no more.
+    RemovalAsked {
+        /// Who.
+        node: NodeId,
+    },
     /// The leader's session with `node` is open and this is all it holds.
     InventoryArrived {
         /// Whose.
@@ -497,6 +502,11 @@ pub enum ElectionEffect {
     TransferLeader {
         /// Whom.
         to: NodeId,
+    },
+    /// A handover failed and nobody else can take over: lead again, in a newer term.
+    Reclaim {
+        /// Who should have taken over.
+        from: NodeId,
     },
     /// No election of ours has worked for long: let the library hold its own.
     EnableLibraryElections(bool),

@@ -21,6 +21,11 @@ impl Moment {
         Moment(self.0.saturating_add(d.as_micros() as u64))
     }
 
+    /// The moment `d` earlier, or the first of all.
+    pub fn before(self, d: std::time::Duration) -> Moment {
+        Moment(self.0.saturating_sub(d.as_micros() as u64))
+    }
+
     /// How long ago `earlier` was; zero if it is in the future.
     pub fn since(self, earlier: Moment) -> std::time::Duration {
         std::time::Duration::from_micros(self.0.saturating_sub(earlier.0))

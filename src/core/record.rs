@@ -29,8 +29,11 @@ pub enum RecordKind {
     Followed,
     /// The leader hands over to `subject`; `detail`: why.
     HandoverStarted,
-    /// The leader's view, four times a second per node: `subject`, `score`, `rank`.
+    /// The leader's view, some four times a second per node, sooner if the order changed: `subject`, `score`, `rank`.
     Scored,
+    /// A score that `subject` told, or that was told of it, cannot be: it counts as `score`; `value`: how often so far,
+    /// written at the first time, the second, the fourth and so on; `detail`: what was told.
+    ScoreCorrected,
     /// Tasks per node, four times a second, written by the leader: `subject`, `value` = queued + running.
     Loaded,
     /// This node's storage cannot be trusted (`detail`); it ends.
@@ -69,6 +72,7 @@ impl RecordKind {
             RecordKind::Followed => "followed",
             RecordKind::HandoverStarted => "handover_started",
             RecordKind::Scored => "scored",
+            RecordKind::ScoreCorrected => "score_corrected",
             RecordKind::Loaded => "loaded",
             RecordKind::StorageFailed => "storage_failed",
             RecordKind::MemberJoined => "member_joined",

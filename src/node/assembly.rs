@@ -1,7 +1,7 @@
 //! Puts a node together inside its own runtime: listener, consensus, runners, task loop, sampler.
 
 use super::clock::Clock;
-use super::consensus::runtime::{random_range, random_u64};
+use super::consensus::runtime::{random_jitter, random_u64};
 use super::consensus::{Consensus, ConsensusOptions, Stores};
 use super::driver::{self, Input, TaskLoop, TaskLoopOptions};
 use super::execution::{self, Pool, PoolOptions};
@@ -10,12 +10,14 @@ use super::sampler::LoadSource;
 use super::shared::Shared;
 use super::storage::disk::Disk;
 use super::storage::{Identity, Storage};
+use super::transport::faulty_peers::FaultyPeers;
+use super::transport::gate::Gate;
 use super::transport::grpc_peers::GrpcPeers;
 use super::{NodeOptions, membership, proposals, transport};
 use crate::config::Config;
 use crate::core::boundary::Event;
 use crate::core::cluster::command::{Batch, Function, Member};
-use crate::core::election::score::{Ewma, classic_score, score};
+use crate::core::election::score::Scorer;
 use crate::core::ids::{NodeId, Term};
 use crate::core::record::{Record, RecordKind};
 use crate::error::{Error, Result};
@@ -39,9 +41,11 @@ pub(super) async fn start(options: NodeOptions) -> Result<(Arc<Shared>, Arc<Pool
     let history = Arc::new(History::new(me.id, &me.name, config.limits.events));
     let (inputs, heard) = mpsc::unbounded_channel();
     let peers = Arc::new(GrpcPeers::new(me.id, transport::peer_message_bytes(&config.limits)));
+    let gate = Gate::new(me.id, Arc::default());
+    let behind = Arc::new(FaultyPeers::new(peers.clone(), gate.clone()));
     let consensus = match options.may_vote {
         true => {
-            let started = start_consensus(&me, &config, &clock, &history, &inputs, &peers, stores);
+            let started = start_consensus(&me, &config, &clock, &history, &inputs, behind, stores);
             Some(started.await?)
         }
         false => None,
@@ -63,6 +67,8 @@ pub(super) async fn start(options: NodeOptions) -> Result<(Arc<Shared>, Arc<Pool
         inputs.clone(),
         consensus.clone(),
         peers,
+        gate.clone(),
+        options.allow_faults,
         storage.clone(),
     ));
     let task_loop = TaskLoop::new(
@@ -75,6 +81,7 @@ pub(super) async fn start(options: NodeOptions) -> Result<(Arc<Shared>, Arc<Pool
             state: consensus.as_ref().map_or_else(Arc::default, |c| c.state()),
             commit: consensus.map(|c| Arc::new(Committer::start(c)) as Arc<dyn proposals::Commit>),
             hands: pool.clone(),
+            gate,
             allow_pickle: options.allow_pickle,
         },
         inputs,
@@ -85,7 +92,7 @@ pub(super) async fn start(options: NodeOptions) -> Result<(Arc<Shared>, Arc<Pool
     tokio::spawn(task_loop.run(heard));
     tokio::spawn(transport::server::serve(shared.clone(), listener));
     tokio::spawn(membership::follow_leadership(shared.clone()));
-    let source = options.load.unwrap_or_else(|| LoadSource::measured(Duration::ZERO));
+    let source = options.load.unwrap_or_else(|| LoadSource::measured(Duration::ZERO, false));
     tokio::spawn(measure(shared.clone(), source));
     history.push(Record::new(RecordKind::NodeStarted));
     Ok((shared, pool))
@@ -127,7 +134,7 @@ async fn start_consensus(
     clock: &Clock,
     history: &Arc<History>,
     inputs: &mpsc::UnboundedSender<Input>,
-    peers: &Arc<GrpcPeers>,
+    peers: Arc<FaultyPeers<GrpcPeers>>,
     stores: Stores,
 ) -> Result<Arc<Consensus>> {
     let (applied, mut changes) = mpsc::unbounded_channel();
@@ -143,7 +150,7 @@ async fn start_consensus(
         address: me.address.clone(),
         config: config.clone(),
         clock: clock.clone(),
-        peers: peers.clone(),
+        peers,
         stores,
         records: Arc::new(move |record| {
             rows.push(record);
@@ -183,30 +190,38 @@ fn start_pool(
 }
 
 /// Proposes batches one after the other, so that they enter the log in order, and answers when each is applied.
-struct Committer(mpsc::UnboundedSender<(Term, Batch, oneshot::Sender<bool>)>);
+struct Committer {
+    batches: mpsc::UnboundedSender<(Term, Batch, oneshot::Sender<bool>)>,
+    consensus: Arc<Consensus>,
+}
 
 impl Committer {
     /// What waits here is bounded by the entries `Proposals` lets be on their way.
     fn start(consensus: Arc<Consensus>) -> Self {
         let (batches, mut waiting) =
             mpsc::unbounded_channel::<(Term, Batch, oneshot::Sender<bool>)>();
+        let log = consensus.clone();
         tokio::spawn(async move {
             while let Some((term, batch, answer)) = waiting.recv().await {
-                let proposal = consensus.propose(term, batch).await;
+                let proposal = log.propose(term, batch).await;
                 tokio::spawn(async move {
                     let _ = answer.send(proposal.await.is_ok());
                 });
             }
         });
-        Committer(batches)
+        Committer { batches, consensus }
     }
 }
 
 impl proposals::Commit for Committer {
     fn commit(&self, term: Term, batch: Batch) -> BoxFuture<'static, bool> {
         let (answer, answered) = oneshot::channel();
-        let _ = self.0.send((term, batch, answer));
+        let _ = self.batches.send((term, batch, answer));
         Box::pin(async move { answered.await.unwrap_or(false) })
+    }
+
+    fn may_dispatch(&self) -> bool {
+        self.consensus.may_dispatch()
     }
 }
 
@@ -222,16 +237,11 @@ impl driver::Hands for Pool {
 
 /// Samples, scores, smooths and publishes, a few times a second, never on an RPC's path.
 async fn measure(shared: Arc<Shared>, mut source: LoadSource) {
-    let mut smoothed = Ewma::new(shared.config.election.score_tau);
+    let mut scorer = Scorer::new(&shared.config.score, shared.config.election.score_tau);
     loop {
         let now = shared.clock.now();
         let load = source.sample(now.since(super::clock::START));
-        let weights = &shared.config.score;
-        let sampled = match weights.classic {
-            true => classic_score(&load, random_range(0..=2_000) as f64 / 1_000.0 - 1.0),
-            false => score(&load, weights),
-        };
-        let smooth = smoothed.update(now, sampled);
+        let smooth = scorer.update(now, &load, random_jitter());
         let score = if shared.draining.load(Ordering::Acquire) { 0.0 } else { smooth };
         shared.tell(Input::Measured(load, score));
         if let Some(consensus) = &shared.consensus {

@@ -9,6 +9,8 @@ use tokio::time::Instant;
 pub const START: Moment = Moment(1_000_000);
 /// How far away "never" is, for sleeping.
 const NEVER: Duration = Duration::from_secs(365 * 86_400);
+/// How wrong a clock may be made to run.
+pub const RATES: (f64, f64) = (0.01, 100.0);
 
 /// A node's clock; clones are the same clock. It reads tokio's time, so that a paused runtime (simulation) moves it,
 /// and it can be made to run wrong: too fast, too slow, or not at all.
@@ -67,11 +69,28 @@ impl Clock {
         tokio::time::sleep(self.stretch(d)).await;
     }
 
-    /// From now on this clock runs `rate` times as fast as the others: a fault. Rates outside [0.01, 100] are clamped.
+    /// From now on this clock runs `rate` times as fast as the others: a fault. Rates outside [`RATES`] are clamped.
+    /// What tokio times itself, above all openraft's heartbeats, runs on as before; what this node decides does not.
     pub fn set_rate(&self, rate: f64) {
         let mut pace = self.pace();
         (pace.moment, pace.at) = (self.moment_of(&pace), self.read());
-        pace.rate = if rate.is_nan() { 1.0 } else { rate.clamp(0.01, 100.0) };
+        pace.rate = if rate.is_nan() { 1.0 } else { rate.clamp(RATES.0, RATES.1) };
+    }
+
+    /// How many times as fast as the others this clock runs; 1 unless somebody set it.
+    pub fn rate(&self) -> f64 {
+        self.pace().rate
+    }
+
+    /// How long `d` of tokio's time takes by this clock.
+    pub fn measure(&self, d: Duration) -> Duration {
+        let (d, rate) = (d / self.stretch, self.rate());
+        if rate == 1.0 { d } else { d.mul_f64(rate) }
+    }
+
+    /// Whether it runs at another rate than it should.
+    pub fn is_wrong(&self) -> bool {
+        self.pace().rate != 1.0
     }
 
     /// Stops: what a frozen process sees of time. [`Clock::resume`] brings it to where it would be.

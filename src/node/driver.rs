@@ -3,6 +3,7 @@
 use super::clock::Clock;
 use super::history::History;
 use super::proposals::{Commit, Proposals};
+use super::transport::gate::Gate;
 use super::transport::links::Word;
 use super::transport::sessions::{OutcomesOutbox, Sessions, SubmitOutbox};
 use super::transport::upstream::{Upstream, Words};
@@ -15,13 +16,22 @@ use crate::core::load::Load;
 use crate::core::scheduling::Leader;
 use crate::core::worker::Worker;
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// Inputs taken in one step.
 const STEP: usize = 512;
+/// How soon a leader without its quorum's lease looks again.
+const LEASE_RECHECK: Duration = Duration::from_millis(10);
+/// How often a leader says to every node that it still leads.
+pub(super) const LEAD_EVERY: Duration = Duration::from_secs(1);
+/// How long a node that is no voter believes in a leader it hears nothing of.
+const LEAD_BELIEVED: Duration = Duration::from_millis(2_500);
+
+/// How often a node says how it is at least; more than the time between two measurements, which say it anyway.
+const STATUS_EVERY: Duration = Duration::from_millis(300);
 
 /// What reaches the task loop.
 pub enum Input {
@@ -73,6 +83,8 @@ pub struct TaskLoopOptions {
     pub commit: Option<Arc<dyn Commit>>,
     /// The runners.
     pub hands: Arc<dyn Hands>,
+    /// What words between this node and others suffer.
+    pub gate: Gate,
     /// Whether pickled functions and payloads may run here.
     pub allow_pickle: bool,
     /// Seed of the random policies.
@@ -97,6 +109,8 @@ pub struct TaskLoop {
     pub upstream: Option<Upstream>,
     /// The members as the leader last told them.
     pub told_members: Vec<Member>,
+    /// Who votes, on voters; the log only says who wanted to.
+    pub voters: BTreeSet<NodeId>,
     /// The last sample and score.
     pub measured: (Load, f64),
     pub(super) config: Arc<Config>,
@@ -104,12 +118,15 @@ pub struct TaskLoop {
     pub(super) history: Arc<History>,
     proposals: Proposals,
     pub(super) hands: Arc<dyn Hands>,
+    pub(super) gate: Gate,
     pub(super) allow_pickle: bool,
     pub(super) links: BTreeMap<NodeId, (u64, mpsc::UnboundedSender<Word>)>,
     pub(super) next_link: u64,
     pub(super) functions: BTreeMap<FunctionHash, Arc<Function>>,
     pub(super) inputs: mpsc::UnboundedSender<Input>,
     next_status: crate::core::Moment,
+    pub(super) next_lead: crate::core::Moment,
+    heard_leader: crate::core::Moment,
     pub(super) members_changed: bool,
 }
 
@@ -124,6 +141,7 @@ impl TaskLoop {
             state,
             commit,
             hands,
+            gate,
             allow_pickle,
             seed,
         } = options;
@@ -136,12 +154,16 @@ impl TaskLoop {
             sessions: Sessions::default(),
             upstream: None,
             told_members: Vec::new(),
+            voters: BTreeSet::new(),
             measured: (Load::default(), 0.0),
             next_status: clock.now(),
+            next_lead: clock.now(),
+            heard_leader: clock.now(),
             clock,
             history,
             proposals: Proposals::new(commit, inputs.clone()),
             hands,
+            gate,
             allow_pickle,
             links: BTreeMap::new(),
             next_link: 0,
@@ -172,8 +194,19 @@ impl TaskLoop {
         }
     }
 
+    /// It leads, and a quorum answered it lately. A frozen node that wakes up must not act on what it knew.
+    pub(super) fn may_dispatch(&self) -> bool {
+        self.leader.leads() && self.proposals.may_dispatch()
+    }
+
     fn next_deadline(&self) -> crate::core::Moment {
-        let wanted = [self.leader.next_deadline(), self.worker.next_deadline()];
+        // What fell due while the quorum is silent waits for it, or for the end of this reign.
+        let held_up = self.leader.leads() && !self.proposals.may_dispatch();
+        let leader = match held_up {
+            true => Some(self.clock.now().after(LEASE_RECHECK)),
+            false => self.leader.next_deadline(),
+        };
+        let wanted = [leader, self.worker.next_deadline()];
         wanted.into_iter().flatten().chain([self.next_status]).min().unwrap_or(self.next_status)
     }
 
@@ -184,7 +217,7 @@ impl TaskLoop {
             self.perform(&mut effects);
         }
         let now = self.clock.now();
-        {
+        if self.may_dispatch() {
             let state = self.state.clone();
             let state = state.lock().unwrap_or_else(PoisonError::into_inner);
             self.leader.flush(now, &state, &mut effects);
@@ -192,6 +225,7 @@ impl TaskLoop {
         self.perform(&mut effects);
         self.tell_members();
         self.tell_status(now);
+        self.tell_lead(now);
         self.proposals.flush(self.leader.term());
         self.sessions.flush();
         if let Some(upstream) = &mut self.upstream {
@@ -310,7 +344,8 @@ impl TaskLoop {
                 }
                 Effect::AskForWork { free_slots } => {
                     if let Some(upstream) = &self.upstream {
-                        upstream.ask_for_work(free_slots, self.measured.0.cpu_available);
+                        let cpu = self.measured.0.cpu_available;
+                        upstream.ask_for_work(free_slots, cpu, self.gate.clone());
                     }
                 }
                 // The stream of the old leader has been replaced already; its words end here.
@@ -319,12 +354,12 @@ impl TaskLoop {
         }
     }
 
-    /// Several times within a lease, a node says how it is.
+    /// Several times within a lease, a node says how it is; a little early, if it is awake anyway.
     fn tell_status(&mut self, now: crate::core::Moment) {
-        if now < self.next_status {
+        let period = (self.config.limits.worker_lease / 4).min(STATUS_EVERY);
+        if now.after(period / 3) < self.next_status {
             return;
         }
-        let period = (self.config.limits.worker_lease / 4).min(Duration::from_millis(250));
         self.next_status = now.after(period);
         let status = self.status();
         if let Some(upstream) = &mut self.upstream {
@@ -341,6 +376,19 @@ impl TaskLoop {
         let asked = Event::CancelAsked { tasks: cancelled.clone(), kill };
         let _ = self.inputs.send(Input::Core(asked));
         cancelled
+    }
+
+    /// The leader whose words arrive here, with its term and address, if they still do.
+    pub fn heard_leader(&self) -> Option<(Term, NodeId, String)> {
+        let upstream = self.upstream.as_ref()?;
+        let heard = self.clock.now().since(self.heard_leader) <= LEAD_BELIEVED;
+        heard.then(|| (upstream.term, upstream.leader, upstream.address.clone()))
+    }
+
+    /// The voters changed.
+    pub fn see_voters(&mut self, voters: BTreeSet<NodeId>) {
+        self.members_changed |= self.voters != voters;
+        self.voters = voters;
     }
 
     /// How this node is.
@@ -362,6 +410,7 @@ impl TaskLoop {
         }
         let (term, leader): (Term, NodeId) = (upstream.term, upstream.leader);
         self.upstream = Some(upstream);
+        self.heard_leader = self.clock.now();
         self.feed(Event::LeaderConnected { term, leader }, effects);
         self.next_status = self.clock.now();
     }
@@ -370,6 +419,7 @@ impl TaskLoop {
         if self.upstream.as_ref().is_none_or(|u| u.stream != stream) {
             return;
         }
+        self.heard_leader = self.clock.now();
         for function in words.functions {
             if (self.functions.len() as u64) < self.config.limits.functions {
                 self.functions.insert(function.hash, function);

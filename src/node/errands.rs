@@ -1,8 +1,9 @@
 //! What the task loop does for the core beyond its own door: links to members, words on them, attempts in runners.
 
-use super::driver::{Input, TaskLoop};
+use super::driver::{Input, LEAD_EVERY, TaskLoop};
 use super::transport::links::{self, Word};
 use super::transport::peer_message_bytes;
+use crate::core::Moment;
 use crate::core::boundary::{Assignment, Event};
 use crate::core::cluster::command::{Codec, Failure, Function, FunctionSource, Member, Report};
 use crate::core::ids::{FunctionHash, NodeId};
@@ -24,6 +25,7 @@ impl TaskLoop {
             term: self.leader.term(),
             address: self.me.address.clone(),
             message_bytes: peer_message_bytes(&self.config.limits),
+            gate: self.gate.clone(),
         };
         let report = Box::new(move |event| {
             let _ = inputs.send(Input::FromLink(link, event));
@@ -55,10 +57,22 @@ impl TaskLoop {
         }
         let members: Vec<Member> = {
             let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            state.members().values().cloned().collect()
+            let seated = |m: &Member| Member { voter: self.voters.contains(&m.id), ..m.clone() };
+            state.members().values().map(seated).collect()
         };
         for (_, words) in self.links.values() {
             let _ = words.send(Word::Members(members.clone()));
+        }
+    }
+
+    /// A leader that may dispatch says so once in a while: a node that is no voter hears it from nobody else.
+    pub(super) fn tell_lead(&mut self, now: Moment) {
+        if now < self.next_lead || !self.may_dispatch() {
+            return;
+        }
+        self.next_lead = now.after(LEAD_EVERY);
+        for (_, words) in self.links.values() {
+            let _ = words.send(Word::Lead);
         }
     }
 

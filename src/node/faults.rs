@@ -2,11 +2,15 @@
 //!
 //! Faults are off unless somebody sets one; a node refuses to take any over the network unless it was started with
 //! leave to (`allow_faults`). Ending or stopping a process is not in here: that is done to it, not by it.
+//!
+//! In a simulation one board serves all links. Live, each node has its own, with the directions it is an end of: as
+//! the speaker it suffers them, as the listener it hears nothing of whom it is cut from.
 
 use super::consensus::runtime::{random_range, random_u64};
 use crate::core::ids::NodeId;
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -28,6 +32,24 @@ pub struct LinkFault {
     pub jitter: Duration,
 }
 
+impl LinkFault {
+    /// Refuses what is out of bounds.
+    pub fn check(&self) -> Result<()> {
+        if !(0.0..=1.0).contains(&self.drop_ratio) {
+            let problem = format!("{} is out of bounds; it must lie in [0, 1]", self.drop_ratio);
+            return Err(Error::config("drop_ratio", problem));
+        }
+        for (field, value) in [("delay_s", self.delay), ("jitter_s", self.jitter)] {
+            if value > MAX_DELAY {
+                let (value, most) = (value.as_secs_f64(), MAX_DELAY.as_secs());
+                let problem = format!("{value} is out of bounds; it must lie in [0, {most}]");
+                return Err(Error::config(field, problem));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// What becomes of one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Passage {
@@ -41,12 +63,14 @@ pub enum Passage {
 #[derive(Debug, Default)]
 pub struct Switchboard {
     rules: Mutex<BTreeMap<(NodeId, NodeId), LinkFault>>,
+    /// How many rules there are: what a message costs while there are none is one look at this.
+    count: AtomicUsize,
 }
 
 impl Switchboard {
     /// From now on words of `from` to `to` suffer `fault`, and nothing else.
     pub fn set(&self, from: NodeId, to: NodeId, fault: LinkFault) -> Result<()> {
-        check(&fault)?;
+        fault.check()?;
         let mut rules = self.rules();
         if fault == LinkFault::default() {
             rules.remove(&(from, to));
@@ -56,7 +80,13 @@ impl Switchboard {
             let problem = format!("{MAX_RULES} directions are faulty already; heal() some first");
             return Err(Error::config("faults", problem));
         }
+        self.count.store(rules.len(), Ordering::Release);
         Ok(())
+    }
+
+    /// Nothing is faulty.
+    pub fn is_quiet(&self) -> bool {
+        self.count.load(Ordering::Acquire) == 0
     }
 
     /// Cuts all words between nodes of different groups, both ways; nodes in no group keep all their links. Directions
@@ -76,7 +106,9 @@ impl Switchboard {
 
     /// Ends all faults of links.
     pub fn heal(&self) {
-        self.rules().clear();
+        let mut rules = self.rules();
+        rules.clear();
+        self.count.store(0, Ordering::Release);
     }
 
     /// What words of `from` to `to` suffer now.
@@ -91,6 +123,9 @@ impl Switchboard {
 
     /// What becomes of the next message of `from` to `to`.
     pub fn passage(&self, from: NodeId, to: NodeId) -> Passage {
+        if self.is_quiet() {
+            return Passage::After(Duration::ZERO);
+        }
         let fault = self.fault(from, to);
         if fault.cut || (fault.drop_ratio > 0.0 && chance(fault.drop_ratio)) {
             return Passage::Lost;
@@ -110,21 +145,6 @@ impl Switchboard {
 
 fn chance(ratio: f64) -> bool {
     ((random_u64() >> 11) as f64 / (1u64 << 53) as f64) < ratio
-}
-
-fn check(fault: &LinkFault) -> Result<()> {
-    if !(0.0..=1.0).contains(&fault.drop_ratio) {
-        let problem = format!("{} is out of bounds; it must lie in [0, 1]", fault.drop_ratio);
-        return Err(Error::config("drop_ratio", problem));
-    }
-    for (field, value) in [("delay_s", fault.delay), ("jitter_s", fault.jitter)] {
-        if value > MAX_DELAY {
-            let (value, most) = (value.as_secs_f64(), MAX_DELAY.as_secs());
-            let problem = format!("{value} is out of bounds; it must lie in [0, {most}]");
-            return Err(Error::config(field, problem));
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -152,8 +172,12 @@ mod tests {
             assert_eq!(board.passage(from, to), Passage::Lost);
         }
         assert_eq!(board.passage(B, C), Passage::After(Duration::ZERO));
+        assert!(!board.is_quiet());
         board.heal();
-        assert!(board.faults().is_empty());
+        assert!(board.faults().is_empty() && board.is_quiet());
+        board.set(A, B, LinkFault { cut: true, ..LinkFault::default() }).unwrap();
+        board.set(A, B, LinkFault::default()).unwrap();
+        assert!(board.is_quiet());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! resumes its seat, and whoever comes back without is given another.
 
 use super::consensus::{Consensus, Voter};
+use super::departure;
 use super::shared::{Shared, Whereabouts};
 use super::transport::admission::{Introduction, Refused, call_join, call_meet};
 use super::transport::peers::Target;
@@ -17,6 +18,14 @@ use std::time::Duration;
 const ROUND: Duration = Duration::from_millis(25);
 /// Longest wait between two rounds.
 const SLOW_ROUND: Duration = Duration::from_millis(500);
+/// How often a node that lacks its seat, and one that has it, look again.
+const CONTENT: Duration = Duration::from_millis(100);
+const SEATED: Duration = Duration::from_secs(1);
+/// After so many looks a node that lacks its voter's seat asks for it again.
+const SEAT_ROUNDS: u32 = 10;
+
+/// How long the next leader may take to open its stream before it is asked to.
+const NEXT_LEADER: Duration = Duration::from_millis(100);
 
 /// How a node comes to a cluster.
 #[derive(Clone, Debug, Default)]
@@ -119,23 +128,22 @@ async fn find_moved(shared: Arc<Shared>, consensus: Arc<Consensus>, places: BTre
         let known = |place: &&String| voters.values().any(|voter| voter.address == **place);
         let strange = places.iter().filter(|place| !known(place) && **place != shared.me.address);
         for place in strange {
-            let Ok(them) = call_meet(&shared, place).await else { continue };
-            if them.cluster.is_some() && them.cluster != shared.standing().cluster {
-                note_refusal(&shared, wrong_cluster(&shared, place, them.cluster));
-            } else if let Some(voter) = voters.get(&them.member.id) {
-                let target = Target { node: them.member.id, address: voter.address.clone() };
-                shared.peers.redirect(target, them.member.address);
+            let them = match call_meet(&shared, place).await {
+                Ok(them) => them.member,
+                Err(Refused::ForGood(error)) => {
+                    note_refusal(&shared, error);
+                    continue;
+                }
+                Err(Refused::InUse(_) | Refused::ForNow(_)) => continue,
+            };
+            if let Some(voter) = voters.get(&them.id) {
+                let target = Target { node: them.id, address: voter.address.clone() };
+                shared.peers.redirect(target, them.address);
             }
         }
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(SLOW_ROUND);
     }
-}
-
-fn wrong_cluster(shared: &Shared, address: &str, theirs: Option<ClusterId>) -> Error {
-    let shown = |id: Option<ClusterId>| id.map_or_else(|| "none".to_owned(), |id| id.to_string());
-    let ours = shared.standing().cluster;
-    Error::WrongCluster { address: address.to_owned(), got: shown(theirs), want: shown(ours) }
 }
 
 /// Meets the other founders until all have met all, then founds; false if that can never succeed.
@@ -165,7 +173,11 @@ async fn meet(shared: &Arc<Shared>, founders: &[String]) -> bool {
                     shared.standing().fatal = Some(error);
                     return false;
                 }
-                Err(Refused::InUse(_) | Refused::ForNow) => complete = false,
+                Err(Refused::InUse(_)) => complete = false,
+                Err(Refused::ForNow(trouble)) => {
+                    shared.standing().trouble = trouble;
+                    complete = false;
+                }
             }
         }
         let met: BTreeMap<NodeId, Member> =
@@ -233,26 +245,46 @@ async fn found(shared: &Arc<Shared>, members: BTreeMap<NodeId, Member>) {
 async fn stay_joined(shared: &Arc<Shared>, mut contacts: BTreeSet<String>) {
     let mut wait = ROUND;
     let mut turn = 0;
+    let mut unseated = 0;
     let mut introduced = false;
     let mut in_use_since = None;
     loop {
-        if introduced && shared.connected.load(Ordering::Acquire) {
+        if shared.removed.load(Ordering::Acquire) {
+            return;
+        }
+        let content = introduced && unseated < SEAT_ROUNDS;
+        if content && shared.connected.load(Ordering::Acquire) {
             wait = ROUND;
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            if lacks_seat(shared) {
+                unseated += 1;
+                tokio::time::sleep(CONTENT).await;
+                continue;
+            }
+            unseated = 0;
+            tokio::select! {
+                biased;
+                () = shared.parted.notified() => tokio::time::sleep(NEXT_LEADER).await,
+                () = tokio::time::sleep(SEATED) => {}
+            }
             continue;
         }
+        unseated = 0;
         contacts.extend(known_addresses(shared).await);
         contacts.remove(&shared.me.address);
         let address = next_contact(shared, &contacts, turn);
         turn += 1;
         if let Some(address) = address {
             match call_join(shared, &address).await {
+                Ok(answer) if answer.removed => return departure::accept(shared).await,
                 Ok(answer) => {
                     introduced |= answer.admitted;
                     in_use_since = None;
                     if let Some(leader) = answer.leader_address.filter(|_| !answer.admitted) {
                         contacts.insert(leader.clone());
                         let answer = call_join(shared, &leader).await;
+                        if answer.as_ref().is_ok_and(|answer| answer.removed) {
+                            return departure::accept(shared).await;
+                        }
                         introduced |= answer.is_ok_and(|answer| answer.admitted);
                     }
                 }
@@ -265,7 +297,7 @@ async fn stay_joined(shared: &Arc<Shared>, mut contacts: BTreeSet<String>) {
                         note_refusal(shared, error);
                     }
                 }
-                Err(Refused::ForNow) => {}
+                Err(Refused::ForNow(trouble)) => shared.standing().trouble = trouble,
             }
         }
         tokio::select! {
@@ -274,6 +306,15 @@ async fn stay_joined(shared: &Arc<Shared>, mut contacts: BTreeSet<String>) {
             () = tokio::time::sleep(wait) => wait = (wait * 2).min(SLOW_ROUND),
         }
     }
+}
+
+/// It asked for a voter's seat and has none, or is expected elsewhere: what a leader could not do at once it is asked
+/// for again.
+fn lacks_seat(shared: &Shared) -> bool {
+    let here = |voter: &Voter| voter.address == shared.me.address;
+    let seated =
+        |consensus: &Arc<Consensus>| consensus.voters().get(&shared.me.id).is_some_and(here);
+    shared.seated.load(Ordering::Acquire) && !shared.consensus.as_ref().is_some_and(seated)
 }
 
 /// The leader if it is known, every other time; otherwise each contact in turn.
@@ -311,26 +352,21 @@ fn note_refusal(shared: &Shared, error: Error) {
 /// back with its id keeps its seat, perhaps at another address.
 pub fn seat_voter(shared: Arc<Shared>, member: Member) {
     let Some(consensus) = shared.consensus.clone() else { return };
-    let seated = consensus.voters();
-    let seat = seated.get(&member.id).map(|voter| voter.address.clone());
-    if seat.as_ref() == Some(&member.address) || shared.replacing.swap(true, Ordering::AcqRel) {
+    let seat = consensus.voters().get(&member.id).map(|voter| voter.address.clone());
+    if seat.as_ref() == Some(&member.address) {
         return;
     }
     tokio::spawn(async move {
-        if let Some(seat) = seat {
-            // The library's link to it was made for its old address and stays.
-            let target = Target { node: member.id, address: seat };
-            shared.peers.redirect(target, member.address.clone());
-            let _ = consensus.move_voter(member).await;
-            shared.replacing.store(false, Ordering::Release);
-            return;
-        }
-        // Two processes cannot share an address: the voter that had it is gone.
-        let old =
-            seated.iter().find(|(_, voter)| voter.address == member.address).map(|(id, _)| *id);
-        // A failed change is asked for again by the node's next Join.
-        let _ = consensus.replace_voter(old, member).await;
-        shared.replacing.store(false, Ordering::Release);
+        // One at a time; a failed change is asked for again by the node's next Join.
+        let _ = match seat {
+            None => consensus.seat(member).await.map(drop),
+            Some(seat) => {
+                // The library's link to it was made for its old address and stays.
+                let target = Target { node: member.id, address: seat };
+                shared.peers.redirect(target, member.address.clone());
+                consensus.move_voter(member).await
+            }
+        };
     });
 }
 
@@ -344,6 +380,8 @@ pub async fn follow_leadership(shared: Arc<Shared>) {
     loop {
         let view = consensus.view();
         let ready = view.ready.then_some(view.term);
+        let voters: BTreeSet<NodeId> = view.voters.keys().copied().collect();
+        shared.look(move |task_loop| task_loop.see_voters(voters));
         if leading.is_some() && leading != ready {
             shared.leads.store(false, Ordering::Release);
             shared.tell(Input::Core(Event::LeadershipLost));

@@ -12,6 +12,7 @@ mod assembly;
 pub mod client;
 pub mod clock;
 pub mod consensus;
+pub mod departure;
 pub mod driver;
 mod errands;
 pub mod execution;
@@ -23,6 +24,7 @@ pub mod proto;
 pub mod sampler;
 pub mod shared;
 pub mod shutdown;
+pub mod standstill;
 pub mod storage;
 pub mod transport;
 
@@ -37,6 +39,7 @@ use crate::error::{Error, Result};
 use execution::Pool;
 use sampler::LoadSource;
 use shared::Shared;
+use standstill::Standstill;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
@@ -58,6 +61,8 @@ pub struct NodeOptions {
     pub slots: u32,
     /// Whether pickled functions and payloads may run here.
     pub allow_pickle: bool,
+    /// Whether it takes fault calls: never where its work matters.
+    pub allow_faults: bool,
     /// What it says about its resources; `None`: it measures.
     pub load: Option<LoadSource>,
     /// The knobs.
@@ -79,6 +84,7 @@ pub struct Node {
     runtime: Mutex<Option<Runtime>>,
     failure: OnceLock<Error>,
     on_failure: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    still: Mutex<Option<Standstill>>,
 }
 
 impl Node {
@@ -105,6 +111,7 @@ impl Node {
                     shared,
                     pool,
                     runtime: Mutex::new(Some(runtime)),
+                    still: Mutex::default(),
                     failure: OnceLock::new(),
                     on_failure: Mutex::default(),
                 });
@@ -158,10 +165,15 @@ impl Node {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        let what = format!("node {} to be admitted by a leader", self.shared.me.name);
-        tokio::time::timeout(timeout, ready)
-            .await
-            .unwrap_or(Err(Error::WaitTimeout { what, waited: timeout }))
+        match tokio::time::timeout(timeout, ready).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                let trouble = self.shared.standing().trouble.clone();
+                let last = if trouble.is_empty() { trouble } else { format!("; last: {trouble}") };
+                let what = format!("node {} to be admitted by a leader{last}", self.shared.me.name);
+                Err(Error::WaitTimeout { what, waited: timeout })
+            }
+        }
     }
 
     /// Makes a function known here; the cluster hears of it when this node joins (again).
@@ -218,6 +230,8 @@ impl Node {
         if let Some(storage) = &self.shared.storage {
             storage.halt();
         }
+        // Only now: a node that is ended while it stands still says nothing any more.
+        self.resume();
     }
 
     /// Why it ended by itself: its disk or its Raft failed, or another process has its id.
@@ -246,6 +260,23 @@ impl Node {
         if let Some(told) = told {
             told();
         }
+    }
+
+    /// Stops all of it, runners excepted, as SIGSTOP stops a process; frozen twice is frozen once. Blocks for a moment.
+    pub fn freeze(&self) -> Result<()> {
+        let handle = self.handle().ok_or_else(|| self.stopped())?;
+        let mut still = self.still.lock().unwrap_or_else(PoisonError::into_inner);
+        if still.is_none() {
+            let begun = Standstill::begin(&handle, THREADS);
+            let problem = format!("node {} did not come to a halt; freeze it again", self.name());
+            *still = Some(begun.ok_or(Error::Runner { problem })?);
+        }
+        Ok(())
+    }
+
+    /// Lets a frozen node go on.
+    pub fn resume(&self) {
+        self.still.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     /// Hands leadership and unstarted work over and finishes running work; the node stays up, idle.
@@ -337,7 +368,7 @@ async fn end_when_broken(node: Weak<Node>, shared: Arc<Shared>) {
             shared.storage.as_ref().and_then(|s| s.health().failure().cloned()).unwrap_or(error)
         }
     };
-    if shared.stopping.load(Ordering::Acquire) {
+    if shared.stopping.load(Ordering::Acquire) || shared.removed.load(Ordering::Acquire) {
         return;
     }
     if shared.storage.as_ref().is_some_and(|storage| storage.health().failure().is_some()) {

@@ -22,6 +22,11 @@ const ENTRIES_IN_FLIGHT: usize = 8;
 pub trait Commit: Send + Sync {
     /// The future resolves to true once the batch is committed and applied here, to false if it is not known to be.
     fn commit(&self, term: Term, batch: Batch) -> BoxFuture<'static, bool>;
+
+    /// Whether this node, which leads, has its quorum's lease at this very moment.
+    fn may_dispatch(&self) -> bool {
+        true
+    }
 }
 
 /// Commands that wait for their entry.
@@ -36,6 +41,11 @@ impl Proposals {
     /// A queue; on nodes without a log (`None`) every proposal fails.
     pub fn new(commit: Option<Arc<dyn Commit>>, inputs: mpsc::UnboundedSender<Input>) -> Self {
         Proposals { commit, inputs, queue: VecDeque::new(), in_flight: Arc::default() }
+    }
+
+    /// Whether this node, which leads, may act as the leader at this very moment.
+    pub fn may_dispatch(&self) -> bool {
+        self.commit.as_ref().is_none_or(|commit| commit.may_dispatch())
     }
 
     /// Adds commands.

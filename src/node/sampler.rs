@@ -1,7 +1,9 @@
 //! Measures this node: host CPU and memory, control-group limits and pressure become one [`Load`].
 //!
 //! ```text
-//!   cpu_available    = min(host idle, quota headroom) * (1 - stall)      stall: pressure, throttling or run queue
+//!   cpu_available    = (min(host idle, quota headroom) + own) * (1 - stall)
+//!                      own: what this process uses, where it is one node and nothing else; leading is no load
+//!                      stall: pressure, throttling or run queue
 //!   memory_available = saturate(min(MemAvailable, group headroom)) * (1 - memory pressure)
 //! ```
 //! `sample` reads a dozen small kernel files and takes well under a millisecond, but it is file I/O all the same: call
@@ -9,6 +11,7 @@
 //! or what cannot be parsed, counts as absent: no limit, no pressure. [`Sampler::sources`] says what was found.
 
 mod cgroup;
+mod own;
 mod pressure;
 mod source;
 mod window;
@@ -17,6 +20,7 @@ pub use source::{LoadSource, MAX_TRACE_POINTS};
 
 use crate::core::load::Load;
 use cgroup::Cgroups;
+use own::OwnCpu;
 use pressure::Pressure;
 use std::fs::File;
 use std::io::Read;
@@ -30,6 +34,8 @@ pub const UNKNOWN_RATIO: f64 = 0.5;
 pub const MEMORY_PLENTY: f64 = 0.25;
 /// Free memory at which `memory_available` is 0.
 pub const MEMORY_EMPTY: f64 = 0.03;
+/// The smallest share of a core that a quota is taken for.
+const MIN_CORES: f64 = 0.01;
 /// Most bytes read of one kernel file.
 const MAX_FILE_BYTES: u64 = 64 << 10;
 const MIB: f64 = (1u64 << 20) as f64;
@@ -43,6 +49,7 @@ pub struct Sampler {
     cgroups: Cgroups,
     cpu_pressure: Pressure,
     memory_pressure: Pressure,
+    own: Option<OwnCpu>,
     read_at: Duration,
     last: Load,
 }
@@ -72,9 +79,11 @@ pub struct Sources {
 
 impl Sampler {
     /// A sampler of this machine; `now` is the time since the node's start. Takes the first reading, which by itself
-    /// says nothing about the CPU.
-    pub fn new(now: Duration) -> Self {
+    /// says nothing about the CPU. `own_process`: this process is one node and nothing else, so that what it uses is
+    /// not counted as load; where several nodes or a script share it, nobody can tell whose work it is.
+    pub fn new(now: Duration, own_process: bool) -> Self {
         let mut sampler = Sampler::rooted(Path::new("/"), now);
+        sampler.own = own_process.then(|| OwnCpu::new(&sampler.root));
         let host = sampler.read_host(false);
         sampler.last = sampler.combine(now, host);
         sampler
@@ -88,15 +97,17 @@ impl Sampler {
             cgroups: Cgroups::new(root, now),
             cpu_pressure: Pressure::new(root, "cpu"),
             memory_pressure: Pressure::new(root, "memory"),
+            own: None,
             read_at: now,
             last: Load::default(),
         }
     }
 
     /// Measures now. Asked again within [`MINIMUM_CPU_UPDATE_INTERVAL`], it repeats the last reading: counters that
-    /// close together are noise.
+    /// close together are noise. A clock that went back begins anew.
     pub fn sample(&mut self, now: Duration) -> Load {
-        if now.saturating_sub(self.read_at) < MINIMUM_CPU_UPDATE_INTERVAL {
+        let since = now.checked_sub(self.read_at);
+        if since.is_some_and(|since| since < MINIMUM_CPU_UPDATE_INTERVAL) {
             return Load { uptime_s: now.as_secs_f64(), ..self.last };
         }
         let host = self.read_host(true);
@@ -138,10 +149,15 @@ impl Sampler {
             None => self.waiting_share(host.cores),
         };
         let stall = stall.max(group.throttled.unwrap_or(0.0));
-        let idle = match (host.idle, group.cpu_headroom) {
-            (Some(host), Some(group)) => host.min(group),
+        let own = self.own.as_mut().map_or(0.0, |own| own.cores(now));
+        // Of the cores we may use, ours or the host's, the process took `own`.
+        let returned = |idle: f64, cores: f64| unit(idle + own / cores.max(MIN_CORES), idle);
+        let of_host = host.idle.map(|idle| (idle, returned(idle, host.cores as f64)));
+        let of_group = group.cpu_headroom.map(|(free, cores)| (free, returned(free, cores)));
+        let (measured, idle) = match (of_host, of_group) {
+            (Some(host), Some(group)) => (host.0.min(group.0), host.1.min(group.1)),
             (Some(known), None) | (None, Some(known)) => known,
-            (None, None) => UNKNOWN_RATIO,
+            (None, None) => (UNKNOWN_RATIO, UNKNOWN_RATIO),
         };
         let (free, available_bytes) = free_memory(&host, group.memory_free, group.memory_limit);
         let memory_stall = self.memory_pressure.read(now).unwrap_or(0.0);
@@ -149,7 +165,7 @@ impl Sampler {
             cpu_available: unit(idle * (1.0 - stall), UNKNOWN_RATIO),
             memory_available: unit(saturate(free) * (1.0 - memory_stall), UNKNOWN_RATIO),
             uptime_s: now.as_secs_f64(),
-            cpu_percent: unit(1.0 - idle, UNKNOWN_RATIO) * 100.0,
+            cpu_percent: unit(1.0 - measured, UNKNOWN_RATIO) * 100.0,
             available_mb: available_bytes / MIB,
             synthetic: false,
         }

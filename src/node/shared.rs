@@ -6,6 +6,7 @@ use super::consensus::runtime::random_u64;
 use super::driver::{Input, TaskLoop};
 use super::history::History;
 use super::storage::Storage;
+use super::transport::gate::Gate;
 use super::transport::grpc_peers::GrpcPeers;
 use super::transport::lives::Life;
 use super::transport::wire;
@@ -38,6 +39,8 @@ pub struct Standing {
     pub met: BTreeMap<String, Member>,
     /// Where the leader was last seen.
     pub leader: Option<Whereabouts>,
+    /// What went wrong last on the way to being ready, for people.
+    pub trouble: String,
     /// Why this node can never be ready.
     pub fatal: Option<Error>,
 }
@@ -51,6 +54,17 @@ pub struct Whereabouts {
     pub node: NodeId,
     /// Where it listens.
     pub address: String,
+}
+
+/// How many calls of other nodes were refused, by reason; each is one that could have done harm.
+#[derive(Debug, Default)]
+pub struct Refusals {
+    /// They came from another cluster, or from none.
+    pub wrong_cluster: AtomicU64,
+    /// They meant another node.
+    pub wrong_node: AtomicU64,
+    /// Polls and votes of nodes that are no voters here.
+    pub strangers: AtomicU64,
 }
 
 /// Shared by all tasks of a node.
@@ -71,6 +85,10 @@ pub struct Shared {
     pub consensus: Option<Arc<Consensus>>,
     /// The way to other voters.
     pub peers: Arc<GrpcPeers>,
+    /// What words between this node and others suffer.
+    pub gate: Gate,
+    /// Fault calls are taken.
+    pub allow_faults: bool,
     /// Functions this node brings along, by name.
     pub functions: Mutex<BTreeMap<String, Arc<Function>>>,
     /// Room for submissions on their way to the task loop.
@@ -79,14 +97,18 @@ pub struct Shared {
     pub leads: AtomicBool,
     /// The leader's AssignTask stream is open.
     pub connected: AtomicBool,
+    /// Rings when the last such stream has ended.
+    pub parted: Notify,
     /// This node votes, or asks for a voter's seat.
     pub seated: AtomicBool,
     /// This node is leaving: its score is 0.
     pub draining: AtomicBool,
     /// New submissions are refused.
     pub stopping: AtomicBool,
-    /// A voter is being replaced.
-    pub replacing: AtomicBool,
+    /// This node was removed from its cluster.
+    pub removed: AtomicBool,
+    /// Calls of other nodes that were refused.
+    pub refusals: Refusals,
     /// Client streams open.
     pub streams: AtomicUsize,
     /// Rings when the leader's whereabouts change.
@@ -111,6 +133,8 @@ impl Shared {
         inputs: mpsc::UnboundedSender<Input>,
         consensus: Option<Arc<Consensus>>,
         peers: Arc<GrpcPeers>,
+        gate: Gate,
+        allow_faults: bool,
         storage: Option<Arc<Storage>>,
     ) -> Self {
         let life = Life { incarnation: me.incarnation, number: random_u64().max(1) };
@@ -126,14 +150,18 @@ impl Shared {
             inputs,
             consensus,
             peers,
+            gate,
+            allow_faults,
             functions: Mutex::default(),
             intake: Arc::new(Semaphore::new(INTAKE_KIB)),
             leads: AtomicBool::new(false),
             connected: AtomicBool::new(false),
+            parted: Notify::new(),
             seated: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
-            replacing: AtomicBool::new(false),
+            removed: AtomicBool::new(false),
+            refusals: Refusals::default(),
             streams: AtomicUsize::new(0),
             moved: Notify::new(),
             standing: Mutex::default(),
@@ -156,9 +184,10 @@ impl Shared {
         self.next_stream.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Whether this node leads.
+    /// Whether this node leads, with its quorum's lease as of this very moment.
     pub fn leads(&self) -> bool {
         self.leads.load(Ordering::Acquire)
+            && self.consensus.as_ref().is_some_and(|consensus| consensus.may_dispatch())
     }
 
     /// The cluster's id on the wire, empty until it is known.

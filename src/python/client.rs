@@ -1,6 +1,7 @@
 //! The client, as Python sees it: arguments in, dicts and futures out.
 
 use super::errors;
+use super::faults::{self, Link};
 use super::future::Future;
 use super::records::{self, record_dict, status_dict, task_dict};
 use super::runtime::{self, Live, check_fork, generation, parse_seconds, process};
@@ -226,9 +227,50 @@ impl Client {
     #[pyo3(signature = (to=None, timeout=5.0))]
     fn handover(&self, py: Python<'_>, to: Option<&str>, timeout: f64) -> PyResult<String> {
         let timeout = parse_seconds(py, "timeout", timeout)?;
-        let to = to.map(|text| parse_node(py, text)).transpose()?;
+        let to = to.map(|text| parse_node(py, "to", text)).transpose()?;
         let node = self.ask(py, |home| async move { home.client.handover(to, timeout).await })?;
         Ok(node.to_string())
+    }
+
+    /// Removes a member by its id; returns what is odd about the group that is left.
+    #[pyo3(signature = (node, *, check_only=false, timeout=10.0))]
+    fn remove_member(
+        &self,
+        py: Python<'_>,
+        node: &str,
+        check_only: bool,
+        timeout: f64,
+    ) -> PyResult<String> {
+        let timeout = parse_seconds(py, "timeout", timeout)?;
+        let node = parse_node(py, "node", node)?;
+        self.ask(
+            py,
+            |home| async move { home.client.remove_member(node, check_only, timeout).await },
+        )
+    }
+
+    /// Makes and mends faults at the node at `address`, which must be one end of each link.
+    #[pyo3(signature = (address, links=vec![], *, heal=false, clock_rate=None, quiet=false, note="", timeout=2.0))]
+    #[allow(clippy::too_many_arguments, reason = "keyword arguments of a Python method")]
+    fn inject_faults(
+        &self,
+        py: Python<'_>,
+        address: String,
+        links: Vec<Link>,
+        heal: bool,
+        clock_rate: Option<f64>,
+        quiet: bool,
+        note: &str,
+        timeout: f64,
+    ) -> PyResult<()> {
+        let timeout = parse_seconds(py, "timeout", timeout)?;
+        let mut request = faults::request(py, links)?;
+        (request.heal, request.clock_rate) = (heal, clock_rate);
+        (request.quiet, request.note) = (quiet, note.to_owned());
+        self.ask(
+            py,
+            |home| async move { home.client.inject_faults(&address, request, timeout).await },
+        )
     }
 
     /// Records of all nodes as received so far, from position `after`; returns the next position and the rows.
@@ -356,10 +398,10 @@ fn parse_id(py: Python<'_>, bytes: &[u8]) -> PyResult<TaskId> {
     })
 }
 
-fn parse_node(py: Python<'_>, text: &str) -> PyResult<NodeId> {
+pub(super) fn parse_node(py: Python<'_>, field: &str, text: &str) -> PyResult<NodeId> {
     let id = (text.len() == 16).then(|| u64::from_str_radix(text, 16).ok()).flatten();
     id.filter(|id| *id != 0).map(NodeId).ok_or_else(|| {
         let problem = format!("{text:?} is not a node's id; ids have 16 hexadecimal digits");
-        errors::raise(py, Error::config("to", problem))
+        errors::raise(py, Error::config(field, problem))
     })
 }

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyString};
 
 /// The knobs that are on or off.
-const FLAGS: &[&str] = &["score.classic"];
+const FLAGS: &[&str] = &["election.plain", "score.classic"];
 
 /// Every numeric knob: `name`, `doc`, `min`, `max`, `default`. Does not block.
 #[pyfunction]

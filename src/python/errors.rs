@@ -48,6 +48,10 @@ fn class_name(error: &Error) -> &'static str {
         Error::WrongNode { .. } => "WrongNodeError",
         Error::NodeNameInUse { .. } => "NodeNameInUseError",
         Error::InvalidPeers { .. } => "InvalidPeersError",
+        Error::UnsafeMembershipChange { .. } => "UnsafeMembershipChangeError",
+        Error::MembershipChangeInProgress { .. } => "MembershipChangeInProgressError",
+        Error::Removed { .. } => "RemovedError",
+        Error::FaultInjectionDisabled { .. } => "FaultInjectionDisabledError",
         Error::Stopped { .. } | Error::NotStarted { .. } => "StoppedError",
         Error::Forked { .. } => "ForkedProcessError",
         Error::Runner { .. } => "RunnerError",
@@ -89,13 +93,18 @@ fn attributes<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'py, PyDict
     Ok(dict)
 }
 
-/// A wait for a task ended first.
+/// A wait for a task ended first. If nobody led meanwhile and nothing was accepted, that is the news.
 pub(super) fn wait_timeout(
     task: &str,
     phase: Phase,
     trouble: &str,
+    leaderless: Option<String>,
     waited: std::time::Duration,
 ) -> Error {
+    if let (Phase::Submitted, Some(quorum)) = (phase, leaderless) {
+        let detail = format!("{quorum}; task {task} was not accepted within {waited:?}");
+        return Error::NoQuorum { detail };
+    }
     let why = match phase {
         Phase::Submitted if trouble.is_empty() => "not accepted yet".to_owned(),
         Phase::Submitted => format!("not accepted yet; last trouble: {trouble}"),

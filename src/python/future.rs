@@ -45,7 +45,9 @@ impl Future {
             let id = self.handle.id().to_string();
             let waited = timeout.unwrap_or_default();
             let trouble = self.home.client.trouble();
-            errors::raise(py, errors::wait_timeout(&id, self.handle.phase(), &trouble, waited))
+            let leaderless = self.home.client.leaderless();
+            let phase = self.handle.phase();
+            errors::raise(py, errors::wait_timeout(&id, phase, &trouble, leaderless, waited))
         })
     }
 

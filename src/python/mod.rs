@@ -5,6 +5,7 @@ mod client;
 mod completion;
 mod config;
 mod errors;
+mod faults;
 mod future;
 mod node;
 mod outcome;
@@ -12,6 +13,7 @@ mod records;
 mod resolver;
 mod runner;
 mod runtime;
+mod simulation;
 
 use pyo3::prelude::*;
 
@@ -34,6 +36,8 @@ mod _core {
     use super::resolver::_drain;
     #[pymodule_export]
     use super::runner::run_runner;
+    #[pymodule_export]
+    use super::simulation::{run_simulation, run_sweep};
     #[pymodule_export]
     use super::{on_fork_child, shutdown};
     use pyo3::prelude::*;

@@ -23,6 +23,7 @@ use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 /// A node: election, scheduling and runners, all native. See `hustings.Node` for the documented face.
 #[pyclass(frozen, weakref, module = "hustings._core")]
@@ -70,9 +71,9 @@ impl Node {
 impl Node {
     #[new]
     #[allow(clippy::too_many_arguments, reason = "one per keyword")]
-    #[pyo3(signature = (*, name, listen="127.0.0.1:0", position=(0.0, 0.0), slots=1, allow_pickle=false, load=None,
-                        config=None, may_vote=true, data_dir=None, runner_argv=vec![],
-                        runner_env=None))]
+    #[pyo3(signature = (*, name, listen="127.0.0.1:0", position=(0.0, 0.0), slots=1, allow_pickle=false,
+                        allow_faults=false, load=None, config=None, may_vote=true, data_dir=None,
+                        runner_argv=vec![], runner_env=None))]
     fn new(
         py: Python<'_>,
         name: String,
@@ -80,6 +81,7 @@ impl Node {
         position: (f64, f64),
         slots: i64,
         allow_pickle: bool,
+        allow_faults: bool,
         load: Option<&Bound<'_, PyMapping>>,
         config: Option<&Bound<'_, PyAny>>,
         may_vote: bool,
@@ -103,6 +105,7 @@ impl Node {
             position: Position { x, y },
             slots,
             allow_pickle,
+            allow_faults,
             load: load.map(load_source).transpose()?,
             config: config_from(config)?,
             may_vote,
@@ -215,6 +218,18 @@ impl Node {
         Ok(())
     }
 
+    /// Stops all of it, runners excepted, as SIGSTOP would stop a process.
+    fn freeze(&self, py: Python<'_>) -> PyResult<()> {
+        let running = self.running(py)?;
+        py.detach(|| running.node.freeze()).map_err(|error| errors::raise(py, error))
+    }
+
+    /// Lets a frozen node go on.
+    fn resume(&self, py: Python<'_>) -> PyResult<()> {
+        self.running(py)?.node.resume();
+        Ok(())
+    }
+
     /// Hands leadership and unstarted work over and finishes running work; the node stays up, idle.
     fn drain(&self, py: Python<'_>, timeout: f64) -> PyResult<bool> {
         let timeout = parse_seconds(py, "timeout", timeout)?;
@@ -289,23 +304,42 @@ impl Node {
     }
 }
 
-/// What `load=` describes: `{"kind": "constant", ...}` or `{"kind": "trace", "times": [...], "values": [...]}`
-/// with one CPU availability per time.
-fn load_source(load: &Bound<'_, PyMapping>) -> PyResult<LoadSource> {
+/// What `load=` describes: `{"kind": "measured", "own_process": ...}`, `{"kind": "constant", ...}` or
+/// `{"kind": "trace", "times": [...], "values": [...]}` with one CPU availability per time, and perhaps one of memory
+/// (`"memories"`).
+pub(super) fn load_source(load: &Bound<'_, PyMapping>) -> PyResult<LoadSource> {
     let py = load.py();
     let kind: String = load.get_item("kind")?.extract()?;
     let source = match kind.as_str() {
+        "measured" => {
+            let own_process = load.get_item("own_process")?.extract()?;
+            Ok(LoadSource::measured(Duration::ZERO, own_process))
+        }
         "constant" => LoadSource::constant(one_load(load)?),
         "trace" => {
             let times_s: Vec<f64> = load.get_item("times")?.extract()?;
             let values: Vec<f64> = load.get_item("values")?.extract()?;
             let at_rest = one_load(load)?;
-            let busy =
-                |cpu: f64| Load { cpu_available: cpu, cpu_percent: 100.0 * (1.0 - cpu), ..at_rest };
-            LoadSource::trace(times_s, values.into_iter().map(busy).collect(), true)
+            let memories: Vec<f64> = match load.contains("memories")? {
+                true => load.get_item("memories")?.extract()?,
+                false => vec![at_rest.memory_available; values.len()],
+            };
+            if memories.len() != values.len() {
+                let problem = format!("{} entries for {} values", memories.len(), values.len());
+                return Err(errors::raise(py, Error::config("load.memories", problem)));
+            }
+            let points = values.into_iter().zip(memories);
+            let loads = points.map(|(cpu_available, memory_available)| Load {
+                cpu_available,
+                memory_available,
+                cpu_percent: 100.0 * (1.0 - cpu_available),
+                ..at_rest
+            });
+            LoadSource::trace(times_s, loads.collect(), true)
         }
         other => {
-            Err(Error::config("load.kind", format!("{other:?} is not \"constant\" or \"trace\"")))
+            let kinds = "\"measured\", \"constant\" or \"trace\"";
+            Err(Error::config("load.kind", format!("{other:?} is not {kinds}")))
         }
     };
     source.map_err(|error| errors::raise(py, error))

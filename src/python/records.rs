@@ -2,8 +2,10 @@
 
 use crate::core::ids::{ClusterId, NodeId, TaskId};
 use crate::node::client::messages::{
-    Counters, Load, Member, MemberStatus, Record, Role, StatusResponse, TaskInfo, TaskState,
+    Counters, LinkFault, Load, Member, MemberStatus, Record, Refusals, Role, StatusResponse,
+    TaskInfo, TaskState,
 };
+use crate::sim::world::Row;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -82,6 +84,26 @@ pub(super) fn record_dict<'py>(py: Python<'py>, row: &Record) -> PyResult<Bound<
     }))
 }
 
+/// A row of a simulated history; the same columns.
+pub(super) fn row_dict<'py>(py: Python<'py>, seq: u64, row: &Row) -> PyResult<Bound<'py, PyDict>> {
+    let record = &row.record;
+    Ok(dict!(py, {
+        "seq": seq,
+        "at_us": row.at_us,
+        "node": node_text(row.node.0).unwrap_or_default(),
+        "node_name": &*row.name,
+        "kind": record.kind.as_str(),
+        "term": record.term,
+        "subject": node_text(record.subject.0),
+        "score": number(record.score),
+        "rank": record.rank,
+        "task_id": record.task.map(|task| task.to_string()),
+        "attempt": record.attempt,
+        "value": number(record.value),
+        "detail": &record.detail,
+    }))
+}
+
 /// A task as the cluster lists it.
 pub(super) fn task_dict<'py>(py: Python<'py>, task: &TaskInfo) -> PyResult<Bound<'py, PyDict>> {
     Ok(dict!(py, {
@@ -147,6 +169,25 @@ fn counters_dict<'py>(py: Python<'py>, c: &Counters) -> PyResult<Bound<'py, PyDi
     }))
 }
 
+fn refusals_dict<'py>(py: Python<'py>, refusals: &Refusals) -> PyResult<Bound<'py, PyDict>> {
+    Ok(dict!(py, {
+        "wrong_cluster": refusals.wrong_cluster,
+        "wrong_node": refusals.wrong_node,
+        "strangers": refusals.strangers,
+    }))
+}
+
+fn fault_dict<'py>(py: Python<'py>, fault: &LinkFault) -> PyResult<Bound<'py, PyDict>> {
+    Ok(dict!(py, {
+        "source": node_text(fault.from_node),
+        "target": node_text(fault.to_node),
+        "cut": fault.cut,
+        "drop": number(fault.drop_ratio),
+        "delay_s": number(fault.delay_s),
+        "jitter_s": number(fault.jitter_s),
+    }))
+}
+
 /// A node's view of itself and its cluster.
 pub(super) fn status_dict<'py>(
     py: Python<'py>,
@@ -156,6 +197,8 @@ pub(super) fn status_dict<'py>(
         status.members.iter().map(|member| member_dict(py, member)).collect::<PyResult<_>>()?;
     let me = status.me.as_ref().map(|me| me_dict(py, me)).transpose()?;
     let counters = counters_dict(py, status.counters.as_ref().unwrap_or(&Default::default()))?;
+    let faults: Vec<_> =
+        status.faults.iter().map(|fault| fault_dict(py, fault)).collect::<PyResult<_>>()?;
     Ok(dict!(py, {
         "me": me,
         "cluster_id": ClusterId::from_bytes(&status.cluster_id).map(|id| id.to_string()),
@@ -176,5 +219,11 @@ pub(super) fn status_dict<'py>(
         "draining": status.draining,
         "uptime_s": status.uptime_ms as f64 / 1_000.0,
         "allow_pickle": status.allow_pickle,
+        "allow_faults": status.allow_faults,
+        "faults": faults,
+        "clock_rate": number(status.clock_rate),
+        "removed": status.removed,
+        "problem": Some(&status.problem).filter(|text| !text.is_empty()),
+        "refusals": refusals_dict(py, status.refusals.as_ref().unwrap_or(&Default::default()))?,
     }))
 }

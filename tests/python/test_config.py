@@ -23,9 +23,17 @@ def test_defaults_come_from_the_core() -> None:
     assert config == hs.Config.lan()
 
 
-@pytest.mark.parametrize("profile", ["lan", "lan_fast", "wan", "ci", "classic"])
+@pytest.mark.parametrize("profile", ["lan", "lan_fast", "wan", "ci", "raft", "classic"])
 def test_every_profile_is_there(profile: str) -> None:
     assert getattr(hs.Config, profile)() == hs.Config(profile=profile)
+
+
+def test_plain_raft_is_a_profile_and_a_knob() -> None:
+    assert hs.Config.raft().election.plain is True
+    assert hs.Config.lan().election.plain is False
+    assert hs.Config(election=hs.ElectionConfig(plain=True)).election.plain is True
+    classic = hs.Config.classic().election
+    assert (classic.handover_floor, classic.handover_doublings) == (float("inf"), 0)
 
 
 def test_it_is_frozen_and_keyword_only() -> None:
@@ -52,6 +60,9 @@ def test_an_unknown_knob_offers_the_nearest() -> None:
         (lambda: hs.Config(election=hs.ElectionConfig(heartbeat_s=0.1)), "suspicion_min_s"),
         (lambda: hs.Config(score=hs.ScoreWeights(cpu=0, memory=0, uptime=0)), "score"),
         (lambda: hs.Config(score=hs.ScoreWeights(cpu=float("nan"))), "score.cpu"),
+        (lambda: hs.Config(score=hs.ScoreWeights(memory=-0.1)), "score.memory"),
+        (lambda: hs.Config(score=hs.ScoreWeights(uptime=float("inf"))), "score.uptime"),
+        (lambda: hs.Config(score=hs.ScoreWeights(cpu=0, memory=0, uptime=0)), "at least one must"),
         (lambda: hs.Config(steal=hs.StealPolicy(reach=-1)), "steal.reach"),
         (lambda: hs.Config(steal=hs.StealPolicy(batch=1.5)), "steal.batch"),
         (lambda: hs.Config(limits=hs.Limits(queued_tasks=0)), "limits.queued_tasks"),

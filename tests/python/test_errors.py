@@ -34,6 +34,7 @@ def test_every_error_survives_pickle(name: str) -> None:
     [
         (hs.ConfigError, ValueError),
         (hs.WaitTimeoutError, TimeoutError),
+        (hs.NoQuorumError, TimeoutError),
         (hs.BindError, OSError),
         (hs.TaskNotRegisteredError, LookupError),
         (hs.NotSerializableError, TypeError),

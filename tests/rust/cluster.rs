@@ -15,6 +15,7 @@ use std::time::Duration;
 /// No step of a test takes longer, unless it hangs.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// A node that measures nothing.
 pub fn options(name: &str, cpu: f64) -> NodeOptions {
     let load =
         Load { cpu_available: cpu, memory_available: 1.0, synthetic: true, ..Load::default() };
@@ -24,6 +25,7 @@ pub fn options(name: &str, cpu: f64) -> NodeOptions {
         position: Position::default(),
         slots: 1,
         allow_pickle: false,
+        allow_faults: true,
         load: Some(LoadSource::constant(load).unwrap()),
         config: Config::profile("ci").unwrap(),
         may_vote: true,
@@ -34,11 +36,14 @@ pub fn options(name: &str, cpu: f64) -> NodeOptions {
     }
 }
 
+/// Nodes of one cluster.
 pub struct Cluster {
+    /// All that were started.
     pub nodes: Vec<Arc<Node>>,
 }
 
 impl Cluster {
+    /// `voters` founders, all ready.
     pub async fn start(voters: usize) -> Self {
         Cluster::found(voters, options).await
     }
@@ -63,10 +68,12 @@ impl Cluster {
         self.nodes.iter().filter(|n| !n.is_stopped()).map(|n| n.address().to_owned()).collect()
     }
 
+    /// A client of all of them.
     pub async fn client(&self) -> Client {
         Client::connect(&self.addresses(), ClientOptions::default()).await.unwrap()
     }
 
+    /// Whoever leads with its quorum.
     pub async fn leader(&self) -> Arc<Node> {
         for_condition("a leader with its quorum's lease", async || {
             for node in self.nodes.iter().filter(|n| !n.is_stopped()) {

@@ -52,7 +52,8 @@ impl PeerService for Service {
         &self,
         request: Request<proto::PollRequest>,
     ) -> Result<Response<proto::PollResponse>, Status> {
-        let (term, answer) = self.0.on_poll(&wire_raft::poll_question(request.get_ref()));
+        let answer = self.0.on_poll(&wire_raft::poll_question(request.get_ref()));
+        let (term, answer) = answer.map_err(status)?;
         Ok(Response::new(wire_raft::poll_response(term, answer)))
     }
 
@@ -183,7 +184,14 @@ struct Group {
     _machine: MutexGuard<'static, ()>,
 }
 
-fn start_node(id: u64, score: f64, leaders: &Leaders, records: &Records) -> TestNode {
+fn start_node(
+    profile: &str,
+    id: u64,
+    score: f64,
+    leaders: &Leaders,
+    records: &Records,
+) -> TestNode {
+    let config = Arc::new(Config::profile(profile).unwrap());
     let me = NodeId(id);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -195,7 +203,7 @@ fn start_node(id: u64, score: f64, leaders: &Leaders, records: &Records) -> Test
         let consensus = Consensus::start(ConsensusOptions {
             me,
             address: address.clone(),
-            config: Arc::new(Config::profile("ci").unwrap()),
+            config,
             clock: Clock::start(),
             peers: Arc::new(GrpcPeers::new(me, MESSAGE_BYTES)),
             stores: Stores::default(),
@@ -232,11 +240,15 @@ static MACHINE: Mutex<()> = Mutex::new(());
 
 impl Group {
     fn found(scores: &[f64]) -> Self {
+        Group::found_as("ci", scores)
+    }
+
+    fn found_as(profile: &str, scores: &[f64]) -> Self {
         let machine = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
         let (leaders, records) = (Leaders::default(), Records::default());
         let nodes = scores.iter().enumerate().map(|(i, score)| {
             let id = i as u64 + 1;
-            (NodeId(id), start_node(id, *score, &leaders, &records))
+            (NodeId(id), start_node(profile, id, *score, &leaders, &records))
         });
         let nodes: BTreeMap<_, _> = nodes.collect();
         let wait = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -409,6 +421,22 @@ fn five_nodes_elect_the_best_after_two_kills_and_lose_nothing() {
 }
 
 #[test]
+fn plain_raft_elects_by_the_librarys_timers_alone() {
+    let mut group = Group::found_as("raft", &[0.1, 0.9, 0.5]);
+    let leader = group.settle();
+    group.write(leader);
+    assert_eq!(group.settle(), leader);
+    group.kill(leader);
+    let (winner, _) = group.until("a new leader", Group::leader);
+    group.write(winner);
+    group.check_writes();
+    group.check_leaders();
+    let ours = [RecordKind::Suspected, RecordKind::Polled, RecordKind::Campaigned];
+    let records = group.records.lock().unwrap();
+    assert!(records.iter().all(|(_, _, record)| !ours.contains(&record.kind)));
+}
+
+#[test]
 fn a_frozen_leader_is_replaced_by_the_best_and_follows_when_it_thaws() {
     let mut group = Group::found(&[0.5, 0.7, 0.6]);
     let old = group.settle();
@@ -457,6 +485,87 @@ fn a_handover_goes_to_the_best_and_a_stale_proposal_is_refused() {
     group.check_leaders();
 }
 
+/// A handover to `to`, which cannot take over; returns who leads then.
+fn hand_over_in_vain(group: &mut Group, from: NodeId, to: NodeId) -> (NodeId, Term) {
+    let term = group.nodes[&from].consensus.view().term;
+    let consensus = group.nodes[&from].consensus.clone();
+    let asked = group.nodes[&from]
+        .runtime
+        .as_ref()
+        .unwrap()
+        .spawn(async move { consensus.transfer_leader(Some(to)).await });
+    let next = group.until("a leader of a newer term", |g| {
+        let ready = g.live().filter(|(id, _)| *id != to).find(|(_, n)| n.consensus.view().ready);
+        ready.map(|(id, n)| (id, n.consensus.view().term)).filter(|(_, newer)| *newer > term)
+    });
+    let told = group.wait.block_on(asked).unwrap();
+    assert_eq!(told.is_ok(), next.0 != from, "{told:?}");
+    let records = group.records.lock().unwrap();
+    let at = |kind, term| {
+        let rows = records.iter().rev();
+        rows.filter(|(_, _, r)| r.kind == kind && r.term == term).map(|(_, at, _)| *at).min()
+    };
+    let begun = at(RecordKind::HandoverStarted, term).unwrap();
+    let ended = at(RecordKind::BecameLeader, next.1).unwrap();
+    println!("{from} could not hand over to {to}; {} us without a leader", ended - begun);
+    next
+}
+
+#[test]
+fn a_handover_to_a_frozen_or_dead_voter_is_repaired_by_the_next_best_and_loses_nothing() {
+    for dead in [false, true] {
+        let mut group = Group::found(&[0.5, 0.9, 0.7, 0.6, 0.8]);
+        let old = group.settle();
+        group.write(old);
+        assert_eq!(group.settle(), old);
+        let target = group.best_but(&[old]);
+        let expected = group.best_but(&[old, target]);
+        let thaw = (!dead).then(|| group.freeze(target));
+        if dead {
+            group.kill(target);
+        }
+        let (winner, term) = hand_over_in_vain(&mut group, old, target);
+        assert_eq!(winner, expected, "{}", group.story());
+        group.write(winner);
+        drop(thaw);
+        group.until("all to follow", |g| {
+            let follows = |n: &TestNode| n.consensus.view().leader == Some(winner);
+            g.live().all(|(_, n)| follows(n)).then_some(())
+        });
+        assert_eq!(group.nodes[&winner].consensus.view().term, term, "thawing costs no election");
+        group.check_writes();
+        group.check_leaders();
+    }
+}
+
+#[test]
+fn a_leader_that_finds_no_other_leads_again_in_a_newer_term() {
+    let mut group = Group::found(&[0.5, 0.9, 0.7]);
+    let old = group.settle();
+    let (first, second) = {
+        let first = group.best_but(&[old]);
+        (first, group.best_but(&[old, first]))
+    };
+    // So that the old leader knows `first` as one that does not take over.
+    let thaw = group.freeze(first);
+    assert_eq!(hand_over_in_vain(&mut group, old, first).0, second);
+    drop(thaw);
+    assert_eq!(group.settle(), second);
+    let node = &group.nodes[&second];
+    let back = node.runtime.as_ref().unwrap().block_on(node.consensus.transfer_leader(Some(old)));
+    assert_eq!(back.unwrap(), old);
+    assert_eq!(group.settle(), old);
+    group.write(old);
+    assert_eq!(group.settle(), old);
+    let thaw = group.freeze(second);
+    assert_eq!(hand_over_in_vain(&mut group, old, second).0, old, "{}", group.story());
+    group.write(old);
+    drop(thaw);
+    assert_eq!(group.settle(), old);
+    group.check_writes();
+    group.check_leaders();
+}
+
 #[test]
 fn proposals_enter_the_log_in_the_order_they_were_made_and_are_told_in_it() {
     let group = Group::found(&[0.5]);
@@ -497,12 +606,13 @@ fn a_lost_voter_is_replaced_and_the_new_one_counts() {
     group.write(leader);
     let lost = *group.nodes.keys().find(|id| **id != leader).unwrap();
     group.kill(lost);
-    let new = start_node(9, 0.8, &group.leaders, &group.records);
-    let (id, member) = (new.member.id, new.member.clone());
+    let new = start_node("ci", 9, 0.8, &group.leaders, &group.records);
+    let id = new.member.id;
+    let member = Member { name: group.nodes[&lost].member.name.clone(), ..new.member.clone() };
     group.nodes.insert(id, new);
     let node = &group.nodes[&leader];
-    let replaced = node.consensus.replace_voter(Some(lost), member);
-    node.runtime.as_ref().unwrap().block_on(replaced).unwrap();
+    let odd = node.runtime.as_ref().unwrap().block_on(node.consensus.seat(member)).unwrap();
+    assert_eq!(odd, None, "three voters are odd");
     assert_eq!(group.settle(), leader);
     assert!(!node.consensus.voters().contains_key(&lost));
     group.check_writes();
@@ -515,7 +625,7 @@ fn a_lost_voter_is_replaced_and_the_new_one_counts() {
 
 #[test]
 fn a_founders_list_that_cannot_be_right_is_refused_with_the_reason() {
-    let node = start_node(1, 0.5, &Leaders::default(), &Records::default());
+    let node = start_node("ci", 1, 0.5, &Leaders::default(), &Records::default());
     let runtime = node.runtime.as_ref().unwrap();
     let refused = |members: Vec<Member>| {
         let members = members.into_iter().map(|m| (m.id, m)).collect();

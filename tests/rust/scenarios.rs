@@ -22,6 +22,8 @@ struct Node {
     leader: Option<NodeId>,
     log: (Term, LogIndex),
     score: f64,
+    /// It leads, but has handed over: it neither beats nor tells.
+    let_go: bool,
 }
 
 #[derive(Default)]
@@ -61,10 +63,12 @@ impl World {
         let id = || NodeId(number(1));
         (self.since_ms, self.told) = (self.now_ms, String::new());
         match words[0] {
-            "voters" => self.create(number(1)),
+            "voters" => self.create(number(1), words.get(2).copied().unwrap_or("lan")),
             "score" => self.node(id()).score = words[2].parse().unwrap(),
             "log" => self.node(id()).log = (number(2), number(3)),
             "lead" => self.lead(id()),
+            "timeout" => self.campaign(id()),
+            "drain" => self.drain(id()),
             "kill" => {
                 self.cut.insert(id());
                 let now = self.now();
@@ -84,8 +88,8 @@ impl World {
         self.nodes.get_mut(&id).unwrap()
     }
 
-    fn create(&mut self, count: u64) {
-        let config = Config::default();
+    fn create(&mut self, count: u64, profile: &str) {
+        let config = Config::profile(profile).unwrap();
         for n in 1..=count {
             let node = Node {
                 elector: Elector::new(NodeId(n), &config, n),
@@ -95,6 +99,7 @@ impl World {
                 leader: None,
                 log: (0, 100),
                 score: 0.5,
+                let_go: false,
             };
             self.nodes.insert(NodeId(n), node);
         }
@@ -110,6 +115,13 @@ impl World {
         assert_eq!(*self.leaders.entry(term).or_insert(id), id, "two leaders in term {term}");
     }
 
+    fn drain(&mut self, id: NodeId) {
+        let now = self.now();
+        let elector = &mut self.node(id).elector;
+        let to = elector.plan_handover(now).expect("somebody can take over");
+        elector.start_handover(now, to, "drain");
+    }
+
     fn observe(&mut self, id: NodeId) {
         let (now, voters) = (self.now(), self.ids());
         let n = self.node(id);
@@ -123,7 +135,8 @@ impl World {
     fn step(&mut self) {
         self.now_ms += 1;
         for id in self.ids() {
-            if self.nodes[&id].role == RaftRole::Leader && self.runs(id) {
+            let leads = self.nodes[&id].role == RaftRole::Leader && !self.nodes[&id].let_go;
+            if leads && self.runs(id) {
                 self.observe(id);
                 if self.now_ms.is_multiple_of(20) {
                     self.append(id);
@@ -156,9 +169,11 @@ impl World {
                 let newer = node.term;
                 let old = self.node(leader);
                 (old.term, old.role, old.leader) = (newer, RaftRole::Follower, None);
+                old.let_go = false;
                 return;
             }
             (node.term, node.role, node.leader) = (term, RaftRole::Follower, Some(leader));
+            node.let_go = false;
             node.elector.on_append(now, leader, term, true);
         }
     }
@@ -181,8 +196,14 @@ impl World {
             ElectionEffect::Poll(question) => self.poll(id, &question),
             ElectionEffect::Campaign => self.campaign(id),
             ElectionEffect::TransferLeader { to } => {
-                self.node(id).role = RaftRole::Follower;
-                self.campaign(to);
+                self.node(id).let_go = true;
+                if self.reaches(id, to) {
+                    self.campaign(to);
+                }
+            }
+            ElectionEffect::Reclaim { .. } => {
+                self.node(id).term += 1;
+                self.campaign(id);
             }
             ElectionEffect::EnableLibraryElections(on) => {
                 let at = self.now_ms - self.since_ms;
@@ -212,6 +233,7 @@ impl World {
         let node = self.node(id);
         node.term += 1;
         (node.voted, node.role, node.leader) = (node.term, RaftRole::Candidate, None);
+        node.let_go = false;
         let (term, log) = (node.term, node.log);
         let mut votes = 1;
         for voter in self.ids() {
@@ -221,7 +243,7 @@ impl World {
             let other = self.node(voter);
             if other.voted < term && other.term <= term && other.log <= log {
                 (other.voted, other.term, other.role) = (term, term, RaftRole::Follower);
-                other.leader = None;
+                (other.leader, other.let_go) = (None, false);
                 other.elector.on_vote_granted(now, term, id);
                 votes += 1;
             }

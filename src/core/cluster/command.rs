@@ -93,6 +93,11 @@ pub enum Command {
         /// Which node.
         node: NodeId,
     },
+    /// A node was removed on purpose: as `Remove`, and it may not come back under this id.
+    Expel {
+        /// Which node.
+        node: NodeId,
+    },
 }
 
 impl Command {
@@ -108,7 +113,8 @@ impl Command {
             | Command::Release { .. }
             | Command::Cancel { .. }
             | Command::Adopt(_)
-            | Command::Remove { .. } => 48,
+            | Command::Remove { .. }
+            | Command::Expel { .. } => 48,
         }
     }
 }

@@ -8,12 +8,14 @@ use super::retention::Retention;
 use crate::core::boundary::{Change, Finished, RequeueReason};
 use crate::core::ids::{FunctionHash, LogIndex, NodeId, TaskId, Token};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Longest text or payload in a snapshot; `limits.message_bytes` bounds what a message can bring in.
 const LONGEST_ITEM: usize = 64 << 20;
+/// Removed ids that are remembered; by the time one is forgotten its node has long heard of it.
+const MAX_EXPELLED: usize = 1_000;
 /// Longest wait before a retry.
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
@@ -29,6 +31,8 @@ pub struct ClusterState {
     members: BTreeMap<NodeId, Member>,
     counters: Counters,
     rules: Option<Rules>,
+    /// Ids that may not come back, oldest first.
+    expelled: VecDeque<NodeId>,
 }
 
 impl ClusterState {
@@ -75,6 +79,11 @@ impl ClusterState {
     /// The members.
     pub fn members(&self) -> &BTreeMap<NodeId, Member> {
         &self.members
+    }
+
+    /// `node` was removed on purpose: it may not come back under this id.
+    pub fn is_expelled(&self, node: NodeId) -> bool {
+        self.expelled.contains(&node)
     }
 
     /// The counts.
@@ -137,16 +146,26 @@ impl ClusterState {
                 self.functions.insert(function.hash, function.clone());
                 out.push(Change::Registered { function: function.clone() });
             }
+            Command::Admit(member) if self.is_expelled(member.id) => {}
             Command::Admit(member) => {
                 self.members.insert(member.id, member.clone());
                 out.push(Change::Admitted { member: member.clone() });
             }
             Command::Adopt(rules) => self.rules = Some(*rules),
-            Command::Remove { node } => {
-                if let Some(member) = self.members.remove(node) {
-                    out.push(Change::Removed { member });
+            Command::Remove { node } => self.remove(*node, out),
+            Command::Expel { node } => {
+                if !self.is_expelled(*node) {
+                    self.expelled.push_back(*node);
+                    self.expelled.drain(..self.expelled.len().saturating_sub(MAX_EXPELLED));
                 }
+                self.remove(*node, out);
             }
+        }
+    }
+
+    fn remove(&mut self, node: NodeId, out: &mut Vec<Change>) {
+        if let Some(member) = self.members.remove(&node) {
+            out.push(Change::Removed { member });
         }
     }
 

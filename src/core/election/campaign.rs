@@ -192,6 +192,11 @@ impl Campaign {
         }
     }
 
+    /// How long it takes from one poll's answers to the next one's at most.
+    pub fn longest_pause(&self) -> Duration {
+        self.rank_delay * (MAX_BACKOFF + 1) + self.round * 2
+    }
+
     fn backoff(&mut self) -> Duration {
         let most = self.rank_delay * self.tries.clamp(1, MAX_BACKOFF);
         self.jitter(most)

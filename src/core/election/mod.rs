@@ -8,30 +8,40 @@
 //!   heartbeat replies ──▶ peer_scores ──▶ ranking ──▶ (rank, patience, handover)
 //! ```
 
+pub mod broadcast;
 pub mod campaign;
+pub mod claims;
 pub mod handover;
+mod leader;
+pub mod lease;
+pub mod membership;
 pub mod peer_scores;
 pub mod ranking;
 pub mod score;
+mod scored;
 pub mod suspicion;
 mod voter;
+pub mod watchdog;
 
 use super::Moment;
 use super::boundary::{ElectionEffect, PollAnswer, PollQuestion};
 use super::ids::{LogIndex, NodeId, Term};
 use super::record::{Record, RecordKind};
 use crate::config::Config;
+use broadcast::{Broadcast, is_news};
 use campaign::Campaign;
-use handover::{Stabiliser, plan_handover};
+use claims::Claims;
+use handover::{Stabiliser, Transfer};
+use lease::{Contacts, Told};
 use peer_scores::PeerScores;
 use ranking::{RankEntry, Ranking};
+use scored::Scored;
 use std::time::Duration;
 use suspicion::{Cause, Detector};
+use watchdog::Watchdog;
 
-/// Without a leader for this long the library's own elections help out.
-const WATCHDOG: Duration = Duration::from_secs(5);
-/// How often the leader writes its view of the scores down.
-const SCORED_EVERY: Duration = Duration::from_millis(250);
+/// A node that watches no leader has little to decide by the clock.
+const IDLE: Duration = Duration::from_millis(250);
 /// Effects that wait for the next tick at most; older ones win, since records come first.
 const MAX_PENDING: usize = 1_024;
 
@@ -68,6 +78,7 @@ pub struct RaftView {
 #[derive(Debug)]
 pub struct Elector {
     me: NodeId,
+    plain: bool,
     jitter: f64,
     patience: Duration,
     rank_delay: Duration,
@@ -76,11 +87,15 @@ pub struct Elector {
     detector: Detector,
     campaign: Campaign,
     ranking: Ranking,
+    claims: Claims,
     peers: PeerScores,
+    broadcast: Broadcast,
+    told_score: Option<f64>,
+    contacts: Contacts,
     stabiliser: Stabiliser,
-    leaderless_since: Option<Moment>,
-    library_elections: bool,
-    scored_at: Option<Moment>,
+    transfer: Transfer,
+    watchdog: Watchdog,
+    scored: Scored,
     pending: Vec<ElectionEffect>,
 }
 
@@ -90,6 +105,7 @@ impl Elector {
         let election = &config.election;
         Elector {
             me,
+            plain: election.plain,
             jitter: config.score.jitter,
             patience: election.poll_patience,
             rank_delay: election.rank_delay,
@@ -98,20 +114,25 @@ impl Elector {
             detector: Detector::new(election),
             campaign: Campaign::new(election, seed),
             ranking: Ranking::default(),
+            claims: Claims::new(&config.score),
             peers: PeerScores::default(),
+            broadcast: Broadcast::default(),
+            told_score: None,
+            contacts: Contacts::default(),
             stabiliser: Stabiliser::new(election),
-            leaderless_since: None,
-            library_elections: false,
-            scored_at: None,
+            transfer: Transfer::default(),
+            watchdog: Watchdog::default(),
+            scored: Scored::default(),
             pending: Vec::new(),
         }
     }
 
-    /// This node measured itself.
-    pub fn set_score(&mut self, score: f64) {
+    /// This node measured itself. Returns whether, as leader, it should tell at once.
+    pub fn set_score(&mut self, score: f64) -> bool {
         if score.is_finite() {
             self.own_score = score;
         }
+        self.view.role == RaftRole::Leader && self.has_news()
     }
 
     /// Its score, as last set.
@@ -119,9 +140,20 @@ impl Elector {
         self.own_score
     }
 
-    /// The leader this node listens to.
+    /// This node's score is not what the leader was last told.
+    pub fn has_news(&self) -> bool {
+        self.told_score.is_some_and(|told| is_news(told, self.own_score))
+    }
+
+    /// Its score, as the leader is told it now.
+    pub fn tell_score(&mut self) -> f64 {
+        self.told_score = Some(self.own_score);
+        self.own_score
+    }
+
+    /// The leader this node may accuse; nobody in plain Raft.
     pub fn watched(&self) -> Option<NodeId> {
-        self.detector.leader()
+        self.detector.leader().filter(|_| !self.plain)
     }
 
     /// The table as it stands.
@@ -160,6 +192,7 @@ impl Elector {
         if was_leading && (!leads || new_term) {
             self.record(Record::new(RecordKind::SteppedDown).term(self.view.term).subject(self.me));
             self.stabiliser.on_following();
+            self.transfer.on_ended();
             self.detector.on_stepped_down(now);
         }
         if leads && (!was_leading || new_term) {
@@ -168,7 +201,8 @@ impl Elector {
             self.stabiliser.on_leading(now);
             // What the last leader knew, but for itself, until the voters answer this one.
             self.peers.inherit(now, &self.ranking, self.detector.leader());
-            self.scored_at = None;
+            self.scored = Scored::default();
+            self.broadcast = Broadcast::default();
         }
         if let Some(leader) = view.leader.filter(|l| *l != self.me)
             && (new_term || view.leader != self.view.leader)
@@ -180,68 +214,34 @@ impl Elector {
     }
 
     /// The leader of `term` sent its table.
-    pub fn on_table(&mut self, term: Term, rows: Vec<RankEntry>) {
+    pub fn on_table(&mut self, term: Term, mut rows: Vec<RankEntry>) {
+        for row in &mut rows {
+            row.score = self.take_claim(row.node, row.score);
+        }
         if term >= self.ranking.term() && self.view.role != RaftRole::Leader {
             self.ranking = Ranking::adopt(term, rows);
         }
     }
 
-    /// (leader) `node` answered a heartbeat with its score and the end of its log.
-    pub fn on_peer_score(
-        &mut self,
-        now: Moment,
-        node: NodeId,
-        score: f64,
-        last_log: (Term, LogIndex),
-    ) {
-        self.peers.note(now, node, score, last_log, self.view.last_log);
+    /// The leader said how it stands with its quorum.
+    pub fn on_told(&mut self, told: Told) {
+        self.contacts.on_told(told);
     }
 
-    /// (leader) Makes the table that is to be broadcast; `None` where this node does not lead.
-    pub fn build_table(&mut self, now: Moment) -> Option<(Term, Vec<RankEntry>)> {
-        if self.view.role != RaftRole::Leader {
-            return None;
-        }
-        let (term, own) = (self.view.term, (self.me, self.own_score));
-        self.ranking = self.peers.table(now, term, &self.view.voters, own, self.jitter);
-        if self.scored_at.is_none_or(|at| now.since(at) >= SCORED_EVERY) {
-            self.scored_at = Some(now);
-            for (rank, row) in self.ranking.clone().rows().iter().enumerate() {
-                let record = Record::new(RecordKind::Scored).term(term).subject(row.node);
-                self.record(record.score(row.score).rank(rank as u32));
-            }
-        }
-        let live = |node| self.peers.is_live(now, node);
-        if let Some(to) = self.stabiliser.consider(now, &self.ranking, self.me, live) {
-            self.start_handover(to, "a better voter leads");
-        }
-        Some((term, self.ranking.rows().to_vec()))
+    /// The leader this voter follows, hears, and may call so: it has not said that it lost its quorum.
+    pub fn heard_leader(&self, now: Moment) -> Option<NodeId> {
+        let follows = self.view.role == RaftRole::Follower && !self.suspects(now);
+        let heard = self.view.leader.filter(|leader| follows && self.watched() == Some(*leader));
+        heard.filter(|_| self.contacts.is_leased(self.view.term))
     }
 
-    /// (leader) To whom leadership would go now: the best live, caught-up other voter.
-    pub fn plan_handover(&self, now: Moment) -> Option<NodeId> {
-        plan_handover(&self.ranking, self.me, |node| self.peers.is_live(now, node))
-    }
-
-    /// (leader) Hands over to `to` at the next tick.
-    pub fn start_handover(&mut self, to: NodeId, why: &str) {
-        let record = Record::new(RecordKind::HandoverStarted).term(self.view.term).subject(to);
-        self.record(record.score(self.own_score).detail(why));
-        self.push(ElectionEffect::TransferLeader { to });
-    }
-
-    /// (leader) How many voters answered within the last second, itself included; 0 where this node does not lead.
-    pub fn live_voters(&self, now: Moment) -> usize {
-        if self.view.role != RaftRole::Leader {
-            return 0;
-        }
-        let live = |node: &&NodeId| **node == self.me || self.peers.is_live(now, **node);
-        self.view.voters.iter().filter(live).count()
-    }
-
-    /// This node would accuse the leader: the lease may be passed over for a candidate that does as well.
+    /// This node would accuse the leader, or is one that let go in vain: the lease may be passed over for a candidate
+    /// that suspects as well.
     pub fn suspects(&self, now: Moment) -> bool {
-        self.view.role != RaftRole::Leader && self.detector.suspected(now).is_some()
+        match self.view.role {
+            RaftRole::Leader => self.transfer.has_failed(),
+            _ => self.suspicion(now).is_some(),
+        }
     }
 
     /// How long a poll's answers are awaited.
@@ -256,7 +256,12 @@ impl Elector {
 
     /// The poll is over, by quorum, by all answers, or by time.
     pub fn on_poll_closed(&mut self, now: Moment, answers: &[(NodeId, PollAnswer)]) {
+        for (node, _) in answers {
+            self.contacts.on_answer(now, *node);
+        }
         let Some(question) = self.campaign.close_poll() else { return };
+        let words: Vec<PollAnswer> = answers.iter().map(|(_, answer)| *answer).collect();
+        self.watchdog.on_poll(self.quorum(), &words);
         let suspects = self.suspects(now) && self.is_voter();
         // A newer term than the question's: somebody campaigns already, whom this node may just have voted for.
         let overtaken = self.view.term != question.term;
@@ -265,12 +270,11 @@ impl Elector {
             self.start_campaign(now, &question);
             return;
         }
-        let answers: Vec<PollAnswer> = answers.iter().map(|(_, answer)| *answer).collect();
-        self.campaign.on_poll_lost(now, &answers);
+        self.campaign.on_poll_lost(now, &words);
         let detail = match (suspects, yields) {
             (false, _) => "the leader is heard again".into(),
             (true, true) => "yields to another candidate".into(),
-            (true, false) => voter::describe(&answers),
+            (true, false) => voter::describe(&words),
         };
         let record = Record::new(RecordKind::PollLost).term(self.view.term);
         if self.campaign.is_notable() {
@@ -284,24 +288,37 @@ impl Elector {
         if self.view.role == RaftRole::Leader {
             self.detector.on_leading(now, self.me, self.view.term);
             self.campaign.reset();
-        } else if self.is_voter() {
+            self.repair_transfer(now);
+        } else if self.is_voter() && !self.plain {
             self.tick_follower(now);
         } else {
             self.campaign.reset();
         }
-        self.tick_watchdog(now);
+        // In plain Raft the library's own elections are on from the start.
+        if !self.plain {
+            self.tick_watchdog(now);
+        }
+        let next = match self.view.role {
+            RaftRole::Leader => self.next_duty(now),
+            _ if self.is_voter() && !self.plain => self.next_look(now),
+            _ => now.after(IDLE),
+        };
+        self.detector.promise(next);
         std::mem::take(&mut self.pending)
     }
 
-    /// When [`Elector::tick`] is needed at the latest, apart from the punctual one a follower owes its detector.
-    pub fn next_deadline(&self, now: Moment) -> Option<Moment> {
-        if self.view.role == RaftRole::Leader || !self.is_voter() {
-            return None;
-        }
-        match self.detector.suspected(now) {
-            Some(_) => self.campaign.deadline(),
-            None => self.detector.deadline(now),
-        }
+    /// When [`Elector::tick`] is needed again, at the latest: a shell that comes later shows that this node is slow.
+    pub fn next_tick(&self) -> Option<Moment> {
+        self.detector.promised()
+    }
+
+    fn next_look(&self, now: Moment) -> Moment {
+        let look = self.detector.next_look(now);
+        let Some(due) = self.suspicion(now).and_then(|_| self.campaign.deadline()) else {
+            return look;
+        };
+        // A deadline that has passed waits for an answer, not for the clock.
+        if due > now { look.min(due) } else { look }
     }
 
     fn tick_follower(&mut self, now: Moment) {
@@ -360,15 +377,14 @@ impl Elector {
     fn tick_watchdog(&mut self, now: Moment) {
         let heard = self.detector.suspected(now).is_none() && self.detector.leader().is_some();
         let content = heard || self.view.role == RaftRole::Leader || !self.is_voter();
-        if content {
-            self.leaderless_since = None;
+        if let Some(on) = self.watchdog.tick(now, content) {
+            self.push(ElectionEffect::EnableLibraryElections(on));
         }
-        let since = if content { now } else { *self.leaderless_since.get_or_insert(now) };
-        let needed = now.since(since) >= WATCHDOG;
-        if needed != self.library_elections {
-            self.library_elections = needed;
-            self.push(ElectionEffect::EnableLibraryElections(needed));
-        }
+    }
+
+    /// Since when and why the leader is suspected. In plain Raft nobody suspects: the library counts for itself.
+    fn suspicion(&self, now: Moment) -> Option<(Moment, Cause)> {
+        self.detector.suspected(now).filter(|_| !self.plain)
     }
 
     /// The score all observers agree on, as far as there is a table.

@@ -29,7 +29,7 @@ pub struct PeerScores {
 }
 
 impl PeerScores {
-    /// `node` told its score and the end of its log; `mine` is the end of the leader's.
+    /// `node` told its score and the end of its log; `mine` is the end of the leader's. Its row, if there is room.
     pub fn note(
         &mut self,
         now: Moment,
@@ -37,13 +37,14 @@ impl PeerScores {
         score: f64,
         log: (Term, LogIndex),
         mine: (Term, LogIndex),
-    ) {
+    ) -> Option<RankEntry> {
         if self.heard.len() >= MAX_RANKED && !self.heard.contains_key(&node) {
-            return;
+            return None;
         }
         let score = if score.is_finite() { score } else { 0.0 };
         let caught_up = log.0 == mine.0 && log.1.saturating_add(CAUGHT_UP_WITHIN) >= mine.1;
         self.heard.insert(node, Heard { at: now, score, caught_up });
+        Some(RankEntry { node, score, caught_up })
     }
 
     /// A new reign begins with the last table, without the leader that was lost. Nobody in it counts as live yet.

@@ -65,6 +65,14 @@ impl Ranking {
         self.rows.iter().find(|r| r.node == node)
     }
 
+    /// The same nodes in the same places, and the same of them caught up.
+    pub fn has_order_of(&self, other: &Ranking) -> bool {
+        let order = |table: &Ranking| -> Vec<(NodeId, bool)> {
+            table.rows.iter().map(|row| (row.node, row.caught_up)).collect()
+        };
+        order(self) == order(other)
+    }
+
     /// The place of `node` among those that are not `dead`, 0 = best; behind all others if it is not listed.
     pub fn rank_of(&self, node: NodeId, dead: Option<NodeId>) -> u32 {
         self.rows.iter().filter(|r| Some(r.node) != dead).take_while(|r| r.node != node).count()
@@ -108,6 +116,16 @@ mod tests {
         let winners: std::collections::BTreeSet<u64> =
             (0..50).map(|term| first(term).rows()[0].node.0).collect();
         assert_eq!(winners.len(), 2, "both win in some terms");
+    }
+
+    #[test]
+    fn the_order_is_places_and_who_is_caught_up() {
+        let table = |of: &[(u64, f64, bool)]| Ranking::adopt(1, rows(of));
+        let one = table(&[(1, 0.9, true), (2, 0.5, true)]);
+        assert!(one.has_order_of(&table(&[(1, 0.8, true), (2, 0.7, true)])));
+        assert!(!one.has_order_of(&table(&[(2, 0.9, true), (1, 0.5, true)])));
+        assert!(!one.has_order_of(&table(&[(1, 0.9, true), (2, 0.5, false)])));
+        assert!(!one.has_order_of(&table(&[(1, 0.9, true)])));
     }
 
     #[test]

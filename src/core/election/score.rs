@@ -35,6 +35,29 @@ pub fn classic_score(load: &Load, jitter: f64) -> f64 {
         + if jitter.is_finite() { jitter } else { 0.0 }
 }
 
+/// From samples to the score a node tells others: weighed, then smoothed.
+#[derive(Clone, Debug)]
+pub struct Scorer {
+    weights: ScoreWeights,
+    smoothed: Ewma,
+}
+
+impl Scorer {
+    /// A scorer with these weights, smoothing over `tau`.
+    pub fn new(weights: &ScoreWeights, tau: Duration) -> Self {
+        Scorer { weights: weights.clone(), smoothed: Ewma::new(tau) }
+    }
+
+    /// The smoothed score after `load`; `jitter` in [-1, 1] is heard by the classic formula alone.
+    pub fn update(&mut self, now: Moment, load: &Load, jitter: f64) -> f64 {
+        let sampled = match self.weights.classic {
+            true => classic_score(load, jitter),
+            false => score(load, &self.weights),
+        };
+        self.smoothed.update(now, sampled)
+    }
+}
+
 /// The jitter that breaks ties: in [0, `size`), and the same for every observer of `term`.
 pub fn tie_break(term: Term, node: NodeId, size: f64) -> f64 {
     let mut key = [0; 16];

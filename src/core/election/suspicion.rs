@@ -2,6 +2,11 @@
 //!
 //! After the phi-accrual and Lifeguard failure detectors: the bound follows the measured heartbeats, doubles for a
 //! while after a false alarm, and a node whose own loop lags accuses nobody.
+//!
+//! ```text
+//!   contact ── quiet: no wake-up ──▶ half of the bound ── a tick every 5 ms ──▶ bound: suspected
+//!      └── each wake-up was promised: one that comes late shows that this node is the slow one ──▶ grace
+//! ```
 
 use crate::config::ElectionConfig;
 use crate::core::Moment;
@@ -16,8 +21,10 @@ const WARM_SAMPLES: u32 = 10;
 const GAP_CLIP: Duration = Duration::from_millis(200);
 /// How long the bound stays doubled after a false alarm.
 const DOUBLED_FOR: Duration = Duration::from_secs(60);
-/// The longest step between two ticks of a punctual follower.
+/// The longest step between two ticks of a follower whose leader has been silent for a while.
 pub const TICK: Duration = Duration::from_millis(5);
+/// So many heartbeats long a node that finds itself late accuses nobody: what waited for it must be read first.
+const GRACE: u32 = 2;
 
 /// Why the leader is suspected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +49,7 @@ pub struct Detector {
     announced: bool,
     doubled_until: Moment,
     grace_until: Moment,
-    last_tick: Option<Moment>,
+    armed: Option<Moment>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -78,7 +85,7 @@ impl Detector {
             announced: false,
             doubled_until: Moment(0),
             grace_until: Moment(0),
-            last_tick: None,
+            armed: None,
         }
     }
 
@@ -165,13 +172,44 @@ impl Detector {
         }
     }
 
-    /// Time passes; a tick that comes later than [`TICK`] plus a heartbeat shows that this node is the slow one.
+    /// Time passes; a tick that comes later than promised shows that this node is the slow one.
     pub fn tick(&mut self, now: Moment) {
         if self.is_late(now) {
-            self.grace_until = now.after(self.heartbeat * 2);
+            self.grace_until = now.after(self.heartbeat * GRACE);
         }
-        self.last_tick = Some(now);
         self.contact = self.contact.or(Some(now));
+    }
+
+    /// The next tick is promised for `at`; an earlier one may come and promise anew.
+    pub fn promise(&mut self, at: Moment) {
+        self.armed = Some(at);
+    }
+
+    /// When the next tick was promised.
+    pub fn promised(&self) -> Option<Moment> {
+        self.armed
+    }
+
+    /// When a follower must look again: after a quiet time if it heard the leader lately, else every [`TICK`].
+    pub fn next_look(&self, now: Moment) -> Moment {
+        let Some(due) = self.deadline(now).filter(|due| *due > now) else {
+            return now.after(TICK);
+        };
+        let quiet_until = self.contact.map_or(now, |contact| contact.after(self.quiet(now)));
+        quiet_until.max(now.after(TICK)).min(due)
+    }
+
+    /// How much of the bound may pass unobserved. If this node was frozen in it without noticing, what is left still
+    /// outlasts the grace of a node that did notice.
+    fn quiet(&self, now: Moment) -> Duration {
+        let bound = self.bound(now);
+        let watched = self.tolerance() + self.heartbeat * GRACE;
+        (bound / 2).min(bound.saturating_sub(watched))
+    }
+
+    /// A wake-up later than this is late.
+    fn tolerance(&self) -> Duration {
+        TICK + self.heartbeat
     }
 
     /// Since when the leader is suspected, if it is.
@@ -211,7 +249,7 @@ impl Detector {
     }
 
     fn is_late(&self, now: Moment) -> bool {
-        self.last_tick.is_some_and(|last| now.since(last) > TICK + self.heartbeat)
+        self.armed.is_some_and(|at| now.since(at) > self.tolerance())
     }
 }
 
@@ -241,8 +279,13 @@ mod tests {
                 if beat.is_some_and(|b| step % b == 0) {
                     self.detector.on_append(self.ms(), L, 1, true);
                 }
-                self.detector.tick(self.ms());
+                self.tick();
             }
+        }
+        fn tick(&mut self) {
+            self.detector.tick(self.ms());
+            let next = self.detector.next_look(self.ms());
+            self.detector.promise(next);
         }
         fn suspects(&self) -> bool {
             self.detector.suspected(self.ms()).is_some()
@@ -277,7 +320,7 @@ mod tests {
         for _ in 0..1_000 {
             b.now += 100;
             b.detector.on_append(b.ms(), L, 1, false);
-            b.detector.tick(b.ms());
+            b.tick();
         }
         assert!((b.detector.gaps.mean_us - 20_000.0).abs() < 1.0, "{}", b.detector.gaps.mean_us);
     }
@@ -302,10 +345,72 @@ mod tests {
         b.run(1_000, Some(20));
         b.now += 5_000_000;
         assert!(!b.suspects(), "asked before it noticed");
-        b.detector.tick(b.ms());
+        b.tick();
         assert!(!b.suspects(), "asked in its grace");
         b.run(41, None);
         assert!(b.suspects(), "the leader is silent still");
+    }
+
+    /// A follower whose loop wakes exactly when it promised, and whose leader beats all the time; after a freeze
+    /// everything that waited is read `lag` ms later than the loop wakes. Panics if the leader is ever accused.
+    fn check_freeze(profile: &str, phase: u64, frozen: u64, lag: u64) {
+        let config = Config::profile(profile).unwrap().election;
+        let beat = config.heartbeat.as_millis() as u64;
+        let mut b = Bench { detector: Detector::new(&config), now: 1_000_000 };
+        b.detector.on_append(b.ms(), L, 1, true);
+        let from = 50 * beat + phase;
+        let (thaw, read) = (from + frozen, from + frozen + lag);
+        for ms in 1..read + 20 * beat {
+            b.now += 1_000;
+            let runs = ms < from || ms >= thaw;
+            if runs && b.detector.promised().is_none_or(|at| b.ms() >= at) {
+                b.tick();
+            }
+            let heard = if ms < from || ms > read { ms.is_multiple_of(beat) } else { ms == read };
+            if heard {
+                b.detector.on_append(b.ms(), L, 1, true);
+            }
+            let case = format!("{profile}: frozen for {frozen} ms from {phase} ms, at {ms}");
+            assert!(!runs || !b.suspects(), "{case}");
+        }
+        let bound = b.detector.bound(b.ms());
+        assert!(bound < config.suspicion_min * 2, "the freeze taught it patience: {bound:?}");
+    }
+
+    #[test]
+    fn a_freeze_at_any_phase_of_the_silence_accuses_nobody() {
+        for phase in (0..20).step_by(3) {
+            for frozen in (1..150).chain([200, 500, 2_000]) {
+                check_freeze("lan", phase, frozen, 38);
+            }
+        }
+        for phase in (0..40).step_by(3) {
+            for frozen in (10..500).step_by(5) {
+                check_freeze("ci", phase, frozen, 30);
+                check_freeze("lan_fast", phase / 2, frozen, 15);
+            }
+        }
+    }
+
+    #[test]
+    fn a_follower_that_hears_its_leader_seldom_wakes_and_one_that_does_not_wakes_often() {
+        let mut b = Bench::new();
+        b.run(1_000, Some(20));
+        let mut ticks = Vec::new();
+        for ms in 1..=1_120 {
+            b.now += 1_000;
+            if ms <= 1_000 && ms % 20 == 0 {
+                b.detector.on_append(b.ms(), L, 1, true);
+            }
+            if b.detector.promised().is_none_or(|at| b.ms() >= at) {
+                ticks.push(ms);
+                b.tick();
+            }
+        }
+        let (quiet, silent): (Vec<u64>, Vec<u64>) = ticks.iter().partition(|at| **at <= 1_000);
+        assert!(quiet.len() <= 25, "{} wake-ups a second", quiet.len());
+        assert!(silent.len() >= 13 && silent.last() == Some(&1_120), "{silent:?}");
+        assert!(b.suspects());
     }
 
     #[test]
@@ -314,7 +419,7 @@ mod tests {
         b.run(1_000, Some(20));
         b.now += 3_000_000;
         b.detector.on_append(b.ms(), L, 1, true);
-        b.detector.tick(b.ms());
+        b.tick();
         assert_eq!(b.detector.bound(b.ms()), Duration::from_millis(120));
     }
 

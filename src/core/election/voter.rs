@@ -17,9 +17,9 @@ impl Elector {
     pub fn on_poll(&mut self, now: Moment, question: &PollQuestion) -> PollAnswer {
         let refuse = |reason, retry_after| PollAnswer::Refuse { reason, retry_after };
         if self.view.role == RaftRole::Leader {
-            return refuse(PollRefusal::ILead, ASK_AGAIN);
+            return self.on_poll_as_leader(question);
         }
-        let Some((since, _)) = self.detector.suspected(now) else {
+        let Some((since, _)) = self.suspicion(now) else {
             let due = self.detector.deadline(now).map_or(ASK_AGAIN, |due| due.since(now));
             return refuse(PollRefusal::LeaderAlive, due.min(ASK_AGAIN));
         };
@@ -34,6 +34,16 @@ impl Elector {
         }
         self.campaign.on_agreed(now, question.rank);
         PollAnswer::Agree
+    }
+
+    /// A leader refuses, but for one that let go in vain: it may lose its leadership to anybody with a fresh log.
+    fn on_poll_as_leader(&self, question: &PollQuestion) -> PollAnswer {
+        let reason = match self.transfer.has_failed() {
+            true if question.last_log >= self.view.last_log => return PollAnswer::Agree,
+            true => PollRefusal::StaleLog,
+            false => PollRefusal::ILead,
+        };
+        PollAnswer::Refuse { reason, retry_after: ASK_AGAIN }
     }
 
     /// How long the candidate should wait for a better one; never past the patience of this suspicion.
@@ -101,7 +111,11 @@ mod tests {
 
     /// Voter 2 of 1..=5 that followed 1 in term 3 with its log at (3, 100), and last heard it at 400 ms.
     fn voter(scores: &[(u64, f64)]) -> Elector {
-        let mut elector = Elector::new(NodeId(2), &Config::default(), 1);
+        voter_of("lan", scores)
+    }
+
+    fn voter_of(profile: &str, scores: &[(u64, f64)]) -> Elector {
+        let mut elector = Elector::new(NodeId(2), &Config::profile(profile).unwrap(), 1);
         elector.on_raft_changed(
             T0,
             RaftView {
@@ -155,6 +169,16 @@ mod tests {
         check(&mut v, 401, question(3, (3, 100), 0.9, 0), Some(PollRefusal::LeaderAlive));
         run(&mut v, 520);
         check(&mut v, 520, question(3, (3, 100), 0.9, 0), None);
+    }
+
+    #[test]
+    fn a_plain_voter_never_suspects_and_leaves_the_lease_alone() {
+        let mut v = voter_of("raft", &[]);
+        run(&mut v, 5_000);
+        check(&mut v, 5_000, question(3, (3, 100), 0.9, 0), Some(PollRefusal::LeaderAlive));
+        v.on_connection_evidence(at(5_000), NodeId(1));
+        assert!(!v.suspects(at(5_000)) && v.watched().is_none());
+        assert!(voter(&[]).watched().is_some());
     }
 
     #[test]

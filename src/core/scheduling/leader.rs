@@ -137,6 +137,7 @@ impl Leader {
             Event::SessionClosed { session } => self.on_session_closed(session),
             Event::CancelAsked { tasks, kill } => self.on_cancel(state, &tasks, kill, out),
             Event::JoinAsked { member, functions } => self.on_join(state, member, functions, out),
+            Event::RemovalAsked { node } => self.on_removal_asked(now, node, out),
             Event::InventoryArrived { node, held } => {
                 self.on_inventory(now, state, node, &held, out)
             }

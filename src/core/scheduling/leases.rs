@@ -12,9 +12,12 @@ use crate::error::Error;
 use std::sync::Arc;
 
 impl Leader {
-    /// Why `newcomer` may not be admitted: it has the name or id of a member that lives elsewhere, it is an older self
-    /// of a member, or there is no room.
-    pub fn refuse_newcomer(&self, newcomer: &Member) -> Option<Error> {
+    /// Why `newcomer` may not be admitted: it was removed, it is an older self of a member, it has the name or id of a
+    /// member that lives elsewhere, or there is no room.
+    pub fn refuse_newcomer(&self, state: &ClusterState, newcomer: &Member) -> Option<Error> {
+        if state.is_expelled(newcomer.id) {
+            return Some(Error::Removed { node: newcomer.name.clone() });
+        }
         if let Some(post) = self.roster.get(&newcomer.id) {
             let (known, given) = (post.member.incarnation, newcomer.incarnation);
             if known > given {
@@ -56,12 +59,14 @@ impl Leader {
             .map(|m| m.id)
             .collect();
         for node in previous {
-            self.give_up(Moment(0), node, "its address was taken over", out);
+            let gone = Command::Remove { node };
+            self.give_up(Moment(0), gone, node, "its address was taken over", out);
         }
         // What it held when it was started the last time, it has forgotten.
         let known = state.members().get(&member.id);
         if known.is_some_and(|known| known.incarnation < member.incarnation) {
-            self.give_up(Moment(0), member.id, "it was started again", out);
+            let gone = Command::Remove { node: member.id };
+            self.give_up(Moment(0), gone, member.id, "it was started again", out);
         }
         if state.members().get(&member.id) == Some(&member) {
             // Admitted already; its session may have been given up, so open it again.
@@ -101,8 +106,9 @@ impl Leader {
             .filter(|(task, token)| post.assigned.get(task) != Some(token))
             .map(|(task, _)| *task)
             .collect();
+        // They leave with the rest of this step, if this node may dispatch.
         if !assignments.is_empty() {
-            out.push(Effect::Assign { node, assignments });
+            self.dispatch.entry(node).or_default().extend(assignments);
         }
         if !stale.is_empty() {
             out.push(Effect::Revoke { node, tasks: stale });
@@ -220,7 +226,7 @@ impl Leader {
         post.open = false;
         post.revoking.clear();
         if refused {
-            self.give_up(now, node, "its port answers no more", out);
+            self.give_up(now, Command::Remove { node }, node, "its port answers no more", out);
         }
     }
 
@@ -241,12 +247,30 @@ impl Leader {
             .map(|post| post.member.id)
             .collect();
         for node in expired {
-            self.give_up(now, node, "its lease ran out", out);
+            self.give_up(now, Command::Remove { node }, node, "its lease ran out", out);
         }
     }
 
-    /// The node is gone: its tasks wait again, in the log.
-    fn give_up(&mut self, now: Moment, node: NodeId, why: &str, out: &mut Vec<Effect>) {
+    /// An operator removes the node, whether it is there or not.
+    pub(super) fn on_removal_asked(&mut self, now: Moment, node: NodeId, out: &mut Vec<Effect>) {
+        let expel = Command::Expel { node };
+        if self.roster.get(&node).is_none_or(|post| post.lost) {
+            out.push(Effect::Propose(vec![expel]));
+        } else {
+            self.give_up(now, expel, node, "removed", out);
+        }
+    }
+
+    /// The node is gone, as `last` says to the log: its tasks wait again.
+    fn give_up(
+        &mut self,
+        now: Moment,
+        last: Command,
+        node: NodeId,
+        why: &str,
+        out: &mut Vec<Effect>,
+    ) {
+        let on_purpose = matches!(last, Command::Expel { .. });
         let Some(post) = self.roster.get_mut(&node).filter(|post| !post.lost) else { return };
         post.lost = true;
         post.open = false;
@@ -261,11 +285,14 @@ impl Leader {
             .iter()
             .map(|(task, token)| {
                 let started = post.status.running.contains(task);
-                let cause = ReleaseCause::NodeLost { started };
+                let cause = match on_purpose {
+                    true => ReleaseCause::HandedBack,
+                    false => ReleaseCause::NodeLost { started },
+                };
                 Command::Release { task: *task, replaces: *token, cause }
             })
             .collect();
-        commands.push(Command::Remove { node });
+        commands.push(last);
         out.push(Effect::CloseSession { node });
         out.push(Effect::Propose(commands));
     }
@@ -289,7 +316,8 @@ mod tests {
         let mut post = Post::new(member(1, "a", "h:1"), Moment(0));
         post.lost = lost;
         leader.roster.insert(NodeId(1), post);
-        let refused = leader.refuse_newcomer(newcomer).map(|e| e.to_string());
+        let state = ClusterState::default();
+        let refused = leader.refuse_newcomer(&state, newcomer).map(|e| e.to_string());
         match (refused, expected) {
             (None, None) => {}
             (Some(text), Some(part)) => assert!(text.contains(part), "{text}"),

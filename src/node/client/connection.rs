@@ -3,7 +3,7 @@
 use super::exchange::{session_bytes, settle_all};
 use super::handle::Settled;
 use super::identity::Backoff;
-use super::peers::{Found, Grpc, STATUS_TIMEOUT, describe, leads, own_id};
+use super::peers::{Found, Grpc, STATUS_TIMEOUT, describe, leads, own_id, quorum_of};
 use super::{Shared, lock};
 use crate::error::Error;
 use crate::node::clock::Clock;
@@ -245,6 +245,10 @@ async fn look_once(shared: &Shared, target: &Found, silent: bool) -> Look {
     let (here, there) =
         if shared.options.pinned { (here.await, None) } else { tokio::join!(here, there) };
     let own = own_id(&target.status);
+    if let Ok(status) = &here {
+        let nobody = !leads(status) && status.leader_node == 0;
+        *lock(&shared.leaderless) = nobody.then(|| quorum_of(std::iter::once(status)));
+    }
     let views = [here.as_ref().ok(), there.as_ref()];
     for view in views.into_iter().flatten().filter(|_| !shared.options.pinned) {
         let elsewhere = view.leader_node != 0 && view.leader_node != own.0;

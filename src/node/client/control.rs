@@ -2,7 +2,7 @@
 
 use super::address;
 use super::exchange::settle_all;
-use super::peers::{STATUS_TIMEOUT, describe, leads};
+use super::peers::{STATUS_TIMEOUT, describe, leads, quorum_of};
 use super::{Client, Grpc, lock, wire};
 use crate::core::ids::{NodeId, TaskId};
 use crate::error::{Error, Result};
@@ -30,7 +30,8 @@ impl Client {
         }
         self.within(timeout, "status", || async {
             let (leader, mut others, silent) = self.shared.peers.ask_all(leads).await;
-            others.sort_by_key(|found| std::cmp::Reverse(found.status.term));
+            let best = |s: &StatusResponse| std::cmp::Reverse((s.term, s.voters_reachable));
+            others.sort_by_key(|found| best(&found.status));
             leader
                 .or_else(|| others.into_iter().next())
                 .map(|found| found.status)
@@ -51,8 +52,9 @@ impl Client {
                 return Ok(leader.status);
             }
             if clock.now().since(began) >= timeout {
+                let quorum = quorum_of(others.iter().map(|found| &found.status));
                 let detail = format!(
-                    "waited {timeout:?} for a leader: {} of {} known nodes answer, none leads with a quorum; {silent}",
+                    "waited {timeout:?} for a leader: {quorum}; {} of {} known nodes answer, none leads; {silent}",
                     others.len(),
                     self.shared.peers.candidates().len()
                 );
@@ -154,6 +156,43 @@ impl Client {
         }
     }
 
+    /// Removes a member of the cluster, or with `check_only` says whether that would be refused; returns what is odd
+    /// about the group that is left, or nothing.
+    pub async fn remove_member(
+        &self,
+        node: NodeId,
+        check_only: bool,
+        timeout: Duration,
+    ) -> Result<String> {
+        let call = |mut grpc: Grpc| async move {
+            grpc.remove_member(proto::RemoveMemberRequest { node: node.0, check_only }).await
+        };
+        let response = self.ask_or(timeout, "the removal", call, change_refused).await?;
+        Ok(response.warning)
+    }
+
+    /// Makes and mends faults at the node at `address`.
+    pub async fn inject_faults(
+        &self,
+        address: &str,
+        request: proto::InjectFaultsRequest,
+        timeout: Duration,
+    ) -> Result<()> {
+        let address = address::check(address)?;
+        let mut grpc = self.shared.peers.grpc(&address)?;
+        match tokio::time::timeout(timeout, grpc.inject_faults(request)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(status)) if status.code() == tonic::Code::PermissionDenied => {
+                Err(Error::FaultInjectionDisabled { node: address })
+            }
+            Ok(Err(status)) => Err(from_status("faults", &address, &status)),
+            Err(_) => {
+                let what = format!("the fault call to {address}");
+                Err(Error::WaitTimeout { what, waited: timeout })
+            }
+        }
+    }
+
     /// Moves leadership to `to`, or to the best-ranked other voter; returns the new leader.
     pub async fn handover(&self, to: Option<NodeId>, timeout: Duration) -> Result<NodeId> {
         let to_node = to.map_or(0, |node| node.0);
@@ -171,24 +210,63 @@ impl Client {
         F: Fn(Grpc) -> A,
         A: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
     {
+        let refused = |address: &str, status: &tonic::Status| match status.code() {
+            tonic::Code::Unavailable => Again(format!("{address}: {}", describe(status))).into(),
+            _ => from_status(what, address, status).into(),
+        };
+        self.ask_or(timeout, what, call, refused).await
+    }
+
+    /// The same, with a word of its own for each refusal.
+    async fn ask_or<T, F, A>(
+        &self,
+        timeout: Duration,
+        what: &str,
+        call: F,
+        refused: impl Fn(&str, &tonic::Status) -> Attempt,
+    ) -> Result<T>
+    where
+        F: Fn(Grpc) -> A,
+        A: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+    {
+        let silent = std::sync::Mutex::new(Vec::new());
         self.within(timeout, what, || async {
-            let Some(address) = self.asked_address() else {
+            let Some(address) = self.asked_address(&mut lock(&silent)) else {
                 return Err(Again("no node is known".into()).into());
             };
             let grpc = self.shared.peers.grpc(&address)?;
-            match call(grpc).await {
-                Ok(response) => Ok(response.into_inner()),
-                Err(status) if status.code() == tonic::Code::Unavailable => {
-                    Err(Again(format!("{address}: {}", describe(&status))).into())
+            tokio::select! { biased;
+                answer = call(grpc) => match answer {
+                    Ok(response) => Ok(response.into_inner()),
+                    Err(status) => Err(refused(&address, &status)),
+                },
+                problem = self.falls_silent(&address) => {
+                    lock(&silent).push(address.clone());
+                    Err(Again(format!("{address}: {problem}")).into())
                 }
-                Err(status) => Err(from_status(what, &address, &status).into()),
             }
         })
         .await
     }
 
-    fn asked_address(&self) -> Option<String> {
-        self.connected_to().or_else(|| self.shared.peers.candidates().into_iter().next())
+    /// Waits until the node at `address` answers nothing at all: a frozen one takes calls and keeps them.
+    async fn falls_silent(&self, address: &str) -> String {
+        loop {
+            tokio::time::sleep(STATUS_TIMEOUT).await;
+            if let Err(problem) = self.shared.peers.status(address, STATUS_TIMEOUT).await {
+                return problem;
+            }
+        }
+    }
+
+    /// The connected node or the likeliest leader, those that fell `silent` last of all.
+    fn asked_address(&self, silent: &mut Vec<String>) -> Option<String> {
+        let mut known = self.connected_to().into_iter().chain(self.shared.peers.candidates());
+        if let Some(address) = known.find(|address| !silent.contains(address)) {
+            return Some(address);
+        }
+        silent.clear();
+        self.shared.peers.candidates().into_iter().next()
     }
 
     async fn within<T, F, A>(&self, timeout: Duration, what: &str, attempt: F) -> Result<T>
@@ -210,9 +288,10 @@ impl Client {
         };
         match tokio::time::timeout(timeout.max(PAUSE), tries).await {
             Ok(answer) => answer,
-            Err(_) => Err(match lock(&trouble).take() {
-                Some(problem) => no_quorum(&format!("{what} found nobody: {problem}")),
-                None => Error::WaitTimeout { what: what.into(), waited: timeout },
+            Err(_) => Err(match (lock(&trouble).take(), self.leaderless()) {
+                (Some(problem), _) => no_quorum(&format!("{what} found nobody: {problem}")),
+                (None, Some(quorum)) => no_quorum(&format!("{quorum}; {what} has to wait")),
+                (None, None) => Error::WaitTimeout { what: what.into(), waited: timeout },
             }),
         }
     }
@@ -236,6 +315,23 @@ impl From<Error> for Attempt {
     fn from(error: Error) -> Self {
         Attempt::Final(error)
     }
+}
+
+/// Why members were not changed; what will pass is asked again.
+fn change_refused(address: &str, status: &tonic::Status) -> Attempt {
+    use tonic::Code;
+    let problem = describe(status);
+    // The texts are those of our own errors, whose heads are added again here.
+    let body = problem.split_once(": ").map_or(problem.as_str(), |(_, body)| body).to_owned();
+    Attempt::Final(match status.code() {
+        Code::Unavailable => return Attempt::Again(format!("{address}: {problem}")),
+        Code::FailedPrecondition => Error::UnsafeMembershipChange { problem: body },
+        Code::Aborted => Error::MembershipChangeInProgress {
+            detail: "a voter is being seated or removed".into(),
+        },
+        Code::NotFound => Error::config("node", body),
+        _ => from_status("the removal", address, status),
+    })
 }
 
 fn no_quorum(detail: &str) -> Error {

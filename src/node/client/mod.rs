@@ -30,7 +30,8 @@ pub use watch::MAX_RECORDS;
 /// What a cluster answers, as it arrives.
 pub mod messages {
     pub use crate::node::proto::{
-        Counters, Load, Member, MemberStatus, Record, Role, StatusResponse, TaskInfo, TaskState,
+        Counters, InjectFaultsRequest, LinkFault, Load, Member, MemberStatus, Record, Refusals,
+        Role, StatusResponse, TaskInfo, TaskState,
     };
 }
 pub use crate::node::proto::Refusal;
@@ -85,6 +86,8 @@ struct Shared {
     connected: Mutex<Option<String>>,
     /// Why there is no connection, for people.
     trouble: Mutex<String>,
+    /// While nobody is known to lead: how the quorum stands, for people.
+    leaderless: Mutex<Option<String>>,
     /// Messages received.
     heard: AtomicU64,
     records: Mutex<watch::Records>,
@@ -113,6 +116,7 @@ impl Client {
             closing: Semaphore::new(0),
             connected: Mutex::default(),
             trouble: Mutex::default(),
+            leaderless: Mutex::default(),
             heard: AtomicU64::new(0),
             records: Mutex::default(),
             options,
@@ -206,6 +210,11 @@ impl Client {
     /// Why there is no connection, in words; empty when there was no trouble yet.
     pub fn trouble(&self) -> String {
         lock(&self.shared.trouble).clone()
+    }
+
+    /// How the quorum stands while nobody leads; `None` as far as somebody does.
+    pub fn leaderless(&self) -> Option<String> {
+        lock(&self.shared.leaderless).clone()
     }
 
     /// Every address this client knows.

@@ -165,6 +165,18 @@ pub(super) fn leads(status: &StatusResponse) -> bool {
     status.role() == Role::Leader && status.leader_ready
 }
 
+/// How the quorum stands by the best informed of those that answered.
+pub(super) fn quorum_of<'a>(found: impl Iterator<Item = &'a StatusResponse>) -> String {
+    let best = found.filter(|s| s.voters > 0).max_by_key(|s| (s.term, s.voters_reachable));
+    match best {
+        Some(s) => {
+            let need = s.voters / 2 + 1;
+            format!("{} of {} voters reachable, need {need}", s.voters_reachable, s.voters)
+        }
+        None => "no voter answers".into(),
+    }
+}
+
 /// The id of the node that answered.
 pub(super) fn own_id(status: &StatusResponse) -> NodeId {
     NodeId(status.me.as_ref().map_or(0, |me| me.id))
@@ -206,6 +218,10 @@ impl Shared {
 
     async fn find_leader(&self, patient: bool) -> Result<Found, String> {
         let (leader, mut found, silent) = self.peers.ask_all(leads).await;
+        *lock(&self.leaderless) = match &leader {
+            Some(_) => None,
+            None => Some(quorum_of(found.iter().map(|f| &f.status))),
+        };
         if let Some(leader) = leader {
             return Ok(leader);
         }

@@ -1,25 +1,25 @@
 //! The election loop: wakes the core's elector in time and performs what it decides.
 
 use super::Consensus;
+use super::types::{TypeConfig, Vote};
 use crate::core::Moment;
 use crate::core::boundary::{ElectionEffect, PollQuestion};
 use crate::core::election::RaftRole;
-use crate::core::election::suspicion::TICK;
-use crate::core::ids::NodeId;
+use crate::core::election::lease::Told;
+use crate::core::election::ranking::RankEntry;
+use crate::core::ids::{NodeId, Term};
 use crate::node::transport::peers::{Dialled, Heartbeat, Target};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use openraft::ServerState;
+use openraft::errors::Fatal;
+use openraft::raft::VoteRequest;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
-/// How often the leader broadcasts its table.
-const TABLE_EVERY: Duration = Duration::from_millis(100);
-/// A new leader's first tables come faster, so that ranks are agreed soon.
-const FIRST_TABLES: u32 = 5;
-const FIRST_TABLE_EVERY: Duration = Duration::from_millis(20);
 /// How long a table's answer may take.
 const HEARTBEAT_TTL: Duration = Duration::from_millis(200);
 /// A broken tether is tied again after this, doubling up to the second figure.
@@ -28,8 +28,8 @@ const RETIE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_m
 const DIALS: u32 = 5;
 const DIAL_EVERY: Duration = Duration::from_millis(1);
 const DIAL_TTL: Duration = Duration::from_millis(20);
-/// A node that is no voter has little to decide.
-const IDLE_TICK: Duration = Duration::from_millis(50);
+/// A leader looks this often whether it may dispatch yet.
+const UNREADY_TICK: Duration = Duration::from_millis(5);
 
 /// What runs beside the loop: at most one heartbeat, one tether and one doubt per peer.
 #[derive(Default)]
@@ -52,28 +52,23 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// When the next table is due.
-#[derive(Default)]
-struct Tables {
-    reign: u64,
-    sent: u32,
-    next: Option<Moment>,
-}
-
 impl Consensus {
     pub(super) async fn run_elector(self: Arc<Self>) {
         let mut server = self.raft.server_metrics();
-        let mut tables = Tables::default();
         loop {
             let now = self.clock.now();
             self.observe_raft();
+            let table = self.elector().take_table(now);
+            if let Some((term, table)) = table {
+                self.broadcast_table(term, &table);
+            }
             let effects = self.elector().tick(now);
             for effect in effects {
                 self.perform(effect).await;
             }
             self.publish_view();
             self.tie_tethers();
-            let due = self.next_tick(now, &mut tables);
+            let due = self.next_tick(now);
             tokio::select! {
                 biased;
                 () = self.wake.notified() => {}
@@ -83,34 +78,43 @@ impl Consensus {
                     return;
                 },
                 () = self.progress.new_term.notified() => {}
+                () = self.news.notified() => self.elector().on_news(),
                 () = tokio::time::sleep_until(self.clock.instant(due)) => {}
             }
         }
     }
 
-    /// Sends the table if it is due, and says when the loop must run again.
-    fn next_tick(self: &Arc<Self>, now: Moment, tables: &mut Tables) -> Moment {
-        let view = self.raft_view();
-        if view.role != RaftRole::Leader {
-            *tables = Tables::default();
-            let voter = view.voters.contains(&self.me);
-            let punctual = now.after(if voter { TICK } else { IDLE_TICK });
-            return self.elector().next_deadline(now).map_or(punctual, |at| {
-                // A deadline that has passed waits for an answer, not for the clock.
-                if at > now { at.min(punctual) } else { punctual }
-            });
+    /// When the loop must run again, at the latest.
+    fn next_tick(&self, now: Moment) -> Moment {
+        let due = self.elector().next_tick().unwrap_or(now);
+        let leads = self.raft_view().role == RaftRole::Leader;
+        if !leads {
+            return due;
         }
-        if tables.reign != view.term {
-            *tables = Tables { reign: view.term, ..Tables::default() };
+        let ready = self.views.value().ready;
+        let look = match ready {
+            true => self.lease_end().filter(|end| *end > now),
+            false => Some(now.after(UNREADY_TICK)),
+        };
+        look.map_or(due, |look| due.min(look))
+    }
+
+    /// Beats while this node leads. Not in the election loop, so that no decision delays a heartbeat.
+    pub(super) async fn run_heart(self: Arc<Self>) {
+        let mut server = self.raft.server_metrics();
+        loop {
+            let leads = server.value().state == ServerState::Leader;
+            if !leads {
+                if !server.wait().await {
+                    return;
+                }
+                continue;
+            }
+            if self.raft.trigger().heartbeat().await.is_err() {
+                return;
+            }
+            self.clock.sleep(self.config.election.heartbeat).await;
         }
-        if tables.next.is_none_or(|next| now >= next) {
-            self.broadcast_table(now);
-            let first = tables.sent < FIRST_TABLES;
-            tables.sent = tables.sent.saturating_add(1);
-            tables.next = Some(now.after(if first { FIRST_TABLE_EVERY } else { TABLE_EVERY }));
-        }
-        let lease_check = now.after(self.config.election.heartbeat);
-        tables.next.map_or(lease_check, |next| next.min(lease_check))
     }
 
     async fn perform(self: &Arc<Self>, effect: ElectionEffect) {
@@ -125,8 +129,10 @@ impl Consensus {
             ElectionEffect::TransferLeader { to } => {
                 self.raft.trigger().transfer_leader(to.0).await
             }
+            ElectionEffect::Reclaim { from } => self.reclaim(from).await,
             ElectionEffect::EnableLibraryElections(on) => {
                 self.raft.runtime_config().elect(on);
+                self.raft.runtime_config().tick(on);
                 Ok(())
             }
             ElectionEffect::Record(record) => {
@@ -134,6 +140,23 @@ impl Consensus {
                 Ok(())
             }
         };
+    }
+
+    /// The library lets go of a leadership only for another's newer vote. So this node votes for the one that should
+    /// have taken over, which need not know of it, and then stands for election itself: that costs one term more.
+    async fn reclaim(&self, from: NodeId) -> Result<(), Fatal<TypeConfig>> {
+        let (term, last_log_id) = {
+            let metrics = self.raft.server_metrics();
+            let last_log = self.raft.data_metrics().value().last_log;
+            (metrics.value().vote.leader_id().term + 1, last_log)
+        };
+        let vote = Vote::new(term, from.0);
+        let request = VoteRequest { vote, last_log_id, leadership_transfer: true };
+        match self.raft.vote(request).await {
+            Ok(_) => self.raft.trigger().elect(false).await,
+            // It has stopped.
+            Err(_) => Ok(()),
+        }
     }
 
     fn others(&self) -> Vec<Target> {
@@ -165,13 +188,14 @@ impl Consensus {
         self.wake.notify_one();
     }
 
-    fn broadcast_table(self: &Arc<Self>, now: Moment) {
-        let Some((term, table)) = self.elector().build_table(now) else { return };
+    fn broadcast_table(self: &Arc<Self>, term: Term, table: &[RankEntry]) {
+        let reachable = self.reachable_voters() as u32;
+        let told = Told { term, leased: self.may_dispatch(), reachable };
         for target in self.others() {
             if !lock(&self.in_flight.heartbeats).insert(target.node) {
                 continue;
             }
-            let heartbeat = Heartbeat { term, table: table.clone() };
+            let heartbeat = Heartbeat { term, table: table.to_vec(), told };
             let answer = self.peers.heartbeat(&target, heartbeat, HEARTBEAT_TTL);
             let this = self.clone();
             let asking = tokio::spawn(async move {
@@ -180,8 +204,10 @@ impl Consensus {
                 if let Ok(reply) = answer {
                     this.observe_raft();
                     let now = this.clock.now();
-                    let mut elector = this.elector();
-                    elector.on_peer_score(now, target.node, reply.score, reply.last_log);
+                    let (score, log) = (reply.score, reply.last_log);
+                    if this.elector().on_peer_score(now, target.node, score, log) {
+                        this.wake.notify_one();
+                    }
                 }
             });
             self.keep(asking);

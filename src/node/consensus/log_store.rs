@@ -78,6 +78,21 @@ impl LogStore {
         point
     }
 
+    /// The entry at `index`, if it is held.
+    pub fn entry(&self, index: u64) -> Option<Entry> {
+        self.lock().entries.get(&index).cloned()
+    }
+
+    /// The vote as it is kept.
+    pub fn vote(&self) -> Option<Vote> {
+        self.lock().vote
+    }
+
+    /// Loses the vote, as a disk would that never flushed it. Only a simulation that plants this bug calls it.
+    pub fn forget_vote(&self) {
+        self.lock().vote = None;
+    }
+
     // Every change is complete before anything can panic.
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)

@@ -55,8 +55,6 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinHandle;
 use types::{Raft, TypeConfig};
 
-/// Voters a group may have.
-pub const MAX_VOTERS: usize = 7;
 /// One in so many entries is kept behind a snapshot, for voters that lag a little.
 const KEPT_BEHIND_SNAPSHOT: u64 = 10;
 /// Entries dropped from the log at once.
@@ -111,6 +109,7 @@ pub struct Consensus {
     awake: AtomicBool,
     views: watch::Sender<View>,
     wake: Notify,
+    news: Arc<Notify>,
     in_flight: InFlight,
     changing: tokio::sync::Mutex<()>,
     stopping: AtomicBool,
@@ -163,7 +162,8 @@ impl Consensus {
         let settings = settings(&options.config, &options.clock)?;
         let machine = StateMachine::new(options.applied, options.stores.snapshots.clone())?;
         let (state, progress) = (machine.state(), machine.progress());
-        let network = Network::new(options.peers.clone(), options.clock.clone());
+        let news = Arc::new(Notify::new());
+        let network = Network::new(options.peers.clone(), options.clock.clone(), news.clone());
         let log = options.stores.log.clone();
         let raft = Raft::new(options.me.0, Arc::new(settings), network, log, machine)
             .await
@@ -188,6 +188,7 @@ impl Consensus {
             awake: AtomicBool::new(false),
             views,
             wake: Notify::new(),
+            news,
             in_flight: InFlight::default(),
             changing: tokio::sync::Mutex::new(()),
             stopping: AtomicBool::new(false),
@@ -199,8 +200,12 @@ impl Consensus {
 
     /// From now on it takes part in elections.
     pub fn rouse(self: &Arc<Self>) {
-        if !self.awake.swap(true, SeqCst) {
-            self.keep(tokio::spawn(self.clone().run_elector()));
+        if self.awake.swap(true, SeqCst) {
+            return;
+        }
+        self.keep(tokio::spawn(self.clone().run_elector()));
+        if !self.config.election.plain {
+            self.keep(tokio::spawn(self.clone().run_heart()));
         }
     }
 
@@ -241,8 +246,16 @@ impl Consensus {
 
     /// This node measured itself: `score` is the smoothed one.
     pub fn set_score(&self, score: f64, load: Load) {
-        self.elector().set_score(score);
+        let news = self.elector().set_score(score);
+        if news {
+            self.news.notify_one();
+        }
         *self.load.lock().unwrap_or_else(PoisonError::into_inner) = load;
+    }
+
+    /// This node's score, as last measured.
+    pub fn own_score(&self) -> f64 {
+        self.elector().own_score()
     }
 
     /// The agreed table, best first; empty before the first leader.
@@ -262,6 +275,11 @@ impl Consensus {
         while metrics.wait().await {}
         let state = self.raft.metrics().value().running_state.clone();
         state.map_or_else(stopped, |()| stopped("it ended without a word"))
+    }
+
+    /// Makes the election loop look again now: something it cannot see has changed, such as its clock.
+    pub fn nudge(&self) {
+        self.wake.notify_one();
     }
 
     /// Stops; other voters see an end of its streams.
@@ -297,14 +315,18 @@ fn settings(config: &Config, clock: &Clock) -> Result<openraft::Config> {
     let ms = |d: Duration| (clock.stretch(d).as_millis() as u64).max(1);
     let election = &config.election;
     let (heartbeat, lease) = (ms(election.heartbeat), ms(election.lease));
+    // Plain Raft needs a spread of timeouts: the library's usual one, half of the lease.
+    let patience = if election.plain { lease / 2 } else { heartbeat * 5 };
     let entries = config.limits.log_entries;
     let settings = openraft::Config {
         cluster_name: "hustings".into(),
         heartbeat_interval: heartbeat,
         // Also the time limit of RequestVote and TransferLeader.
-        election_timeout_min: (heartbeat * 5).min(lease.saturating_sub(1)),
+        election_timeout_min: patience.min(lease.saturating_sub(1)),
         election_timeout_max: lease,
-        enable_elect: false,
+        enable_elect: election.plain,
+        // Its clock looks five times per heartbeat, on followers too. Ours beats on the leader alone.
+        enable_tick: election.plain,
         enable_pre_vote: Some(false),
         enable_leader_restore: Some(false),
         quorum_loss_probe_interval: Some(lease * 2),

@@ -23,6 +23,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// How soon an unreachable peer is tried again.
 const BACKOFF: Duration = Duration::from_millis(20);
@@ -41,6 +42,9 @@ pub enum AppendReply {
     /// A newer term is known here.
     HigherVote(Vote),
 }
+
+/// An answer, and whether this voter's score is not what the leader was last told.
+pub type Answer = (AppendReply, bool);
 
 impl AppendReply {
     /// The library's result, ready to travel.
@@ -88,18 +92,19 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, postcard::Error> {
 pub struct Network {
     peers: Arc<dyn Peers>,
     clock: Clock,
+    news: Arc<Notify>,
 }
 
 impl Network {
-    /// A network behind `peers`.
-    pub fn new(peers: Arc<dyn Peers>, clock: Clock) -> Self {
-        Network { peers, clock }
+    /// A network behind `peers`; `news` rings when a voter has a new score to tell.
+    pub fn new(peers: Arc<dyn Peers>, clock: Clock, news: Arc<Notify>) -> Self {
+        Network { peers, clock, news }
     }
 
     fn link(&self, target: u64, node: &Voter, lane: Lane) -> Link {
         let target = Target { node: NodeId(target), address: node.address.clone() };
         let backoff = self.clock.stretch(BACKOFF);
-        Link { peers: self.peers.clone(), target, lane, backoff }
+        Link { peers: self.peers.clone(), target, lane, backoff, news: self.news.clone() }
     }
 }
 
@@ -121,6 +126,7 @@ pub struct Link {
     target: Target,
     lane: Lane,
     backoff: Duration,
+    news: Arc<Notify>,
 }
 
 // `Unreachable` makes the library wait for the backoff before it tries again; `Network` would not.
@@ -153,10 +159,23 @@ impl NetStreamAppend<TypeConfig> for Link {
             .take_while(|bytes| future::ready(bytes.is_some()))
             .filter_map(future::ready);
         Box::pin(async move {
-            let answers = self.peers.append(&self.target, self.lane, requests.boxed()).await;
-            let answers = answers.map_err(unreachable)?;
-            let results =
-                answers.map(|answer| read::<AppendReply>(answer).map(AppendReply::into_result));
+            let answers = match self.peers.append(&self.target, self.lane, requests.boxed()).await {
+                Ok(answers) => answers,
+                Err(error) => {
+                    // The library waits for its backoff only when it sends a request. A stream that never opened sent
+                    // none: without this, a dead peer would be dialled as fast as the processor can.
+                    tokio::time::sleep(self.backoff).await;
+                    return Err(unreachable(error));
+                }
+            };
+            let news = self.news.clone();
+            let results = answers.map(move |answer| {
+                let (reply, is_news) = read::<Answer>(answer)?;
+                if is_news {
+                    news.notify_one();
+                }
+                Ok(reply.into_result())
+            });
             Ok(Box::pin(results) as BoxStream<'s, _>)
         })
     }

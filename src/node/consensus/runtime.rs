@@ -8,6 +8,7 @@ use rand::{Rng, RngExt, SeedableRng, TryRng};
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::Future;
+use std::marker::PhantomData;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -15,9 +16,27 @@ thread_local! {
     static SEEDED: RefCell<Option<SmallRng>> = const { RefCell::new(None) };
 }
 
-/// Makes all randomness of this thread repeatable: what a simulation calls first.
-pub fn seed(seed: u64) {
-    SEEDED.with(|cell| *cell.borrow_mut() = Some(SmallRng::seed_from_u64(seed)));
+/// While it lives, all randomness of its thread is repeatable: what a simulation makes first.
+#[derive(Debug)]
+pub struct Seeded {
+    before: Option<SmallRng>,
+    // A thread's randomness cannot be given back on another thread.
+    _this_thread: PhantomData<*const ()>,
+}
+
+/// Makes the randomness of this thread follow from `seed` until the guard is dropped.
+#[must_use]
+pub fn seed(seed: u64) -> Seeded {
+    let fresh = SmallRng::seed_from_u64(seed);
+    let before = SEEDED.with(|cell| cell.borrow_mut().replace(fresh));
+    Seeded { before, _this_thread: PhantomData }
+}
+
+impl Drop for Seeded {
+    fn drop(&mut self) {
+        let before = self.before.take();
+        SEEDED.with(|cell| *cell.borrow_mut() = before);
+    }
 }
 
 /// 64 random bits: from this thread's seed if there is one, else from the operating system.
@@ -31,6 +50,11 @@ pub fn random_u64() -> u64 {
 /// A random number in `range`.
 pub fn random_range(range: RangeInclusive<u64>) -> u64 {
     Randomness.random_range(range)
+}
+
+/// A random number in [-1, 1], to a thousandth.
+pub fn random_jitter() -> f64 {
+    random_range(0..=2_000) as f64 / 1_000.0 - 1.0
 }
 
 #[allow(clippy::disallowed_methods, reason = "the one home of randomness")]
@@ -136,7 +160,7 @@ mod tests {
     #[test]
     fn a_seed_repeats_everything() {
         let draw = |n| {
-            seed(n);
+            let _seeded = seed(n);
             let mut bytes = [0; 13];
             Randomness.fill_bytes(&mut bytes);
             (random_u64(), random_range(0..=9), bytes)

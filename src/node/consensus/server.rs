@@ -1,10 +1,11 @@
 //! The receiving side: what other voters may ask of this one. The gRPC service checks envelopes and calls these.
 
-use super::network::{AppendReply, SnapshotHeader, decode, encode};
-use super::types::{Snapshot, TypeConfig};
+use super::network::{Answer, AppendReply, SnapshotHeader, decode, encode};
+use super::types::{Snapshot, TypeConfig, position};
 use super::{Consensus, stopped};
 use crate::core::boundary::{PollAnswer, PollQuestion};
-use crate::core::ids::{NodeId, Term};
+use crate::core::election::membership::is_stranger;
+use crate::core::ids::{LogIndex, NodeId, Term};
 use crate::error::{Error, Result};
 use crate::node::transport::peers::{Heartbeat, HeartbeatReply, Lane};
 use bytes::Bytes;
@@ -18,6 +19,10 @@ use std::sync::{Arc, PoisonError};
 /// Bytes of one snapshot at most.
 const MAX_SNAPSHOT_BYTES: u64 = 4 << 30;
 
+fn stranger(node: NodeId) -> Error {
+    Error::InvalidPeers { problem: format!("{node} is no voter of this group") }
+}
+
 fn malformed(error: postcard::Error) -> Error {
     Error::Consensus { problem: format!("malformed raft message: {error}") }
 }
@@ -28,6 +33,10 @@ impl Consensus {
     pub async fn on_request_vote(&self, raft: Bytes) -> Result<Bytes> {
         let mut request: VoteRequest<TypeConfig> = decode(&raft).map_err(malformed)?;
         let leader_id = *request.vote.leader_id();
+        let its_log = position(request.last_log_id.as_ref());
+        if self.is_stranger(NodeId(*leader_id.node_id()), its_log) {
+            return Err(stranger(NodeId(*leader_id.node_id())));
+        }
         self.observe_raft();
         if self.suspects() {
             request.leadership_transfer = true;
@@ -65,9 +74,14 @@ impl Consensus {
             .take_while(|request| futures::future::ready(request.is_some()))
             .filter_map(futures::future::ready);
         let answers = self.raft.stream_append(requests.boxed());
+        let this = self.clone();
         answers
-            .map(|answer| match answer {
-                Ok(result) => encode(&AppendReply::new(result)).map_err(malformed),
+            .map(move |answer| match answer {
+                Ok(result) => {
+                    let is_news = lane == Lane::Heartbeat && this.elector().has_news();
+                    let answer: Answer = (AppendReply::new(result), is_news);
+                    encode(&answer).map_err(malformed)
+                }
                 Err(fatal) => Err(stopped(fatal)),
             })
             .boxed()
@@ -131,11 +145,20 @@ impl Consensus {
     }
 
     /// A candidate asks whether this voter suspects too. This voter's term comes with the answer.
-    pub fn on_poll(&self, question: &PollQuestion) -> (Term, PollAnswer) {
+    pub fn on_poll(&self, question: &PollQuestion) -> Result<(Term, PollAnswer)> {
+        if self.is_stranger(question.candidate, question.last_log) {
+            return Err(stranger(question.candidate));
+        }
         self.observe_raft();
         let now = self.clock.now();
         let term = self.raft.server_metrics().value().vote.leader_id().term;
-        (term, self.elector().on_poll(now, question))
+        Ok((term, self.elector().on_poll(now, question)))
+    }
+
+    /// A removed node must not disturb those that stay.
+    fn is_stranger(&self, candidate: NodeId, its_log: (Term, LogIndex)) -> bool {
+        let view = self.raft_view();
+        is_stranger(candidate, its_log, &view.voters, view.last_log)
     }
 
     /// The leader's table in, this node's score out.
@@ -144,11 +167,12 @@ impl Consensus {
         let mut elector = self.elector();
         if heartbeat.term >= view.term {
             elector.on_table(heartbeat.term, heartbeat.table);
+            elector.on_told(heartbeat.told);
         }
         let load = *self.load.lock().unwrap_or_else(PoisonError::into_inner);
         HeartbeatReply {
             term: view.term,
-            score: elector.own_score(),
+            score: elector.tell_score(),
             load,
             last_log: view.last_log,
         }

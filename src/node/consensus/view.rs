@@ -2,11 +2,18 @@
 
 use super::types::position;
 use super::{Consensus, Voter, watch};
+use crate::core::Moment;
+use crate::core::election::lease::may_dispatch;
 use crate::core::election::{RaftRole, RaftView};
 use crate::core::ids::{LogIndex, NodeId, Term};
-use openraft::{Instant, ServerState};
+use crate::error::{Error, Result};
+use openraft::{Instant, ReadPolicy, ServerState};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
+/// How long a quorum may take to confirm that this node leads.
+const CONFIRM: Duration = Duration::from_millis(400);
 
 /// One moment of the group, as seen from here.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -85,7 +92,38 @@ impl Consensus {
         membership.voter_ids().filter_map(voter).collect()
     }
 
-    /// How many voters answered the leader within the last second; 0 where this node does not lead.
+    /// The leader this node hears and may call so; itself only while it may dispatch.
+    pub fn heard_leader(&self) -> Option<NodeId> {
+        let now = self.clock.now();
+        self.elector().heard_leader(now)
+    }
+
+    /// This node leads and a quorum answered it within the lease, as of this very moment.
+    pub fn may_dispatch(&self) -> bool {
+        self.raft.server_metrics().value().state == ServerState::Leader
+            && self.holds_lease()
+            && !self.stopping.load(SeqCst)
+    }
+
+    /// Confirms with a quorum, after this call began, that this node leads, and waits until what was committed by then
+    /// is applied here: ReadIndex. Nothing here is read on the strength of a lease.
+    pub async fn confirm(&self) -> Result<()> {
+        let read = self.raft.ensure_linearizable(ReadPolicy::ReadIndex);
+        let problem = match tokio::time::timeout(self.clock.stretch(CONFIRM), read).await {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no quorum answered within {CONFIRM:?}"),
+        };
+        Err(Error::NoQuorum { detail: format!("{}; {problem}", self.quorum_text()) })
+    }
+
+    /// `2 of 5 voters reachable, need 3`.
+    pub fn quorum_text(&self) -> String {
+        let (voters, reachable) = (self.voters().len(), self.reachable_voters());
+        format!("{reachable} of {voters} voters reachable, need {}", voters / 2 + 1)
+    }
+
+    /// How many voters are within this node's reach, itself included.
     pub fn reachable_voters(&self) -> usize {
         let now = self.clock.now();
         self.elector().live_voters(now)
@@ -122,15 +160,21 @@ impl Consensus {
         });
     }
 
-    /// A quorum answered within the lease; a lone voter is its own quorum.
     fn holds_lease(&self) -> bool {
-        let lone = {
+        let voters = {
             let metrics = self.raft.server_metrics();
-            metrics.value().membership_config.membership().voter_ids().count() == 1
+            metrics.value().membership_config.membership().voter_ids().count()
         };
-        let metrics = self.raft.data_metrics();
-        let acked = metrics.value().last_quorum_acked;
-        let lease = self.clock.stretch(self.config.election.lease);
-        lone || acked.is_some_and(|at| at.elapsed() < lease)
+        let now = self.clock.now();
+        let acked = self.raft.data_metrics().value().last_quorum_acked;
+        let acked = acked.map(|at| now.before(self.clock.measure(at.elapsed())));
+        may_dispatch(now, acked, self.config.election.lease, voters)
+    }
+
+    /// When the lease ends if no voter answers any more; `None` where there is none.
+    pub(super) fn lease_end(&self) -> Option<Moment> {
+        let acked = self.raft.data_metrics().value().last_quorum_acked?;
+        let at = self.clock.now().before(self.clock.measure(acked.elapsed()));
+        Some(at.after(self.config.election.lease))
     }
 }

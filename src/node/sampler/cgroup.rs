@@ -33,8 +33,8 @@ pub(super) struct Cgroups {
 /// What the groups leave us.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Reading {
-    /// The unused share of the tightest CPU quota.
-    pub(super) cpu_headroom: Option<f64>,
+    /// The unused share of the tightest CPU quota, and that quota in cores.
+    pub(super) cpu_headroom: Option<(f64, f64)>,
     /// The share of scheduling periods in which a quota stopped us.
     pub(super) throttled: Option<f64>,
     /// Bytes left below the tightest memory limit; reclaimable page cache is not counted as used.
@@ -87,9 +87,14 @@ impl Cgroups {
         for group in &mut self.cpu {
             let Some(quota) = group.dir.cpu_quota() else { continue };
             self.has_cpu_quota = true;
-            let headroom = group.headroom(now, quota);
-            reading.cpu_headroom = merge(f64::min, reading.cpu_headroom, headroom);
-            reading.throttled = merge(f64::max, reading.throttled, group.throttled_share(now));
+            if let Some(free) = group.headroom(now, quota)
+                && reading.cpu_headroom.is_none_or(|(least, _)| free < least)
+            {
+                reading.cpu_headroom = Some((free, quota));
+            }
+            if let Some(share) = group.throttled_share(now) {
+                reading.throttled = Some(reading.throttled.map_or(share, |most| most.max(share)));
+            }
         }
         let tightest = self
             .memory
@@ -245,12 +250,4 @@ fn number<T: std::str::FromStr>(path: &Path) -> Option<T> {
 /// The number after `name` in a file of `name number` lines.
 fn field(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
-}
-
-/// `pick` of what is known.
-fn merge(pick: fn(f64, f64) -> f64, a: Option<f64>, b: Option<f64>) -> Option<f64> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(pick(a, b)),
-        (known, None) | (None, known) => known,
-    }
 }

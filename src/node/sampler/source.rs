@@ -33,9 +33,9 @@ pub enum LoadSource {
 }
 
 impl LoadSource {
-    /// This machine's own load; `now` is the time since the node's start.
-    pub fn measured(now: Duration) -> Self {
-        LoadSource::Measured(Box::new(Sampler::new(now)))
+    /// This machine's own load; `now` is the time since the node's start. `own_process`: see [`Sampler::new`].
+    pub fn measured(now: Duration, own_process: bool) -> Self {
+        LoadSource::Measured(Box::new(Sampler::new(now, own_process)))
     }
 
     /// The same load for ever. Its `uptime_s` is a head start that the real uptime is added to; without `available_mb`

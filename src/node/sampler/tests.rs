@@ -266,9 +266,205 @@ fn a_process_moved_to_another_group_is_followed() {
     assert_eq!(sampler.combine(ms(61_000), host(1.0)).available_mb, 1_024.0);
 }
 
+/// A sampler of a process that is one node and nothing else.
+fn own_sampler(tree: &Tree) -> Sampler {
+    let mut sampler = tree.sampler();
+    sampler.own = Some(OwnCpu::new(&tree.0));
+    sampler
+}
+
+/// The process has used so many hundredths of a second, `user` and `system`.
+fn own(tree: &Tree, user: u64, system: u64) {
+    let text = format!("7 (node (1)) S 1 7 7 0 -1 4194560 900 0 0 0 {user} {system} 9000 9000 20");
+    tree.put("proc/self/stat", text);
+}
+
+#[test]
+fn what_the_node_itself_uses_is_no_load() {
+    let tree = Tree::new();
+    let mut sampler = own_sampler(&tree);
+    own(&tree, 1_000, 500);
+    near(sampler.combine(ms(0), host(0.7)).cpu_available, 0.7);
+    // 0.4 of the 2 cores in this second.
+    own(&tree, 1_030, 510);
+    let load = sampler.combine(ms(1_000), host(0.7));
+    near(load.cpu_available, 0.7 + 0.2);
+    // The raw figure, which the classic score takes, stays what was measured.
+    near(load.cpu_percent, 30.0);
+    // More than was busy at all: counters are coarse, ratios are not.
+    own(&tree, 1_300, 510);
+    assert_eq!(sampler.combine(ms(2_000), host(0.7)).cpu_available, 1.0);
+}
+
+#[test]
+fn a_process_that_others_share_returns_nothing() {
+    let tree = Tree::new();
+    let mut sampler = tree.sampler();
+    for (now, user) in [(0, 0), (1_000, 100), (2_000, 200)] {
+        own(&tree, user, 0);
+        near(sampler.combine(ms(now), host(0.5)).cpu_available, 0.5);
+    }
+}
+
+#[test]
+fn what_is_returned_is_a_share_of_what_may_be_used() {
+    let tree = v2("50000 100000\n", 0, (0, 0));
+    let mut sampler = own_sampler(&tree);
+    own(&tree, 0, 0);
+    sampler.combine(ms(0), host(1.0));
+    // Of the half core 0.4 are used, 0.1 by the node, the rest by its runners.
+    own(&tree, 10, 0);
+    stat(&tree, 400_000, (10, 0));
+    let load = sampler.combine(ms(1_000), host(1.0));
+    near(load.cpu_available, 0.2 + 0.2);
+    near(load.cpu_percent, 80.0);
+}
+
+#[test]
+fn own_time_that_is_missing_garbled_or_goes_back_returns_nothing() {
+    for bad in ["", "7 (x) S", "7 (x) S 1 7 7 0 -1 4 9 0 0 0 -5 2", "\u{0}", "7 (x"] {
+        let tree = Tree::new();
+        let mut sampler = own_sampler(&tree);
+        for now in [0, 1_000] {
+            tree.put("proc/self/stat", bad);
+            near(sampler.combine(ms(now), host(0.5)).cpu_available, 0.5);
+        }
+    }
+    let tree = Tree::new();
+    let mut sampler = own_sampler(&tree);
+    for (now, user) in [(0, u64::MAX), (1_000, 5), (2_000, 5)] {
+        own(&tree, user, u64::MAX);
+        near(sampler.combine(ms(now), host(0.5)).cpu_available, 0.5);
+    }
+}
+
+#[test]
+fn every_level_of_nested_groups_counts_and_the_tightest_wins() {
+    // The node's own group has the looser limit, its parent the tighter one, the grandparent none.
+    let tree = v2("150000 100000\n", 0, (0, 0));
+    let parent = |usage: u64, throttled: u64| {
+        let text = format!(
+            "usage_usec {usage}\nnr_periods {}\nnr_throttled {throttled}\n",
+            usage / 10_000
+        );
+        tree.put("sys/fs/cgroup/app/cpu.stat", text);
+    };
+    tree.put("sys/fs/cgroup/app/cpu.max", "50000 100000\n")
+        .put("sys/fs/cgroup/cpu.max", "max 100000\n")
+        .put(&format!("{V2}/memory.max"), "max\n")
+        .put(&format!("{V2}/memory.current"), format!("{GIB}\n"))
+        .put("sys/fs/cgroup/app/memory.max", format!("{}\n", 2 * GIB))
+        .put("sys/fs/cgroup/app/memory.current", format!("{}\n", GIB * 3 / 2));
+    parent(0, 0);
+    let mut sampler = tree.sampler();
+    sampler.combine(ms(0), host(1.0));
+    // A neighbour in the same parent used most of its half core; this node hardly anything.
+    stat(&tree, 10_000, (10, 0));
+    parent(400_000, 20);
+    let load = sampler.combine(ms(1_000), host(1.0));
+    near(load.cpu_available, 0.2 * 0.5);
+    near(load.available_mb, 512.0);
+    let both = sampler.sources();
+    assert!(both.cpu_quota && both.memory_limit);
+}
+
+#[test]
+fn version_1_accounts_in_a_mount_of_their_own() {
+    // `cpu` and `cpuacct` are mounted apart.
+    let tree = Tree::new();
+    let account = |ns: u64| {
+        tree.put("sys/fs/cgroup/cpuacct/pod/cpuacct.usage", format!("{ns}\n"));
+    };
+    tree.put("proc/self/cgroup", "7:cpuacct:/pod\n3:cpu:/pod\n2:name=systemd:/\n")
+        .put("sys/fs/cgroup/cpu/pod/cpu.cfs_quota_us", "50000\n")
+        .put("sys/fs/cgroup/cpu/pod/cpu.cfs_period_us", "100000\n");
+    account(7_000_000_000);
+    let mut sampler = tree.sampler();
+    // No `cpu.stat`: no throttling is known.
+    assert_eq!(sampler.combine(ms(0), host(1.0)).cpu_available, 1.0);
+    account(7_250_000_000);
+    near(sampler.combine(ms(1_000), host(1.0)).cpu_available, 0.5);
+}
+
+#[test]
+fn a_version_1_quota_without_its_account_is_no_quota() {
+    let tree = Tree::new();
+    tree.put("proc/self/cgroup", "3:cpu:/\n")
+        .put("sys/fs/cgroup/cpu/cpu.cfs_quota_us", "50000\n")
+        .put("sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000\n");
+    let mut sampler = tree.sampler();
+    for now in [0, 1_000, 2_000] {
+        assert_eq!(sampler.combine(ms(now), host(0.5)).cpu_available, 0.5);
+    }
+}
+
+#[test]
+fn figures_beyond_all_bounds_stay_ratios() {
+    let huge = u64::MAX.to_string();
+    let figures = ["-1", "0", "1", &huge, "-9223372036854775808", "1e300", "18446744073709551616"];
+    for limit in figures {
+        for used in figures {
+            let tree = v2(&format!("{limit} {used}"), 0, (0, 0));
+            tree.put(&format!("{V2}/memory.max"), limit)
+                .put(&format!("{V2}/memory.current"), used)
+                .put(&format!("{V2}/memory.stat"), format!("inactive_file {used}\n"))
+                .put(&format!("{V2}/cpu.stat"), format!("usage_usec {used}\nnr_periods {limit}\n"))
+                .put("proc/pressure/cpu", format!("some avg10=-1 total={used}\n"))
+                .put("proc/loadavg", format!("0 0 0 {used}/{limit} 1\n"));
+            let mut sampler = own_sampler(&tree);
+            for now in [0, 1_000, 2_000] {
+                let load = sampler.combine(ms(now), host(0.5));
+                for ratio in [load.cpu_available, load.memory_available] {
+                    assert!((0.0..=1.0).contains(&ratio), "{limit} {used}: {load:?}");
+                }
+                assert!(load.available_mb >= 0.0 && load.available_mb.is_finite(), "{load:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_clock_that_goes_back_begins_anew() {
+    let tree = v2("50000 100000\n", 0, (0, 0));
+    let mut sampler = own_sampler(&tree);
+    pressure(&tree, "cpu", 0);
+    own(&tree, 0, 0);
+    sampler.combine(ms(3_600_000), host(1.0));
+    for (now, usage) in [(1_000, 100_000), (2_000, 200_000)] {
+        stat(&tree, usage, (0, 0));
+        own(&tree, 0, 0);
+        sampler.combine(ms(now), host(1.0));
+    }
+    // The last second alone counts: 0.1 of half a core.
+    stat(&tree, 300_000, (0, 0));
+    near(sampler.combine(ms(3_000), host(1.0)).cpu_available, 0.8);
+    // And the next reading is a new one, not the one of an hour later repeated.
+    let mut sampler = Sampler::new(ms(3_600_000), false);
+    sampler.sample(ms(3_600_250));
+    assert_eq!(sampler.sample(ms(5)).uptime_s, 0.005);
+    assert_eq!(sampler.read_at, ms(5));
+}
+
+#[test]
+fn available_memory_is_the_tighter_of_host_and_group() {
+    let check = |free: u64, limit: u64, used: u64, expected_mb: f64| {
+        let tree = v2("max 100000\n", 0, (0, 0));
+        tree.put(&format!("{V2}/memory.max"), format!("{limit}\n"))
+            .put(&format!("{V2}/memory.current"), format!("{used}\n"));
+        let host = Host { available_bytes: free, ..host(1.0) };
+        near(tree.sampler().combine(ms(0), host).available_mb, expected_mb);
+    };
+    check(4 * GIB, 2 * GIB, GIB, 1_024.0);
+    check(GIB / 2, 2 * GIB, GIB, 512.0);
+    // Over its limit, as the kernel allows for a moment.
+    check(4 * GIB, GIB, 2 * GIB, 0.0);
+    // A limit above the host's memory limits nothing.
+    check(GIB, 64 * GIB, 0, 1_024.0);
+}
+
 #[test]
 fn this_machine_gives_ratios() {
-    let mut sampler = Sampler::new(Duration::ZERO);
+    let mut sampler = Sampler::new(Duration::ZERO, true);
     let first = sampler.sample(ms(0));
     assert_eq!(first.cpu_available, UNKNOWN_RATIO);
     let again = sampler.sample(ms(199));

@@ -23,8 +23,8 @@ pub enum Refused {
     ForGood(Error),
     /// Another node has this one's id, or had until a moment ago.
     InUse(Error),
-    /// No answer, or not yet.
-    ForNow,
+    /// No answer, or not yet; the words say what was tried.
+    ForNow(String),
 }
 
 /// What a founder says of itself.
@@ -43,6 +43,8 @@ pub struct Admission {
     pub admitted: bool,
     /// Where to ask instead.
     pub leader_address: Option<String>,
+    /// This node was removed: it need not ask again.
+    pub removed: bool,
 }
 
 /// Introduces this founder to the one at `address`.
@@ -54,8 +56,9 @@ pub async fn call_meet(shared: &Shared, address: &str) -> Result<Introduction, R
         protocol: PROTOCOL,
     };
     let mut client = PeerServiceClient::new(channel(address)?);
-    let answer = bounded(client.meet(request)).await?;
-    let member = wire::member_in(answer.me.unwrap_or_default()).map_err(|_| Refused::ForNow)?;
+    let answer = bounded(address, client.meet(request)).await?;
+    let member = wire::member_in(answer.me.unwrap_or_default())
+        .map_err(|status| Refused::ForNow(format!("{address}: {}", status.message())))?;
     Ok(Introduction {
         member,
         cluster: ClusterId::from_bytes(&answer.cluster_id),
@@ -77,9 +80,9 @@ pub async fn call_join(shared: &Shared, address: &str) -> Result<Admission, Refu
     };
     let mut client = PeerServiceClient::new(channel(address)?)
         .max_encoding_message_size(super::peer_message_bytes(&shared.config.limits));
-    let answer = bounded(client.join(request)).await?;
+    let answer = bounded(address, client.join(request)).await?;
     let leader_address = Some(answer.leader_address).filter(|address| !address.is_empty());
-    Ok(Admission { admitted: answer.admitted, leader_address })
+    Ok(Admission { admitted: answer.admitted, leader_address, removed: answer.removed })
 }
 
 fn channel(address: &str) -> Result<Channel, Refused> {
@@ -90,21 +93,33 @@ fn channel(address: &str) -> Result<Channel, Refused> {
 }
 
 async fn bounded<T>(
+    address: &str,
     call: impl Future<Output = Result<tonic::Response<T>, Status>>,
 ) -> Result<T, Refused> {
     match tokio::time::timeout(CALL, call).await {
         Ok(Ok(answer)) => Ok(answer.into_inner()),
-        Ok(Err(status)) => Err(refused(&status)),
-        Err(_) => Err(Refused::ForNow),
+        Ok(Err(status)) => Err(refused(address, &status)),
+        Err(_) => Err(Refused::ForNow(format!("{address}: no answer within {CALL:?}"))),
     }
 }
 
-fn refused(status: &Status) -> Refused {
+fn refused(address: &str, status: &Status) -> Refused {
     let problem = status.message().to_owned();
     match status.code() {
         Code::FailedPrecondition => Refused::ForGood(Error::InvalidPeers { problem }),
         Code::Aborted => Refused::ForGood(Error::IncarnationMismatch { problem }),
         Code::AlreadyExists => Refused::InUse(Error::NodeIdInUse { problem }),
-        _ => Refused::ForNow,
+        _ => Refused::ForNow(format!("{address}: {}", innermost(status))),
     }
+}
+
+/// The cause a person can act on, not the layers around it.
+fn innermost(status: &Status) -> String {
+    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(status);
+    let mut text = status.message().to_owned();
+    while let Some(inner) = cause {
+        text = inner.to_string();
+        cause = inner.source();
+    }
+    text
 }

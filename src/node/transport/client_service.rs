@@ -1,24 +1,31 @@
 //! The server side of `client.proto`: serves clients where this node leads, forwards them to the leader where not.
 
+use super::carried::Carried;
 use super::forward::{self, Route};
 use super::sessions::{OUTBOX, OutcomesOutbox, SubmitOutbox};
-use super::{intake, status, wire};
+use super::{fault_service, intake, status, wire};
 use crate::core::boundary::Event;
 use crate::core::ids::{NodeId, SessionId};
+use crate::node::departure;
 use crate::node::driver::Input;
 use crate::node::proto as pb;
+use crate::node::proto::client_service_client::ClientServiceClient;
 use crate::node::proto::client_service_server::ClientService;
 use crate::node::shared::Shared;
-use futures::Stream;
+use futures::{Stream, StreamExt};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// What calls are passed on with.
+type Leader = ClientServiceClient<Channel>;
 
 /// Records in one Watch message.
 const RECORDS_PER_MESSAGE: usize = 1_024;
@@ -56,6 +63,26 @@ impl Client {
         Ok(Seat(self.shared.clone()))
     }
 
+    /// An answer to whoever passed the call on, as far as its words reach.
+    async fn answer<T>(&self, to: NodeId, answer: T) -> Result<Response<T>, Status> {
+        self.shared.gate.answer(to).await;
+        Ok(Response::new(answer))
+    }
+
+    fn answers<T: Send + 'static>(
+        &self,
+        to: NodeId,
+        answers: mpsc::Receiver<Result<T, Status>>,
+    ) -> Response<Answers<T>> {
+        Response::new(Box::pin(self.shared.gate.spoken(to, ReceiverStream::new(answers))))
+    }
+
+    /// What is read now is no older than this question: a quorum says that this node still leads.
+    async fn confirm(&self) -> Result<(), Status> {
+        let Some(consensus) = &self.shared.consensus else { return Ok(()) };
+        consensus.confirm().await.map_err(|error| Status::unavailable(error.to_string()))
+    }
+
     fn refuse_when_stopping(&self) -> Result<(), Status> {
         if self.shared.stopping.load(Ordering::Acquire) {
             return Err(Status::unavailable(format!(
@@ -77,16 +104,17 @@ impl ClientService for Client {
     ) -> Result<Response<Self::SubmitStream>, Status> {
         self.refuse_when_stopping()?;
         let seat = self.take_seat()?;
-        if let Route::Leader(channel) = forward::route(&self.shared, request.metadata()).await? {
-            return forward::submit(&self.shared, channel, request.into_inner(), seat).await;
+        if let Route::Leader(way) = forward::route(&self.shared, request.metadata()).await? {
+            return forward::submit(&self.shared, way, request.into_inner(), seat).await;
         }
         let (outbox, answers) = mpsc::channel(OUTBOX);
-        let shared = self.shared.clone();
+        let (shared, from) = (self.shared.clone(), forward::origin(request.metadata()));
         tokio::spawn(async move {
             let _seat = seat;
-            read_submissions(&shared, request.into_inner(), outbox).await;
+            let requests = shared.gate.heard(from, request.into_inner());
+            read_submissions(&shared, requests, outbox).await;
         });
-        Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
+        Ok(self.answers(from, answers))
     }
 
     type OutcomesStream = Answers<pb::OutcomesResponse>;
@@ -96,54 +124,58 @@ impl ClientService for Client {
         request: Request<Streaming<pb::OutcomesRequest>>,
     ) -> Result<Response<Self::OutcomesStream>, Status> {
         let seat = self.take_seat()?;
-        if let Route::Leader(channel) = forward::route(&self.shared, request.metadata()).await? {
-            return forward::outcomes(&self.shared, channel, request.into_inner(), seat).await;
+        if let Route::Leader(way) = forward::route(&self.shared, request.metadata()).await? {
+            return forward::outcomes(&self.shared, way, request.into_inner(), seat).await;
         }
         let (outbox, answers) = mpsc::channel(OUTBOX);
-        let shared = self.shared.clone();
+        let (shared, from) = (self.shared.clone(), forward::origin(request.metadata()));
         tokio::spawn(async move {
             let _seat = seat;
-            read_wishes(&shared, request.into_inner(), outbox).await;
+            let requests = shared.gate.heard(from, request.into_inner());
+            read_wishes(&shared, requests, outbox).await;
         });
-        Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
+        Ok(self.answers(from, answers))
     }
 
     async fn cancel(
         &self,
         request: Request<pb::CancelRequest>,
     ) -> Result<Response<pb::CancelResponse>, Status> {
-        if let Route::Leader(channel) = forward::route(&self.shared, request.metadata()).await? {
-            return forward::client(&self.shared, channel)
-                .cancel(forward::mark(request.into_inner()))
-                .await;
+        if let Route::Leader(way) = forward::route(&self.shared, request.metadata()).await? {
+            let call = |mut leader: Leader, request| async move { leader.cancel(request).await };
+            return forward::ask(&self.shared, way, request.into_inner(), call).await;
         }
+        let from = forward::origin(request.metadata());
         let request = request.into_inner();
         let tasks = wire::task_ids(&request.task_ids)?;
         let cancelled = ask(&self.shared, move |l| l.cancel(&tasks, request.kill)).await?;
-        Ok(Response::new(pb::CancelResponse { cancelled: wire::task_ids_out(&cancelled) }))
+        self.answer(from, pb::CancelResponse { cancelled: wire::task_ids_out(&cancelled) }).await
     }
 
     async fn status(
         &self,
         _: Request<pb::StatusRequest>,
     ) -> Result<Response<pb::StatusResponse>, Status> {
-        Ok(Response::new(status::of(&self.shared).await?))
+        Ok(Response::new(status::confirmed(&self.shared).await?))
     }
 
     async fn list_tasks(
         &self,
         request: Request<pb::ListTasksRequest>,
     ) -> Result<Response<pb::ListTasksResponse>, Status> {
-        if let Route::Leader(channel) = forward::route(&self.shared, request.metadata()).await? {
-            let request = forward::mark(request.into_inner());
-            return forward::client(&self.shared, channel).list_tasks(request).await;
+        if let Route::Leader(way) = forward::route(&self.shared, request.metadata()).await? {
+            let call =
+                |mut leader: Leader, request| async move { leader.list_tasks(request).await };
+            return forward::ask(&self.shared, way, request.into_inner(), call).await;
         }
+        let from = forward::origin(request.metadata());
         let request = request.into_inner();
         let limit = if request.limit == 0 { 1_000 } else { request.limit.min(MAX_LISTED) } as usize;
         let wanted = wire::task_ids(&request.task_ids)?;
         let filter = request.state();
+        self.confirm().await?;
         let listed = ask(&self.shared, move |l| status::tasks(l, filter, &wanted, limit)).await?;
-        Ok(Response::new(listed))
+        self.answer(from, listed).await
     }
 
     type WatchStream = Answers<pb::WatchResponse>;
@@ -194,17 +226,47 @@ impl ClientService for Client {
         &self,
         request: Request<pb::HandoverRequest>,
     ) -> Result<Response<pb::HandoverResponse>, Status> {
-        if let Route::Leader(channel) = forward::route(&self.shared, request.metadata()).await? {
-            let request = forward::mark(request.into_inner());
-            return forward::client(&self.shared, channel).handover(request).await;
+        if let Route::Leader(way) = forward::route(&self.shared, request.metadata()).await? {
+            let call = |mut leader: Leader, request| async move { leader.handover(request).await };
+            return forward::ask(&self.shared, way, request.into_inner(), call).await;
         }
+        let from = forward::origin(request.metadata());
         let Some(consensus) = self.shared.consensus.clone() else {
             return Err(Status::failed_precondition("this node is a worker, it cannot lead"));
         };
         let to = NodeId(request.into_inner().to_node);
         let to = consensus.transfer_leader((to.0 != 0).then_some(to)).await;
         let to = to.map_err(|e| Status::failed_precondition(e.to_string()))?;
-        Ok(Response::new(pb::HandoverResponse { to_node: to.0 }))
+        self.answer(from, pb::HandoverResponse { to_node: to.0 }).await
+    }
+
+    async fn remove_member(
+        &self,
+        request: Request<pb::RemoveMemberRequest>,
+    ) -> Result<Response<pb::RemoveMemberResponse>, Status> {
+        if let Route::Leader(way) = forward::route(&self.shared, request.metadata()).await? {
+            let call =
+                |mut leader: Leader, request| async move { leader.remove_member(request).await };
+            return forward::ask(&self.shared, way, request.into_inner(), call).await;
+        }
+        let from = forward::origin(request.metadata());
+        let request = request.into_inner();
+        let node = NodeId(request.node);
+        let warning = match request.check_only {
+            true => departure::check(&self.shared, node).await,
+            false => departure::remove(&self.shared, node).await,
+        };
+        let warning = warning.map_err(status::of_change)?;
+        let warning = warning.unwrap_or_default();
+        self.answer(from, pb::RemoveMemberResponse { warning }).await
+    }
+
+    async fn inject_faults(
+        &self,
+        request: Request<pb::InjectFaultsRequest>,
+    ) -> Result<Response<pb::InjectFaultsResponse>, Status> {
+        fault_service::inject(&self.shared, request.into_inner())?;
+        Ok(Response::new(pb::InjectFaultsResponse {}))
     }
 }
 
@@ -218,22 +280,22 @@ async fn ask<T: Send + 'static>(
 /// Reads a client's batches until its stream ends. Not reading is the back-pressure.
 async fn read_submissions(
     shared: &Arc<Shared>,
-    mut requests: Streaming<pb::SubmitRequest>,
+    mut requests: Carried<Streaming<pb::SubmitRequest>>,
     outbox: SubmitOutbox,
 ) {
     let stream = shared.number_stream();
     let mut open: Option<SessionId> = None;
     loop {
-        let request = match requests.message().await {
-            Ok(Some(request)) => request,
-            Ok(None) => {
+        let request = match requests.next().await {
+            Some(Ok(request)) => request,
+            None => {
                 // The client has said all it has to say; the loop ends its stream with the last answer.
                 if let Some(session) = open {
                     shared.tell(Input::SubmitHalfClosed(session, stream));
                 }
                 return;
             }
-            Err(status) => {
+            Some(Err(status)) => {
                 let _ = outbox.try_send(Err(status));
                 break;
             }
@@ -312,12 +374,12 @@ fn check(
 /// Reads what a client follows and acknowledges until its stream ends.
 async fn read_wishes(
     shared: &Arc<Shared>,
-    mut requests: Streaming<pb::OutcomesRequest>,
+    mut requests: Carried<Streaming<pb::OutcomesRequest>>,
     outbox: OutcomesOutbox,
 ) {
     let stream = shared.number_stream();
     let mut open: Option<SessionId> = None;
-    while let Ok(request) = requests.message().await {
+    while let Ok(request) = requests.next().await.transpose() {
         let Some(request) = request else {
             // Nothing more to follow; outcomes go on until the client leaves.
             outbox.closed().await;

@@ -6,6 +6,7 @@ use crate::error::Error;
 use crate::node::proto as pb;
 use crate::node::shared::Shared;
 use crate::node::transport::lives::Life;
+use std::sync::atomic::Ordering;
 use tonic::Status;
 
 /// What this node puts at the head of a call to `node` (0: whoever listens there).
@@ -20,38 +21,41 @@ pub fn address(shared: &Shared, node: NodeId) -> Option<pb::Envelope> {
     })
 }
 
-/// Refuses calls meant for another node or from another cluster.
-pub fn check(shared: &Shared, envelope: Option<&pb::Envelope>) -> Result<(), Status> {
+/// Refuses calls that do not mean this very node, or do not come from its cluster. A node that was not yet told its
+/// cluster has to believe the first that knows its id.
+pub fn check_member(shared: &Shared, envelope: Option<&pb::Envelope>) -> Result<(), Status> {
     let Some(envelope) = envelope else {
         return Err(Status::invalid_argument("envelope: missing"));
     };
-    let me = &shared.me;
-    if envelope.to_node != 0 && envelope.to_node != me.id.0 {
-        let error = Error::WrongNode {
-            address: me.address.clone(),
-            got: format!("{} ({})", me.name, me.id),
-            want: NodeId(envelope.to_node).to_string(),
-        };
-        return Err(Status::failed_precondition(error.to_string()));
+    if envelope.to_node != shared.me.id.0 {
+        return Err(wrong_node(shared, envelope));
     }
-    let theirs = ClusterId::from_bytes(&envelope.cluster_id);
     let ours = shared.standing().cluster;
-    match (theirs, ours) {
-        (Some(theirs), Some(ours)) if theirs != ours => {
-            let error = Error::WrongCluster {
-                address: me.address.clone(),
-                got: ours.to_string(),
-                want: theirs.to_string(),
-            };
-            Err(Status::failed_precondition(error.to_string()))
+    match ClusterId::from_bytes(&envelope.cluster_id) {
+        Some(theirs) if ours.is_none_or(|ours| ours == theirs) => check_life(shared, envelope),
+        theirs => Err(wrong_cluster(shared, theirs)),
+    }
+}
+
+/// Refuses calls that mean another node, or come from another cluster.
+pub fn check_anybody(shared: &Shared, envelope: Option<&pb::Envelope>) -> Result<(), Status> {
+    let Some(envelope) = envelope else {
+        return Err(Status::invalid_argument("envelope: missing"));
+    };
+    if envelope.to_node != 0 && envelope.to_node != shared.me.id.0 {
+        return Err(wrong_node(shared, envelope));
+    }
+    let ours = shared.standing().cluster;
+    match ClusterId::from_bytes(&envelope.cluster_id) {
+        Some(theirs) if ours.is_some_and(|ours| ours != theirs) => {
+            Err(wrong_cluster(shared, Some(theirs)))
         }
-        _ => check_life(shared, Some(envelope)),
+        _ => check_life(shared, envelope),
     }
 }
 
 /// Refuses a node that was outlived, and lets this one end if it is the one.
-pub fn check_life(shared: &Shared, envelope: Option<&pb::Envelope>) -> Result<(), Status> {
-    let Some(envelope) = envelope else { return Ok(()) };
+fn check_life(shared: &Shared, envelope: &pb::Envelope) -> Result<(), Status> {
     let aborted = |error: &Error| Status::aborted(error.to_string());
     let (node, me) = (NodeId(envelope.from_node), shared.me.id);
     let speaks = Life { incarnation: envelope.incarnation, number: envelope.life };
@@ -69,4 +73,26 @@ pub fn check_life(shared: &Shared, envelope: Option<&pb::Envelope>) -> Result<()
         return Err(aborted(&Error::incarnation_mismatch(node, known, given)));
     }
     shared.peers.lives().check(node, speaks).map_err(|error| aborted(&error))
+}
+
+fn wrong_node(shared: &Shared, envelope: &pb::Envelope) -> Status {
+    shared.refusals.wrong_node.fetch_add(1, Ordering::Relaxed);
+    let me = &shared.me;
+    let error = Error::WrongNode {
+        address: me.address.clone(),
+        got: format!("{} ({})", me.name, me.id),
+        want: NodeId(envelope.to_node).to_string(),
+    };
+    Status::failed_precondition(error.to_string())
+}
+
+fn wrong_cluster(shared: &Shared, theirs: Option<ClusterId>) -> Status {
+    shared.refusals.wrong_cluster.fetch_add(1, Ordering::Relaxed);
+    let text = |id: Option<ClusterId>| id.map_or_else(|| "none".to_owned(), |id| id.to_string());
+    let error = Error::WrongCluster {
+        address: shared.me.address.clone(),
+        got: text(shared.standing().cluster),
+        want: text(theirs),
+    };
+    Status::failed_precondition(error.to_string())
 }

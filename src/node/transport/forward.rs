@@ -1,6 +1,7 @@
 //! A node that does not lead passes a client's calls on to the leader, unread.
 
 use super::client_service::Seat;
+use crate::core::ids::NodeId;
 use crate::node::proto as pb;
 use crate::node::proto::client_service_client::ClientServiceClient;
 use crate::node::shared::Shared;
@@ -12,7 +13,7 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status, Streaming};
 
-/// Marks a call that was passed on once; it is not passed on again.
+/// Marks a call that was passed on once, with the node that did; it is not passed on again.
 const FORWARDED: &str = "hustings-forwarded";
 /// How long a call waits for somebody to lead.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -23,12 +24,25 @@ const CONNECT: Duration = Duration::from_millis(500);
 pub enum Route {
     /// This node: it leads.
     Here,
-    /// The leader, through this channel.
-    Leader(Channel),
+    /// The leader.
+    Leader(Way),
+}
+
+/// How to reach the leader.
+pub struct Way {
+    node: NodeId,
+    channel: Channel,
+}
+
+/// Who passed a call on; node 0, which no fault concerns, if it came from the client itself.
+pub fn origin(metadata: &MetadataMap) -> NodeId {
+    let text = metadata.get(FORWARDED).and_then(|value| value.to_str().ok());
+    NodeId(text.and_then(|text| u64::from_str_radix(text, 16).ok()).unwrap_or(0))
 }
 
 /// Decides who serves a call, waiting a while for a leader if there is none.
 pub async fn route(shared: &Arc<Shared>, metadata: &MetadataMap) -> Result<Route, Status> {
+    shared.gate.hear(origin(metadata)).await;
     if shared.leads() {
         return Ok(Route::Here);
     }
@@ -45,22 +59,46 @@ pub async fn route(shared: &Arc<Shared>, metadata: &MetadataMap) -> Result<Route
     }
     let endpoint = Endpoint::from_shared(format!("http://{}", leader.address))
         .map_err(|e| Status::internal(e.to_string()))?;
-    Ok(Route::Leader(endpoint.connect_timeout(CONNECT).tcp_nodelay(true).connect_lazy()))
+    let channel = endpoint.connect_timeout(CONNECT).tcp_nodelay(true).connect_lazy();
+    Ok(Route::Leader(Way { node: leader.node, channel }))
 }
 
 /// A client of the leader with this node's message bounds.
-pub fn client(shared: &Shared, channel: Channel) -> ClientServiceClient<Channel> {
+fn client(shared: &Shared, channel: Channel) -> ClientServiceClient<Channel> {
     let bytes = shared.config.limits.message_bytes as usize;
     ClientServiceClient::new(channel)
         .max_decoding_message_size(bytes)
         .max_encoding_message_size(bytes)
 }
 
-/// A request that says it was passed on.
-pub fn mark<T>(message: T) -> Request<T> {
+/// A request that says who passed it on.
+fn mark<T>(shared: &Shared, message: T) -> Request<T> {
     let mut request = Request::new(message);
-    request.metadata_mut().insert(FORWARDED, MetadataValue::from_static("1"));
+    if let Ok(me) = MetadataValue::try_from(shared.me.id.to_string()) {
+        request.metadata_mut().insert(FORWARDED, me);
+    }
     request
+}
+
+/// Passes one question on.
+pub async fn ask<M, T, F>(
+    shared: &Shared,
+    way: Way,
+    message: M,
+    call: impl FnOnce(ClientServiceClient<Channel>, Request<M>) -> F,
+) -> Result<Response<T>, Status>
+where
+    F: Future<Output = Result<Response<T>, Status>>,
+{
+    if !shared.gate.speak(way.node).await {
+        return Err(unreachable(&way).await);
+    }
+    call(client(shared, way.channel), mark(shared, message)).await
+}
+
+async fn unreachable(way: &Way) -> Status {
+    tokio::time::sleep(CONNECT).await;
+    Status::unavailable(format!("the leader, {}, does not answer", way.node))
 }
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -68,30 +106,37 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 /// Passes a Submit stream on, both ways, until either end closes.
 pub async fn submit(
     shared: &Shared,
-    channel: Channel,
+    way: Way,
     requests: Streaming<pb::SubmitRequest>,
     seat: Seat,
 ) -> Result<Response<Answers<pb::SubmitResponse>>, Status> {
-    let requests = mark(until_broken(requests));
-    let answers = client(shared, channel).submit(requests).await?.into_inner();
+    if shared.gate.is_cut(way.node) {
+        return Err(unreachable(&way).await);
+    }
+    let requests = shared.gate.spoken(way.node, until_broken(requests));
+    let answers = client(shared, way.channel).submit(mark(shared, requests)).await?.into_inner();
     Ok(Response::new(hold(answers, seat)))
 }
 
 /// Passes an Outcomes stream on, both ways, until either end closes.
 pub async fn outcomes(
     shared: &Shared,
-    channel: Channel,
+    way: Way,
     requests: Streaming<pb::OutcomesRequest>,
     seat: Seat,
 ) -> Result<Response<Answers<pb::OutcomesResponse>>, Status> {
-    let requests = mark(until_broken(requests));
-    let answers = client(shared, channel).outcomes(requests).await?.into_inner();
+    if shared.gate.is_cut(way.node) {
+        return Err(unreachable(&way).await);
+    }
+    let requests = shared.gate.spoken(way.node, until_broken(requests));
+    let answers = client(shared, way.channel).outcomes(mark(shared, requests)).await?.into_inner();
     Ok(Response::new(hold(answers, seat)))
 }
 
 /// What the client says, until it ends or breaks off.
-fn until_broken<T: Send + 'static>(requests: Streaming<T>) -> impl Stream<Item = T> + Send {
-    requests.take_while(|r| std::future::ready(r.is_ok())).filter_map(|r| async { r.ok() })
+fn until_broken<T: Send + 'static>(requests: Streaming<T>) -> impl Stream<Item = T> + Send + Unpin {
+    use std::future::ready;
+    requests.take_while(|r| ready(r.is_ok())).filter_map(|r| ready(r.ok()))
 }
 
 /// Keeps the seat until the stream is dropped; whatever breaks the leader's side reads as "try again".

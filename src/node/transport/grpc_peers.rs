@@ -1,8 +1,11 @@
-//! The raft plane over gRPC: one lazily connected channel per peer and lane, and a bound on every call.
+//! The raft plane over gRPC: one lazily connected channel per peer and lane, and a bound on every call. Heartbeats
+//! share one long stream per peer: a call each, fifty times a second, would be what an idle cluster spends most on.
 
+use super::beats::Beats;
 use super::lives::{Life, Lives};
 use super::peers::{AppendReplies, Dialled, Heartbeat, HeartbeatReply, Lane};
 use super::peers::{PeerError, Peers, Reply, Target};
+use super::socket;
 use super::wire_raft;
 use crate::core::boundary::{PollAnswer, PollQuestion};
 use crate::core::ids::{ClusterId, NodeId, Term};
@@ -16,7 +19,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::io::ErrorKind;
 use std::pin::Pin;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tonic::transport::{Channel, Endpoint};
@@ -24,11 +27,8 @@ use tonic::{Code, Request, Status};
 
 /// How long a connection may take to open.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(200);
-/// How often an idle connection is probed, and how long the answer may take.
-const KEEP_ALIVE: Duration = Duration::from_millis(1_000);
-/// Flow control: what may be in flight on one stream and on one connection.
+/// Flow control: what may be in flight on one stream.
 const STREAM_WINDOW: u32 = 4 << 20;
-const CONNECTION_WINDOW: u32 = 8 << 20;
 /// Channels kept at most; past that the one with the lowest target is closed and reopened at need.
 const MAX_CHANNELS: usize = 256;
 
@@ -44,6 +44,7 @@ pub struct GrpcPeers {
     lives: Mutex<Lives>,
     moved: Mutex<BTreeMap<Target, String>>,
     channels: Mutex<BTreeMap<(Target, Lane), Channel>>,
+    beats: Mutex<BTreeMap<Target, Arc<Beats>>>,
 }
 
 impl GrpcPeers {
@@ -56,7 +57,8 @@ impl GrpcPeers {
             life: OnceLock::new(),
             lives: Mutex::default(),
             moved: Mutex::default(),
-            channels: Mutex::new(BTreeMap::new()),
+            channels: Mutex::default(),
+            beats: Mutex::default(),
         }
     }
 
@@ -101,10 +103,15 @@ impl GrpcPeers {
     /// Closes the connections to all but the `kept` nodes.
     pub fn retain(&self, kept: impl Fn(NodeId) -> bool) {
         self.lock().retain(|(target, _), _| kept(target.node));
+        self.lock_beats().retain(|target, _| kept(target.node));
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<(Target, Lane), Channel>> {
         self.channels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_beats(&self) -> MutexGuard<'_, BTreeMap<Target, Arc<Beats>>> {
+        self.beats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn envelope(&self, to: &Target) -> proto::Envelope {
@@ -139,6 +146,23 @@ impl GrpcPeers {
             .max_encoding_message_size(self.message_bytes))
     }
 
+    /// Heartbeats to one peer share one stream, however often the library opens one.
+    fn beat(&self, to: &Target, requests: BoxStream<'static, Bytes>) -> Reply<AppendReplies> {
+        let beats = {
+            let mut all = self.lock_beats();
+            if all.len() >= MAX_CHANNELS && !all.contains_key(to) {
+                all.pop_first();
+            }
+            all.entry(to.clone()).or_insert_with(|| Arc::new(Beats::new(to.clone()))).clone()
+        };
+        let call = AppendCall::new(self, to, Lane::Heartbeat);
+        let replies = requests.then(move |raft| {
+            let (beats, call) = (beats.clone(), call.clone());
+            async move { beats.ask(raft, |requests| call.open(requests)).await }
+        });
+        future::ready(Ok(replies.boxed())).boxed()
+    }
+
     /// One question, one answer, within `ttl`.
     fn unary<M, A, T, F>(
         &self,
@@ -171,18 +195,11 @@ impl GrpcPeers {
 /// A lazily connected channel to `address`, tuned for small urgent messages.
 fn connect(address: &str) -> Result<Channel, String> {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|e| e.to_string())?;
-    Ok(endpoint
-        .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .http2_keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(KEEP_ALIVE)
-        .keep_alive_while_idle(true)
-        .connect_lazy())
+    let endpoint = socket::tune(endpoint, CONNECT_TIMEOUT, STREAM_WINDOW);
+    Ok(endpoint.connect_with_connector_lazy(socket::connector(CONNECT_TIMEOUT)))
 }
 
-fn unreachable(to: &Target, reason: &str) -> PeerError {
+pub(super) fn unreachable(to: &Target, reason: &str) -> PeerError {
     PeerError::Unreachable { address: to.address.clone(), reason: reason.to_owned() }
 }
 
@@ -193,6 +210,41 @@ fn failure(to: &Target, status: &Status) -> PeerError {
             PeerError::Refused { address, reason }
         }
         _ => PeerError::Unreachable { address, reason },
+    }
+}
+
+/// All that one Append stream needs to be opened.
+#[derive(Clone)]
+struct AppendCall {
+    to: Target,
+    lane: Lane,
+    client: Result<PeerServiceClient<Channel>, PeerError>,
+    envelope: proto::Envelope,
+}
+
+impl AppendCall {
+    fn new(peers: &GrpcPeers, to: &Target, lane: Lane) -> Self {
+        let (client, envelope) = (peers.client(to, lane), peers.envelope(to));
+        AppendCall { to: to.clone(), lane, client, envelope }
+    }
+
+    fn open(self, requests: BoxStream<'static, Bytes>) -> Reply<AppendReplies> {
+        let AppendCall { to, lane, client, envelope } = self;
+        let (mut envelope, mut heartbeat) = (Some(envelope), lane == Lane::Heartbeat);
+        let requests = requests.map(move |raft| {
+            let heartbeat = std::mem::take(&mut heartbeat);
+            proto::AppendRequest { envelope: envelope.take(), raft, heartbeat }
+        });
+        let requests = Requests(requests.boxed());
+        async move {
+            let answers = client?.append(requests).await.map_err(|s| failure(&to, &s))?;
+            let replies = answers.into_inner().map(move |answer| match answer {
+                Ok(answer) => Ok(answer.raft),
+                Err(status) => Err(failure(&to, &status)),
+            });
+            Ok(replies.boxed())
+        }
+        .boxed()
     }
 }
 
@@ -235,24 +287,10 @@ impl Peers for GrpcPeers {
         lane: Lane,
         requests: BoxStream<'static, Bytes>,
     ) -> Reply<AppendReplies> {
-        let mut envelope = Some(self.envelope(to));
-        let requests = requests
-            .map(move |raft| {
-                let heartbeat = lane == Lane::Heartbeat;
-                proto::AppendRequest { envelope: envelope.take(), raft, heartbeat }
-            })
-            .boxed();
-        let requests = Requests(requests);
-        let (to, client) = (to.clone(), self.client(to, lane));
-        async move {
-            let answers = client?.append(requests).await.map_err(|s| failure(&to, &s))?;
-            let replies = answers.into_inner().map(move |answer| match answer {
-                Ok(answer) => Ok(answer.raft),
-                Err(status) => Err(failure(&to, &status)),
-            });
-            Ok(replies.boxed())
+        if lane == Lane::Heartbeat {
+            return self.beat(to, requests);
         }
-        .boxed()
+        AppendCall::new(self, to, lane).open(requests)
     }
 
     fn install_snapshot(

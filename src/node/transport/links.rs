@@ -1,5 +1,7 @@
 //! The leader's AssignTask streams: one task per member dials it, says hello, and pumps both ways.
 
+use super::gate::Gate;
+use super::socket;
 use super::wire;
 use crate::core::boundary::{Assignment, Event};
 use crate::core::cluster::command::{Function, Member};
@@ -19,8 +21,10 @@ const REFUSALS: u32 = 3;
 const REFUSED_WAIT: Duration = Duration::from_millis(10);
 /// Wait between dials that failed otherwise.
 const REDIAL_WAIT: Duration = Duration::from_millis(50);
-/// How long a dial and the hello may take.
+/// How long a dial may take.
 const CONNECT: Duration = Duration::from_millis(500);
+/// How long the hello's answer may take: a second each way on a slow network.
+const HELLO: Duration = Duration::from_secs(2);
 /// HTTP/2 window of one stream.
 const WINDOW: u32 = 2 << 20;
 
@@ -37,6 +41,8 @@ pub enum Word {
     Settle(Vec<TaskId>),
     /// The members changed.
     Members(Vec<Member>),
+    /// This node still leads.
+    Lead,
 }
 
 /// Who speaks: the head of every stream.
@@ -52,6 +58,8 @@ pub struct Speaker {
     pub address: String,
     /// Largest message either way.
     pub message_bytes: usize,
+    /// What its words suffer.
+    pub gate: Gate,
 }
 
 /// What a link tells the task loop; `link` tells a replaced link from its successor.
@@ -108,28 +116,22 @@ async fn serve(
     words: &mut mpsc::UnboundedReceiver<Word>,
     report: &Report,
 ) -> End {
+    if speaker.gate.is_cut(member.id) {
+        tokio::time::sleep(CONNECT).await;
+        return End::Broken;
+    }
     let (channel, refused) = dial(&member.address).await;
     let Some(channel) = channel else { return if refused { End::Refused } else { End::Broken } };
     let mut client = PeerServiceClient::new(channel)
         .max_decoding_message_size(speaker.message_bytes)
         .max_encoding_message_size(speaker.message_bytes);
     let (outbox, requests) = mpsc::unbounded_channel();
-    let hello = pb::AssignTaskRequest {
-        envelope: Some(pb::Envelope {
-            cluster_id: speaker.cluster_id.clone(),
-            from_node: speaker.node.0,
-            to_node: member.id.0,
-            ..Default::default()
-        }),
-        term: speaker.term,
-        leader_address: speaker.address.clone(),
-        ..Default::default()
-    };
-    if outbox.send(hello).is_err() {
+    if outbox.send(hello(speaker, member)).is_err() {
         return End::Broken;
     }
     let requests = tokio_stream::wrappers::UnboundedReceiverStream::new(requests);
-    let opened = tokio::time::timeout(CONNECT, client.assign_task(requests)).await;
+    let requests = speaker.gate.spoken(member.id, requests);
+    let opened = tokio::time::timeout(HELLO, client.assign_task(requests)).await;
     let mut answers = match opened {
         Ok(Ok(response)) => response.into_inner(),
         Ok(Err(status)) => return end_of(&status),
@@ -160,6 +162,19 @@ async fn serve(
     }
 }
 
+fn hello(speaker: &Speaker, member: &Member) -> pb::AssignTaskRequest {
+    pb::AssignTaskRequest {
+        envelope: Some(pb::Envelope {
+            cluster_id: speaker.cluster_id.clone(),
+            from_node: speaker.node.0,
+            to_node: member.id.0,
+        }),
+        term: speaker.term,
+        leader_address: speaker.address.clone(),
+        ..Default::default()
+    }
+}
+
 fn end_of(status: &Status) -> End {
     if status.code() == Code::FailedPrecondition { End::Gone } else { End::Broken }
 }
@@ -169,15 +184,8 @@ async fn dial(address: &str) -> (Option<Channel>, bool) {
     let Ok(endpoint) = Endpoint::from_shared(format!("http://{address}")) else {
         return (None, true);
     };
-    let endpoint = endpoint
-        .connect_timeout(CONNECT)
-        .tcp_nodelay(true)
-        .initial_stream_window_size(WINDOW)
-        .initial_connection_window_size(2 * WINDOW)
-        .http2_keep_alive_interval(Duration::from_secs(1))
-        .keep_alive_timeout(Duration::from_secs(2))
-        .keep_alive_while_idle(true);
-    match endpoint.connect().await {
+    let endpoint = socket::tune(endpoint, CONNECT, WINDOW);
+    match endpoint.connect_with_connector(socket::connector(CONNECT)).await {
         Ok(channel) => (Some(channel), false),
         Err(error) => (None, was_refused(&error)),
     }
@@ -201,6 +209,7 @@ fn encode(
 ) -> Vec<pb::AssignTaskRequest> {
     let blank = || pb::AssignTaskRequest { term: speaker.term, ..Default::default() };
     match word {
+        Word::Lead => vec![blank()],
         Word::Revoke(tasks) => {
             vec![pb::AssignTaskRequest { revoked: wire::task_ids_out(&tasks), ..blank() }]
         }

@@ -1,9 +1,14 @@
 //! How nodes reach each other. `Peers` is the raft plane's door; gRPC stands behind it, or a simulated network.
 
 pub mod admission;
+mod beats;
+pub mod carried;
 pub mod client_service;
 pub mod envelope;
+pub mod fault_service;
+pub mod faulty_peers;
 pub mod forward;
+pub mod gate;
 pub mod grpc_peers;
 pub mod intake;
 pub mod links;
@@ -12,6 +17,7 @@ pub mod peer_service;
 pub mod peers;
 pub mod server;
 pub mod sessions;
+mod socket;
 pub mod status;
 pub mod upstream;
 pub mod wire;

@@ -1,6 +1,7 @@
 //! What a voter may ask of another: the door behind which gRPC or a simulated network stands.
 
 use crate::core::boundary::{PollAnswer, PollQuestion};
+use crate::core::election::lease::Told;
 use crate::core::election::ranking::RankEntry;
 use crate::core::ids::{LogIndex, NodeId, Term};
 use crate::core::load::Load;
@@ -66,6 +67,8 @@ pub struct Heartbeat {
     pub term: Term,
     /// The table, best first.
     pub table: Vec<RankEntry>,
+    /// How it stands with its quorum.
+    pub told: Told,
 }
 
 /// How a voter is.

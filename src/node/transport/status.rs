@@ -4,20 +4,36 @@ use super::wire;
 use crate::core::cluster::command::{Member, Outcome};
 use crate::core::cluster::state::ClusterState;
 use crate::core::election::RaftRole;
-use crate::core::ids::TaskId;
+use crate::core::ids::{NodeId, TaskId, Term};
+use crate::error::Error;
 use crate::node::clock::START;
 use crate::node::driver::TaskLoop;
 use crate::node::history::Stamped;
 use crate::node::proto as pb;
-use crate::node::shared::Shared;
+use crate::node::shared::{Refusals, Shared};
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use tonic::Status;
 
-/// This node's own view.
+/// What a node answers who asks over the network: one that leads has its quorum confirm it first.
+pub async fn confirmed(shared: &Arc<Shared>) -> Result<pb::StatusResponse, Status> {
+    if shared.leads()
+        && let Some(consensus) = &shared.consensus
+        && consensus.confirm().await.is_err()
+    {
+        return view(shared, false).await;
+    }
+    of(shared).await
+}
+
+/// This node's own view; it says it leads on the strength of its lease.
 pub async fn of(shared: &Arc<Shared>) -> Result<pb::StatusResponse, Status> {
+    view(shared, shared.leads()).await
+}
+
+async fn view(shared: &Arc<Shared>, leads: bool) -> Result<pb::StatusResponse, Status> {
     let seen = shared.ask(look).await.map_err(|e| Status::unavailable(e.to_string()))?;
-    let leads = shared.leads();
     let mut response = pb::StatusResponse {
         me: Some(wire::member_out(&shared.member())),
         cluster_id: shared.cluster_bytes(),
@@ -27,35 +43,69 @@ pub async fn of(shared: &Arc<Shared>) -> Result<pb::StatusResponse, Status> {
         draining: seen.draining || shared.stopping.load(Ordering::Acquire),
         uptime_ms: shared.clock.now().since(START).as_millis() as u64,
         allow_pickle: shared.allow_pickle,
+        allow_faults: shared.allow_faults,
+        faults: super::fault_service::links_out(shared),
+        clock_rate: shared.clock.rate(),
+        removed: shared.removed.load(Ordering::Acquire),
+        problem: shared.standing().fatal.as_ref().map(Error::to_string).unwrap_or_default(),
+        refusals: Some(refusals(&shared.refusals)),
         ..seen.response
     };
-    if let Some(consensus) = &shared.consensus {
+    let mut leader = seen.leader;
+    if let Some(consensus) = shared.consensus.as_ref().filter(|_| !response.removed) {
         let view = consensus.view();
-        response.role = role_out(view.role) as i32;
+        response.role = role_out(view.role, leads) as i32;
         response.term = view.term;
         response.last_log_index = view.last_log.1;
         response.voters = view.voters.len() as u32;
         response.voters_reachable = consensus.reachable_voters() as u32;
+        let voters: BTreeSet<u64> = view.voters.keys().map(|voter| voter.0).collect();
+        for member in response.members.iter_mut().filter_map(|m| m.member.as_mut()) {
+            member.voter = voters.contains(&member.id) || (voters.is_empty() && member.voter);
+        }
+        // Whoever is in the group goes by the group, and names nobody rather than one it does not hear.
+        if view.voters.contains_key(&shared.me.id) {
+            let heard = consensus.heard_leader().filter(|_| view.role != RaftRole::Leader);
+            leader = heard.map(|node| (view.term, node, view.leader_address));
+        }
     }
-    if let Some(leader) = shared.leader() {
-        response.leader_node = leader.node.0;
-        response.leader_address = leader.address;
-        response.term = response.term.max(leader.term);
+    if leads {
+        leader = Some((response.term, shared.me.id, shared.me.address.clone()));
+    }
+    if let Some((term, node, address)) = leader {
+        response.leader_node = node.0;
+        response.leader_address = address;
+        response.term = response.term.max(term);
     }
     Ok(response)
 }
 
-fn role_out(role: RaftRole) -> pb::Role {
+/// A leader that may not dispatch counts as one that is not elected yet.
+fn role_out(role: RaftRole, leads: bool) -> pb::Role {
     match role {
-        RaftRole::Leader => pb::Role::Leader,
+        RaftRole::Leader if leads => pb::Role::Leader,
+        RaftRole::Leader => pb::Role::Candidate,
         RaftRole::Candidate => pb::Role::Candidate,
         RaftRole::Follower => pb::Role::Follower,
         RaftRole::Learner => pb::Role::Worker,
     }
 }
 
+/// Why members were not changed, so that a client can tell what to do from what to wait for.
+pub fn of_change(error: Error) -> Status {
+    let text = error.to_string();
+    match error {
+        Error::UnsafeMembershipChange { .. } => Status::failed_precondition(text),
+        Error::MembershipChangeInProgress { .. } => Status::aborted(text),
+        Error::Config { .. } => Status::not_found(text),
+        Error::WaitTimeout { .. } => Status::deadline_exceeded(text),
+        _ => Status::unavailable(text),
+    }
+}
+
 struct Seen {
     response: pb::StatusResponse,
+    leader: Option<(Term, NodeId, String)>,
     draining: bool,
 }
 
@@ -93,7 +143,16 @@ fn look(task_loop: &mut TaskLoop) -> Seen {
             counters: Some(counters(&state)),
             ..Default::default()
         },
+        leader: task_loop.heard_leader(),
         draining: task_loop.worker.is_draining(),
+    }
+}
+
+fn refusals(refusals: &Refusals) -> pb::Refusals {
+    pb::Refusals {
+        wrong_cluster: refusals.wrong_cluster.load(Ordering::Relaxed),
+        wrong_node: refusals.wrong_node.load(Ordering::Relaxed),
+        strangers: refusals.strangers.load(Ordering::Relaxed),
     }
 }
 

@@ -1,5 +1,6 @@
 //! This node's end of the leader's AssignTask stream: answers are collected in a step and leave together.
 
+use super::gate::Gate;
 use super::intake;
 use super::wire;
 use crate::config::Limits;
@@ -9,12 +10,15 @@ use crate::core::ids::{NodeId, TaskId, Term, Token};
 use crate::node::proto as pb;
 use crate::node::proto::peer_service_client::PeerServiceClient;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tonic::Status;
 use tonic::transport::Channel;
 
 /// Bytes of reports in one message.
 const MESSAGE_BYTES: usize = 1 << 20;
+/// How long a request for work may take; the next one is not far.
+const ASK: Duration = Duration::from_secs(1);
 
 /// What one message of the leader says, in the order in which the core must hear it.
 pub struct Words {
@@ -155,7 +159,7 @@ impl Upstream {
     }
 
     /// Asks the leader for work; an answer is not needed, the work itself is.
-    pub fn ask_for_work(&self, free_slots: u32, cpu_available: f64) {
+    pub fn ask_for_work(&self, free_slots: u32, cpu_available: f64, gate: Gate) {
         let request = pb::WorkRequestRequest {
             envelope: Some(pb::Envelope {
                 cluster_id: self.cluster_id.clone(),
@@ -166,9 +170,11 @@ impl Upstream {
             free_slots,
             cpu_available,
         };
-        let mut client = PeerServiceClient::new(self.channel.clone());
+        let (mut client, leader) = (PeerServiceClient::new(self.channel.clone()), self.leader);
         tokio::spawn(async move {
-            let _ = client.work_request(request).await;
+            if gate.speak(leader).await {
+                let _ = tokio::time::timeout(ASK, client.work_request(request)).await;
+            }
         });
     }
 }

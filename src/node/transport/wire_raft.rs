@@ -2,6 +2,7 @@
 
 use super::peers::{Heartbeat, HeartbeatReply};
 use crate::core::boundary::{PollAnswer, PollQuestion, PollRefusal};
+use crate::core::election::lease::Told;
 use crate::core::election::ranking::{MAX_RANKED, RankEntry};
 use crate::core::ids::{ClusterId, NodeId, Term};
 use crate::core::load::Load;
@@ -95,6 +96,8 @@ pub fn heartbeat_request(
         envelope: Some(envelope),
         term: heartbeat.term,
         table: heartbeat.table.iter().take(MAX_RANKED).map(rank).collect(),
+        leased: heartbeat.told.leased,
+        reachable: heartbeat.told.reachable,
     }
 }
 
@@ -102,12 +105,14 @@ pub fn heartbeat_request(
 pub fn heartbeat(request: &proto::HeartbeatRequest) -> Heartbeat {
     let row = |rank: &proto::Rank| RankEntry {
         node: NodeId(rank.node),
-        score: finite(rank.score),
+        // The elector judges scores, and counts those that cannot be.
+        score: rank.score,
         caught_up: rank.caught_up,
     };
     Heartbeat {
         term: request.term,
         table: request.table.iter().take(MAX_RANKED).map(row).collect(),
+        told: Told { term: request.term, leased: request.leased, reachable: request.reachable },
     }
 }
 
@@ -132,7 +137,8 @@ pub fn heartbeat_reply(response: &proto::HeartbeatResponse) -> HeartbeatReply {
     let load = response.load.unwrap_or_default();
     HeartbeatReply {
         term: response.term,
-        score: finite(response.score),
+        // The elector judges scores, and counts those that cannot be.
+        score: response.score,
         load: Load {
             cpu_available: finite(load.cpu_available),
             memory_available: finite(load.memory_available),
@@ -179,11 +185,12 @@ mod tests {
     }
 
     #[test]
-    fn heartbeats_survive_the_wire_and_nonsense_does_not() {
+    fn heartbeats_survive_the_wire() {
         let row = |score| RankEntry { node: NodeId(1), score, caught_up: true };
-        let sent = Heartbeat { term: 2, table: vec![row(0.5), row(f64::NAN)] };
+        let told = Told { term: 2, leased: true, reachable: 4 };
+        let sent = Heartbeat { term: 2, table: vec![row(0.5), row(-3.0)], told };
         let got = heartbeat(&heartbeat_request(proto::Envelope::default(), &sent));
-        assert_eq!(got.table, [row(0.5), row(0.0)]);
+        assert_eq!(got, sent);
         let load = Load { cpu_available: 0.3, uptime_s: 9.0, ..Load::default() };
         let reply = HeartbeatReply { term: 2, score: 0.4, load, last_log: (2, 8) };
         assert_eq!(heartbeat_reply(&heartbeat_response(&reply)), reply);

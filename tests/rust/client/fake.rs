@@ -239,6 +239,20 @@ impl ClientService for Service {
         Ok(Response::new(DrainResponse { handed_back: 3 }))
     }
 
+    async fn remove_member(
+        &self,
+        _: Request<RemoveMemberRequest>,
+    ) -> Result<Response<RemoveMemberResponse>, Status> {
+        Err(Status::failed_precondition("the last voter"))
+    }
+
+    async fn inject_faults(
+        &self,
+        _: Request<InjectFaultsRequest>,
+    ) -> Result<Response<InjectFaultsResponse>, Status> {
+        Err(Status::permission_denied("no fault calls"))
+    }
+
     async fn handover(
         &self,
         request: Request<HandoverRequest>,

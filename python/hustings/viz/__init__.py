@@ -1,0 +1,14 @@
+"""Pictures of what happened: who led when, how a failover went, how scores and ranks moved, how
+fast failovers are, how much work every node held. Needs matplotlib: ``hustings[viz]``.
+
+Each takes a cluster, its events, a simulated run, rows or a data frame of rows; draws into ``ax``
+or a figure of its own; returns the axes.
+"""
+
+from .failovers import failover_cdf
+from .moves import leader_moves
+from .overview import picture
+from .scores import load, scores
+from .timeline import elections
+
+__all__ = ["elections", "failover_cdf", "leader_moves", "load", "picture", "scores"]

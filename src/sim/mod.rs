@@ -1,0 +1,299 @@
+//! **Imagines.** The same core and the same consensus, under virtual time and over wires of memory.
+//!
+//! ```text
+//!   one thread, paused tokio time, one seed
+//!     script, failures ──▶ director ──▶ nodes (core + openraft) ◀──messages──▶ network ──▶ switchboard of faults
+//!     workload ── writes, reads ──▶ nodes        every fact ──▶ invariants, at once       rows of history ──▶ Run
+//! ```
+//!
+//! The same seed gives the same run to the last message, in any process on the same machine: all randomness is seeded,
+//! all waiting is virtual, and nothing runs beside. What is not simulated: gRPC, Python, and the work of tasks.
+
+pub mod bugs;
+pub mod chronicle;
+pub mod invariants;
+pub mod loads;
+pub mod network;
+mod nodes;
+pub mod script;
+pub mod workload;
+pub mod world;
+
+use crate::config::Config;
+use crate::core::election::membership::MAX_VOTERS;
+use crate::core::ids::{LogIndex, NodeId};
+use crate::core::record::RecordKind;
+use crate::error::{Error, Result};
+use crate::node::consensus::runtime;
+use bugs::Bug;
+use chronicle::Reign;
+use invariants::{Observer, Violation};
+use loads::Loads;
+use nodes::Nodes;
+use script::{Director, Failures, Step};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use workload::Ledger;
+use world::{Row, World};
+
+/// The longest run.
+pub const MAX_DURATION: Duration = Duration::from_secs(366 * 86_400);
+/// After the faults are mended the cluster must serve within this many of its longest suspicions.
+const HEALING_SUSPICIONS: u32 = 10;
+/// How often a healed cluster is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// What to imagine.
+#[derive(Debug)]
+pub struct Spec {
+    /// Voters, 1 to [`MAX_VOTERS`].
+    pub nodes: usize,
+    /// What every draw follows from.
+    pub seed: u64,
+    /// How long, in virtual time.
+    pub duration: Duration,
+    /// The knobs of every node.
+    pub config: Config,
+    /// One per node, or none: then every node measures the same.
+    pub loads: Vec<Loads>,
+    /// Least and greatest time of a message, one way.
+    pub latency: (Duration, Duration),
+    /// Writes per second.
+    pub writes: f64,
+    /// Linearizable reads per second.
+    pub reads: f64,
+    /// What happens when.
+    pub script: Vec<Step>,
+    /// What happens by chance, to every node.
+    pub failures: Option<Failures>,
+    /// Nodes that come back find their log again; otherwise they come under a new id.
+    pub disk: bool,
+    /// Mend everything at the end and require that the cluster serves again.
+    pub heal: bool,
+    /// A rule that is broken on purpose.
+    pub bug: Option<Bug>,
+    /// End the run at the first broken promise.
+    pub stop_at_violation: bool,
+}
+
+impl Default for Spec {
+    fn default() -> Self {
+        Spec {
+            nodes: 5,
+            seed: 0,
+            duration: Duration::from_secs(60),
+            config: Config::default(),
+            loads: Vec::new(),
+            latency: (Duration::from_micros(200), Duration::from_micros(600)),
+            writes: 20.0,
+            reads: 0.0,
+            script: Vec::new(),
+            failures: None,
+            disk: true,
+            heal: true,
+            bug: None,
+            stop_at_violation: false,
+        }
+    }
+}
+
+/// What was imagined.
+#[derive(Debug, Default)]
+pub struct Run {
+    /// Rows of history, in order of virtual time.
+    pub rows: Vec<Row>,
+    /// Rows that did not fit.
+    pub dropped: u64,
+    /// Reigns, in order.
+    pub reigns: Vec<Reign>,
+    /// Broken promises.
+    pub violations: Vec<Violation>,
+    /// Facts that were held against the promises.
+    pub facts: u64,
+    /// A digest of every message with its time: the same for the same seed.
+    pub trace: u64,
+    /// Messages that arrived.
+    pub messages: u64,
+    /// Writes that were sent and that were acknowledged.
+    pub writes: (u64, u64),
+    /// When writes were acknowledged, and where in the log they are; at most [`workload::MAX_TOLD`].
+    pub acknowledged: Vec<(Duration, LogIndex)>,
+    /// Who held which id.
+    pub names: BTreeMap<NodeId, Arc<str>>,
+    /// Faults that were made or mended, by kind.
+    pub faults: BTreeMap<String, u64>,
+    /// How long it took, in virtual time.
+    pub duration: Duration,
+    /// How long a healed cluster needed until it served; `None` if it was not asked to, or did not.
+    pub healed: Option<Duration>,
+}
+
+impl Spec {
+    fn check(&self) -> Result<()> {
+        self.config.validate()?;
+        let bound = |field: &str, problem: String| Err(Error::config(field, problem));
+        if self.nodes == 0 || self.nodes > MAX_VOTERS {
+            let problem = format!(
+                "{} is out of bounds; a simulation has 1 to {MAX_VOTERS} nodes, all of them voters",
+                self.nodes
+            );
+            return bound("nodes", problem);
+        }
+        if !self.loads.is_empty() && self.loads.len() != self.nodes {
+            let problem =
+                format!("{} for {} nodes; give one per node", self.loads.len(), self.nodes);
+            return bound("loads", problem);
+        }
+        if self.duration.is_zero() || self.duration > MAX_DURATION {
+            let problem =
+                format!("{:?} is out of bounds; it must lie in (0, 1 year]", self.duration);
+            return bound("seconds", problem);
+        }
+        if self.latency.0 > self.latency.1 || self.latency.1 > Duration::from_secs(10) {
+            let problem = format!("{:?}: least and greatest, at most 10 s", self.latency);
+            return bound("latency_s", problem);
+        }
+        for (field, rate) in [("writes_per_s", self.writes), ("reads_per_s", self.reads)] {
+            if !(0.0..=10_000.0).contains(&rate) {
+                let problem = format!("{rate} is out of bounds; it must lie in [0, 10000]");
+                return bound(field, problem);
+            }
+        }
+        let failures = self.failures.as_ref();
+        if failures.is_some_and(|f| f.mtbf.is_zero() || f.mttr.is_zero() || f.kinds.is_empty()) {
+            let problem = "mtbf and mttr must be positive and at least one kind must be given";
+            return bound("failures", problem.to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// Runs `spec` to its end. Blocks this thread, which must not be one of a tokio runtime; a long run may take minutes.
+pub fn simulate(spec: Spec) -> Result<Run> {
+    spec.check()?;
+    let _seeded = runtime::seed(spec.seed);
+    let tokio = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .map_err(|e| Error::Consensus { problem: format!("no runtime: {e}") })?;
+    tokio.block_on(imagine(spec))
+}
+
+async fn imagine(spec: Spec) -> Result<Run> {
+    let names: Vec<Arc<str>> = (1..=spec.nodes).map(|n| Arc::from(format!("n{n}"))).collect();
+    let voters: BTreeSet<NodeId> = (1..=spec.nodes as u64).map(NodeId).collect();
+    let observer = Observer::new(&spec.config, voters);
+    let world = Arc::new(World::new(spec.latency, spec.bug, observer));
+    let config = Arc::new(spec.config);
+    let loads: BTreeMap<Arc<str>, Loads> = names.iter().cloned().zip(spec.loads).collect();
+    let nodes = Nodes::new(world.clone(), config.clone(), spec.disk, loads);
+    nodes.found(&names).await?;
+    let (ledger, director) = (Arc::new(Ledger::default()), Director { nodes });
+    let lease = config.election.lease;
+    tokio::spawn(workload::write(world.clone(), ledger.clone(), spec.writes));
+    tokio::spawn(workload::read(world.clone(), ledger.clone(), spec.reads));
+    tokio::spawn(workload::dispatch(world.clone(), lease));
+    let mut playing = vec![tokio::spawn(director.clone().play(spec.script))];
+    for name in &names {
+        if let Some(failures) = spec.failures.clone() {
+            let failing = director.clone().fail_by_chance(name.clone(), failures, spec.duration);
+            playing.push(tokio::spawn(failing));
+        }
+    }
+    wait(&world, spec.duration, spec.stop_at_violation).await;
+    for task in playing {
+        task.abort();
+    }
+    let mut healed = None;
+    if spec.heal && !(spec.stop_at_violation && world.observed(Observer::is_broken)) {
+        director.mend_all().await;
+        healed = serve_again(&world, &ledger, config.election.suspicion_max).await;
+    }
+    Ok(close(&world, &ledger, healed).await)
+}
+
+/// Virtual time passes.
+async fn wait(world: &World, until: Duration, stop_at_violation: bool) {
+    if !stop_at_violation {
+        return world.clock.sleep(until.saturating_sub(world.elapsed())).await;
+    }
+    while world.elapsed() < until && !world.observed(Observer::is_broken) {
+        world.clock.sleep(LOOK_EVERY).await;
+    }
+}
+
+/// G16: with a majority up and in touch, somebody leads soon, writes are acknowledged, and everybody catches up.
+async fn serve_again(
+    world: &Arc<World>,
+    ledger: &Arc<Ledger>,
+    suspicion_max: Duration,
+) -> Option<Duration> {
+    let (began, limit) = (world.elapsed(), suspicion_max * HEALING_SUSPICIONS);
+    let mut written = None;
+    while world.elapsed() < began + limit {
+        world.clock.sleep(LOOK_EVERY).await;
+        let living = world.living();
+        let leader = living.iter().find(|(_, post)| post.consensus.view().ready);
+        let Some((_, leader)) = leader else { continue };
+        if written.is_none()
+            && workload::write_once(world.clone(), ledger.clone(), leader.clone()).await
+        {
+            written = Some(ledger.known());
+        }
+        let caught_up = |index| living.iter().all(|(_, post)| post.consensus.applied().1 >= index);
+        if written.is_some_and(caught_up) {
+            return Some(world.elapsed() - began);
+        }
+    }
+    let views: Vec<String> = world
+        .living()
+        .iter()
+        .map(|(name, post)| {
+            let view = post.consensus.view();
+            format!("{name}: {:?} of term {}, applied {}", view.role, view.term, view.applied.1)
+        })
+        .collect();
+    let problem =
+        format!("not serving {limit:?} after everything was mended: {}", views.join("; "));
+    world.broken("G16", problem);
+    None
+}
+
+async fn close(world: &Arc<World>, ledger: &Ledger, healed: Option<Duration>) -> Run {
+    let duration = world.elapsed();
+    for (_, post) in world.posts() {
+        post.life.end();
+        post.consensus.shutdown().await;
+    }
+    world.clear();
+    let facts = world.observed(Observer::facts);
+    let (rows, dropped, trace, messages, violations) = world.take_seen();
+    let reigns = world.take_reigns();
+    let writes = (ledger.asked(), ledger.acknowledged());
+    let mut names = BTreeMap::new();
+    let mut faults = BTreeMap::new();
+    for row in &rows {
+        names.entry(row.node).or_insert_with(|| row.name.clone());
+        if row.record.kind == RecordKind::Fault {
+            let kind = row.record.detail.split(':').next().unwrap_or_default();
+            *faults.entry(kind.to_owned()).or_default() += 1;
+        }
+    }
+    Run {
+        rows,
+        dropped,
+        reigns,
+        violations,
+        facts,
+        trace,
+        messages,
+        writes,
+        acknowledged: ledger.take_told(),
+        names,
+        faults,
+        duration,
+        healed,
+    }
+}

@@ -1,0 +1,239 @@
+//! Starts, kills, freezes and restarts simulated nodes; the parts of a node are the product's own.
+
+use super::invariants::Fact;
+use super::loads::{Loads, measure};
+use super::network::{Wire, address_of};
+use super::world::{Life, Post, World};
+use crate::config::Config;
+use crate::core::boundary::Change;
+use crate::core::cluster::command::Member;
+use crate::core::ids::{LogIndex, NodeId};
+use crate::core::record::{Record, RecordKind};
+use crate::error::Result;
+use crate::node::clock::Clock;
+use crate::node::consensus::network::encode;
+use crate::node::consensus::{Consensus, ConsensusOptions, Stores};
+use openraft::EntryPayload;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// How often a node without a seat asks for one.
+const JOIN_EVERY: Duration = Duration::from_millis(200);
+
+/// Makes nodes for one world.
+#[derive(Clone)]
+pub struct Nodes {
+    pub(super) world: Arc<World>,
+    config: Arc<Config>,
+    /// A node that comes back finds its log again (`disk`), or comes under a new id and takes its old seat.
+    disk: bool,
+    loads: Arc<Mutex<BTreeMap<Arc<str>, Loads>>>,
+    lives: Arc<Mutex<u64>>,
+}
+
+impl Nodes {
+    /// A maker of nodes; `loads` by name.
+    pub fn new(
+        world: Arc<World>,
+        config: Arc<Config>,
+        disk: bool,
+        loads: BTreeMap<Arc<str>, Loads>,
+    ) -> Self {
+        Nodes { world, config, disk, loads: Arc::new(Mutex::new(loads)), lives: Arc::default() }
+    }
+
+    /// Starts `names` as the founding voters of one group, under the ids 1, 2, 3 and so on.
+    pub async fn found(&self, names: &[Arc<str>]) -> Result<()> {
+        let members: BTreeMap<NodeId, Member> =
+            (1..).map(NodeId).zip(names).map(|(id, name)| (id, member(id, name))).collect();
+        for (id, name) in members.keys().zip(names) {
+            self.start(name, *id, Stores::default()).await?;
+        }
+        for (_, post) in self.world.posts() {
+            post.consensus.found(members.clone()).await?;
+        }
+        Ok(())
+    }
+
+    async fn start(&self, name: &Arc<str>, id: NodeId, stores: Stores) -> Result<()> {
+        let world = self.world.clone();
+        let life = Arc::new(Life::default());
+        let clock = Clock::stretched(super::world::STRETCH);
+        let (applied, changes) = unbounded_channel();
+        let (told, teller, writer) = (world.clone(), name.clone(), life.clone());
+        let consensus = Consensus::start(ConsensusOptions {
+            me: id,
+            address: address_of(name),
+            config: self.config.clone(),
+            clock: clock.clone(),
+            peers: Arc::new(Wire::new(world.clone(), id, life.clone())),
+            stores: stores.clone(),
+            records: Arc::new(move |record| {
+                // What a process writes while it dies, nobody reads.
+                if !writer.has_ended() {
+                    told.record(id, &teller, record);
+                }
+            }),
+            applied,
+        })
+        .await?;
+        let post = Post { id, life: life.clone(), consensus, clock, stores };
+        world.take_post(name, post.clone());
+        world.note(Fact::Started { node: id });
+        world.record(id, name, Record::new(RecordKind::NodeStarted));
+        tokio::spawn(watch_applied(world, post.clone(), self.next_life(), changes));
+        self.measure(name, post);
+        Ok(())
+    }
+
+    fn next_life(&self) -> u64 {
+        let mut lives = self.lives.lock().unwrap_or_else(PoisonError::into_inner);
+        *lives += 1;
+        *lives
+    }
+
+    fn measure(&self, name: &Arc<str>, post: Post) {
+        let (loads, name) = (self.loads.clone(), name.clone());
+        let mine = loads.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
+        let (config, life) = (self.config.clone(), post.life.clone());
+        tokio::spawn(async move {
+            let Some(mine) = mine else { return };
+            let ended = || life.has_ended();
+            let back = measure(mine, config, post.clock, post.consensus, ended).await;
+            // The next life of the node goes on measuring where this one ended.
+            loads.lock().unwrap_or_else(PoisonError::into_inner).entry(name).or_insert(back);
+        });
+    }
+
+    /// Ends a node without a goodbye.
+    pub async fn kill(&self, name: &str) -> bool {
+        let Some(post) = self.world.post(name).filter(|post| !post.life.has_ended()) else {
+            return false;
+        };
+        post.life.end();
+        self.world.record_fault(post.id, post.id, "killed", 0.0);
+        post.consensus.shutdown().await;
+        true
+    }
+
+    /// Starts a dead node again.
+    pub async fn restart(&self, name: &str) -> Result<bool> {
+        let Some(post) = self.world.post(name).filter(|post| post.life.has_ended()) else {
+            return Ok(false);
+        };
+        let name: Arc<str> = Arc::from(name);
+        let id = if self.disk { post.id } else { NodeId(1_000 + self.next_life()) };
+        let (id, stores) = match super::bugs::surviving(self.world.bug, &post) {
+            Some(wrong) => wrong,
+            None if self.disk => (id, post.stores),
+            None => (id, Stores::default()),
+        };
+        self.world.record_fault(id, id, "restarted", 0.0);
+        self.start(&name, id, stores).await?;
+        if id != post.id {
+            tokio::spawn(take_seat(self.world.clone(), name, id));
+        }
+        Ok(true)
+    }
+
+    /// Asks whoever leads to take the voter's seat of `name`, or to give it one.
+    pub fn change_seat(&self, name: &str, seated: bool) {
+        let Some(post) = self.world.post(name) else { return };
+        let leads = |(_, post): &(Arc<str>, Post)| post.consensus.view().ready;
+        for (_, leader) in self.world.living().into_iter().filter(leads) {
+            let (id, member) = (post.id, member(post.id, name));
+            tokio::spawn(async move {
+                // A refusal is an answer; whether the group is sound afterwards is for the promises.
+                let _ = match seated {
+                    true => leader.consensus.seat(member).await,
+                    false => leader.consensus.unseat(id).await,
+                };
+            });
+        }
+    }
+
+    /// Stops a node; its words are held, not lost.
+    pub fn freeze(&self, name: &str) -> bool {
+        let Some(post) = self.world.post(name) else { return false };
+        if post.life.has_ended() || post.life.is_frozen() {
+            return false;
+        }
+        post.life.set_frozen(true);
+        post.clock.freeze();
+        self.world.record_fault(post.id, post.id, "frozen", 0.0);
+        true
+    }
+
+    /// Lets a frozen node go on.
+    pub fn resume(&self, name: &str) -> bool {
+        let Some(post) = self.world.post(name).filter(|post| post.life.is_frozen()) else {
+            return false;
+        };
+        post.clock.resume();
+        post.life.set_frozen(false);
+        post.consensus.nudge();
+        self.world.record_fault(post.id, post.id, "resumed", 0.0);
+        true
+    }
+}
+
+fn member(id: NodeId, name: &str) -> Member {
+    let (name, address) = (name.to_owned(), address_of(name));
+    Member { id, name, address, voter: true, ..Member::default() }
+}
+
+/// A node that came back empty is given its old seat by whoever leads, as soon as somebody does.
+async fn take_seat(world: Arc<World>, name: Arc<str>, new: NodeId) {
+    loop {
+        world.clock.sleep(JOIN_EVERY).await;
+        if world.post(&name).is_none_or(|post| post.id != new || post.life.has_ended()) {
+            return;
+        }
+        let living = world.living();
+        let leader = living.iter().find(|(_, post)| post.consensus.view().ready);
+        let Some((_, leader)) = leader else { continue };
+        if leader.consensus.voters().contains_key(&new) {
+            return;
+        }
+        // Refused or lost: asked again in the next round.
+        let _ = leader.consensus.seat(member(new, &name)).await;
+    }
+}
+
+/// What an entry or a batch is known by.
+pub(super) fn digest<T: serde::Serialize>(content: &T) -> u64 {
+    encode(content).map_or(0, |bytes| xxh3_64(&bytes))
+}
+
+/// Tells the invariants what one life of a node applies.
+async fn watch_applied(
+    world: Arc<World>,
+    post: Post,
+    life: u64,
+    mut changes: UnboundedReceiver<(LogIndex, Vec<Change>)>,
+) {
+    while let Some((index, _)) = changes.recv().await {
+        if post.life.has_ended() {
+            return;
+        }
+        // What came by snapshot, or was cut already, is not looked at.
+        let Some(entry) = post.stores.log.entry(index) else { continue };
+        let term = entry.log_id.committed_leader_id().term;
+        let content = match &entry.payload {
+            EntryPayload::Normal(batch) => digest(batch),
+            other => digest(other),
+        };
+        if let EntryPayload::Membership(membership) = &entry.payload {
+            let voters: Vec<BTreeSet<NodeId>> = membership
+                .get_joint_config()
+                .iter()
+                .map(|set| set.iter().copied().map(NodeId).collect())
+                .collect();
+            world.note(Fact::Grouped { node: post.id, index, voters });
+        }
+        world.note(Fact::Applied { node: post.id, life, index, entry: (term, content) });
+    }
+}
