@@ -233,6 +233,24 @@ impl Shared {
         self.history.push(record);
     }
 
+    /// Waits until this node leads, or hears a leader of a term after `term`; at most `patience`.
+    pub async fn wait_newer_leader(&self, term: u64, patience: Duration) {
+        let newer = async {
+            loop {
+                let mut moved = std::pin::pin!(self.moved.notified());
+                // Registered before the look, so that no move in between is missed.
+                moved.as_mut().enable();
+                let elsewhere =
+                    self.leader().is_some_and(|l| l.term > term && l.node != self.me.id);
+                if self.leads() || elsewhere {
+                    return;
+                }
+                moved.await;
+            }
+        };
+        let _ = tokio::time::timeout(patience, newer).await;
+    }
+
     /// Waits until somebody leads, at most `patience`; `None`: nobody is known to.
     pub async fn wait_leader(&self, patience: Duration) -> Option<Whereabouts> {
         let waiting = async {

@@ -22,6 +22,8 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
 const REFRESH: Duration = Duration::from_secs(1);
 /// When something is pending and nothing arrives, look around after this long (then twice as long, up to `REFRESH`).
 const TICK: Duration = Duration::from_millis(100);
+/// How long a node keeps the question who leads next.
+const QUESTION: Duration = Duration::from_secs(5);
 /// A connected node that misses this many questions in a row is left.
 const MISSES: u32 = 3;
 /// How long `close` may take to write what is queued.
@@ -45,7 +47,8 @@ pub(super) async fn run(shared: Arc<Shared>, first: Found) {
         lock(&shared.table).restart();
         let heard = shared.heard.load(Ordering::Relaxed);
         let end = serve(&shared, &target).await;
-        if heard != shared.heard.load(Ordering::Relaxed) {
+        let useful = heard != shared.heard.load(Ordering::Relaxed);
+        if useful {
             backoff.reset();
         }
         *lock(&shared.connected) = None;
@@ -54,7 +57,9 @@ pub(super) async fn run(shared: Arc<Shared>, first: Found) {
             End::Moved(found) => target = *found,
             End::Broken(problem) => {
                 *lock(&shared.trouble) = format!("{}: {problem}", target.address);
-                let wait = lock(&shared.identity).jitter(backoff.step());
+                // What worked until now is looked for again at once.
+                let wait = if useful { Duration::ZERO } else { backoff.step() };
+                let wait = lock(&shared.identity).jitter(wait);
                 let found = tokio::select! { biased;
                     _ = shared.closing.acquire() => break,
                     found = async {
@@ -95,6 +100,8 @@ async fn serve(shared: &Shared, target: &Found) -> End {
         problem = say_ids(shared, &ids) => End::Broken(problem),
         problem = say_tasks(shared, &submit) => End::Broken(problem),
         end = look_around(shared, target) => end,
+        found = await_successor(shared, target) => End::Moved(Box::new(found)),
+        found = await_successor(shared, target) => End::Moved(Box::new(found)),
         () = flush(shared, target, &submit, &ids) => End::Closed,
     }
 }
@@ -188,6 +195,42 @@ async fn say<T>(to: &mpsc::Sender<T>, ready: &Notify, take: impl Fn() -> Option<
                 ready.notified().await;
             }
         }
+    }
+}
+
+/// Returns once another node leads, as soon as one node, another one each time, has heard of it. Two of these run, as
+/// one of the nodes asked may be gone too.
+async fn await_successor(shared: &Shared, target: &Found) -> Found {
+    if shared.options.pinned {
+        std::future::pending::<()>().await;
+    }
+    let own = own_id(&target.status);
+    let mut term = target.status.term;
+    let mut backoff = Backoff::new();
+    let clock = Clock::start();
+    loop {
+        let asked = clock.now();
+        if let Some(other) = shared.peers.another(&target.address)
+            && let Ok(heard) = shared.peers.await_leader(&other, term, QUESTION).await
+        {
+            let address = heard.leader_address.clone();
+            let elsewhere = heard.leader_node != 0 && heard.leader_node != own.0;
+            term = term.max(heard.term);
+            // It may have won a moment ago and not be ready yet.
+            if elsewhere
+                && !address.is_empty()
+                && let Ok(status) = shared.peers.await_leader(&address, term, STATUS_TIMEOUT).await
+                && leads(&status)
+            {
+                return Found { address, status };
+            }
+        }
+        if clock.now().since(asked) >= QUESTION / 2 {
+            backoff.reset();
+            continue;
+        }
+        let wait = lock(&shared.identity).jitter(backoff.step());
+        tokio::time::sleep(wait).await;
     }
 }
 

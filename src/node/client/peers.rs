@@ -24,6 +24,8 @@ const ASKED_AT_ONCE: usize = 16;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// A node that does not say how it is within this time is passed over.
 pub(super) const STATUS_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long a node keeps the question who leads next before it is asked again.
+const ROUND: Duration = Duration::from_millis(100);
 /// After this long without a leader any node that answers will do: it forwards once one leads.
 const LEADERLESS_PATIENCE: Duration = Duration::from_millis(300);
 /// Greatest message this client takes: the upper bound of `limits.message_bytes`.
@@ -122,8 +124,29 @@ impl Peers {
 
     /// How the node at `address` is.
     pub async fn status(&self, address: &str, most: Duration) -> Result<StatusResponse, String> {
+        self.ask_status(address, proto::StatusRequest::default(), most).await
+    }
+
+    /// How the node at `address` is once it leads, or hears a leader of a term after `term`, or after `wait`.
+    pub async fn await_leader(
+        &self,
+        address: &str,
+        term: u64,
+        wait: Duration,
+    ) -> Result<StatusResponse, String> {
+        let wait_ms = wait.as_millis() as u32;
+        let question = proto::StatusRequest { after_term: term, wait_ms };
+        self.ask_status(address, question, wait + STATUS_TIMEOUT).await
+    }
+
+    async fn ask_status(
+        &self,
+        address: &str,
+        question: proto::StatusRequest,
+        most: Duration,
+    ) -> Result<StatusResponse, String> {
         let mut grpc = self.grpc(address).map_err(|e| e.to_string())?;
-        match tokio::time::timeout(most, grpc.status(proto::StatusRequest {})).await {
+        match tokio::time::timeout(most, grpc.status(question)).await {
             Ok(Ok(response)) => {
                 let status = response.into_inner();
                 self.learn(&status);
@@ -139,9 +162,21 @@ impl Peers {
         &self,
         good: impl Fn(&StatusResponse) -> bool,
     ) -> (Option<Found>, Vec<Found>, String) {
+        self.ask_all_after(None, good).await
+    }
+
+    /// The same; with a term they answer when they hear a newer leader, or after a round.
+    async fn ask_all_after(
+        &self,
+        term: Option<u64>,
+        good: impl Fn(&StatusResponse) -> bool,
+    ) -> (Option<Found>, Vec<Found>, String) {
         let mut answers = stream::iter(self.candidates())
             .map(|address| async move {
-                let answer = self.status(&address, STATUS_TIMEOUT).await;
+                let answer = match term {
+                    Some(term) => self.await_leader(&address, term, ROUND).await,
+                    None => self.status(&address, STATUS_TIMEOUT).await,
+                };
                 (address, answer)
             })
             .buffer_unordered(ASKED_AT_ONCE);
@@ -188,19 +223,25 @@ impl Shared {
         let mut backoff = Backoff::new();
         let clock = Clock::start();
         let began = clock.now();
+        let mut term = None;
         loop {
+            let (asked, asked_term) = (clock.now(), term);
             let found = if self.options.pinned {
                 self.find_pinned().await
             } else {
                 let patient = clock.now().since(began) < LEADERLESS_PATIENCE;
-                self.find_leader(patient).await
+                self.find_leader(patient, &mut term).await
             };
             match found {
                 Ok(found) => return found,
                 Err(problem) => *lock(&self.trouble) = problem,
             }
-            let wait = lock(&self.identity).jitter(backoff.step());
-            tokio::time::sleep(wait).await;
+            // Whoever answered keeps the next question until there is something to say. If none did keep it, wait here.
+            let kept = clock.now().since(asked) >= ROUND / 2;
+            if term.is_none() || (term == asked_term && !kept) {
+                let wait = lock(&self.identity).jitter(backoff.step());
+                tokio::time::sleep(wait).await;
+            }
         }
     }
 
@@ -216,8 +257,10 @@ impl Shared {
         Err(silent.join("; "))
     }
 
-    async fn find_leader(&self, patient: bool) -> Result<Found, String> {
-        let (leader, mut found, silent) = self.peers.ask_all(leads).await;
+    /// `term`: the highest one known to those that answered, once there are any.
+    async fn find_leader(&self, patient: bool, term: &mut Option<u64>) -> Result<Found, String> {
+        let (leader, mut found, silent) = self.peers.ask_all_after(*term, leads).await;
+        *term = found.iter().map(|f| f.status.term).max();
         *lock(&self.leaderless) = match &leader {
             Some(_) => None,
             None => Some(quorum_of(found.iter().map(|f| &f.status))),

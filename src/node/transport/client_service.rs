@@ -29,6 +29,8 @@ type Leader = ClientServiceClient<Channel>;
 
 /// Records in one Watch message.
 const RECORDS_PER_MESSAGE: usize = 1_024;
+/// How long a question about the next leader may wait for its answer.
+const MAX_WAIT: Duration = Duration::from_secs(60);
 /// Most tasks one ListTasks returns.
 const MAX_LISTED: u32 = 10_000;
 
@@ -154,8 +156,14 @@ impl ClientService for Client {
 
     async fn status(
         &self,
-        _: Request<pb::StatusRequest>,
+        request: Request<pb::StatusRequest>,
     ) -> Result<Response<pb::StatusResponse>, Status> {
+        let pb::StatusRequest { after_term, wait_ms } = request.into_inner();
+        if wait_ms > 0 {
+            let _seat = self.take_seat()?;
+            let patience = Duration::from_millis(wait_ms.into()).min(MAX_WAIT);
+            self.shared.wait_newer_leader(after_term, patience).await;
+        }
         Ok(Response::new(status::confirmed(&self.shared).await?))
     }
 

@@ -6,6 +6,7 @@ use hustings::node::proto::client_service_server::{ClientService, ClientServiceS
 use hustings::node::proto::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::{TcpListenerStream, UnboundedReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
@@ -185,8 +186,18 @@ impl ClientService for Service {
         Ok(Response::new(CancelResponse { cancelled }))
     }
 
-    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+    async fn status(
+        &self,
+        request: Request<StatusRequest>,
+    ) -> Result<Response<StatusResponse>, Status> {
         self.thaw().await;
+        // All terms are one here: whoever waits for a newer leader asks again.
+        let wait = Duration::from_millis(request.into_inner().wait_ms.into());
+        let (began, leader) = (Instant::now(), self.state().leader);
+        let nothing = |state: &State| state.leader == leader && leader != Some(self.index);
+        while began.elapsed() < wait && nothing(&self.state()) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         let state = self.state();
         let member = |i: usize| Member {
             id: i as u64 + 1,
