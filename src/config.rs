@@ -1,7 +1,11 @@
 //! Every knob once: meaning, unit, default, bounds. Python, TOML and the environment set them by name.
 
+mod knobs;
+
 use crate::error::{Error, Result};
 use std::time::Duration;
+
+pub use knobs::{KNOBS, Knob};
 
 /// All knobs. `Config::default()` is the `lan` profile.
 #[derive(Clone, Debug, PartialEq)]
@@ -129,6 +133,9 @@ pub struct Limits {
     pub sessions: u64,
     /// Log entries after which a snapshot is taken and the log is cut.
     pub log_entries: u64,
+    /// Bytes of log entries after which a snapshot is taken and the log is cut. Memory and disk of a voter hold about
+    /// twice that, and the state.
+    pub log_bytes: u64,
 }
 
 impl Default for Config {
@@ -186,95 +193,11 @@ impl Default for Config {
                 members: 1_000,
                 sessions: 10_000,
                 log_entries: 20_000,
+                log_bytes: 64 << 20,
             },
         }
     }
 }
-
-/// One numeric knob: its full name, bounds and access.
-pub struct Knob {
-    /// `section.name_unit`, as Python and TOML spell it.
-    pub name: &'static str,
-    /// Meaning, for `hustings config show`.
-    pub doc: &'static str,
-    /// Least value.
-    pub min: f64,
-    /// Greatest value.
-    pub max: f64,
-    /// Reads it.
-    pub get: fn(&Config) -> f64,
-    /// Writes it; the value was checked against the bounds.
-    pub set: fn(&mut Config, f64),
-}
-
-macro_rules! knob {
-    ($name:literal, $doc:literal, $min:expr, $max:expr, seconds $($field:ident).+) => {
-        Knob { name: $name, doc: $doc, min: $min, max: $max,
-               get: |c| c.$($field).+.as_secs_f64(),
-               set: |c, v| c.$($field).+ = Duration::from_secs_f64(v) }
-    };
-    ($name:literal, $doc:literal, $min:expr, $max:expr, ratio $($field:ident).+) => {
-        Knob { name: $name, doc: $doc, min: $min, max: $max,
-               get: |c| c.$($field).+, set: |c, v| c.$($field).+ = v }
-    };
-    ($name:literal, $doc:literal, $min:expr, $max:expr, count $($field:ident).+) => {
-        Knob { name: $name, doc: $doc, min: $min, max: $max,
-               get: |c| c.$($field).+ as f64, set: |c, v| c.$($field).+ = v as _ }
-    };
-    ($name:literal, $doc:literal, flag $($field:ident).+) => {
-        Knob { name: $name, doc: $doc, min: 0.0, max: 1.0,
-               get: |c| f64::from(u8::from(c.$($field).+)), set: |c, v| c.$($field).+ = v != 0.0 }
-    };
-}
-
-const DAY: f64 = 86_400.0;
-const GIB: f64 = (1u64 << 30) as f64;
-
-/// The table of knobs.
-pub const KNOBS: &[Knob] = &[
-    knob!("election.heartbeat_s", "leader's heartbeat to its voters", 0.001, 10.0, seconds election.heartbeat),
-    knob!("election.suspicion_min_s", "least silence that raises suspicion", 0.004, 60.0, seconds election.suspicion_min),
-    knob!("election.suspicion_max_s", "most silence that is tolerated", 0.004, 600.0, seconds election.suspicion_max),
-    knob!("election.rank_delay_s", "wait per rank before a candidate polls", 0.001, 10.0, seconds election.rank_delay),
-    knob!("election.poll_patience_s", "how long a poll may be told to wait for a better candidate", 0.0, 10.0, seconds election.poll_patience),
-    knob!("election.lease_s", "Raft's voter lease", 0.01, 600.0, seconds election.lease),
-    knob!("election.score_period_s", "how often a node measures itself", 0.05, 60.0, seconds election.score_period),
-    knob!("election.score_tau_s", "time constant of the score's moving average", 0.0, 3600.0, seconds election.score_tau),
-    knob!("election.handover_margin", "how much better a voter must be; above 1 for the classic score only", 0.0, f64::INFINITY, ratio election.handover_margin),
-    knob!("election.handover_floor", "the leader yields only below this score; above 1 for the classic score only", 0.0, f64::INFINITY, ratio election.handover_floor),
-    knob!("election.handover_dwell_s", "how long it must stay so", 0.0, 3600.0, seconds election.handover_dwell),
-    knob!("election.handover_cooldown_s", "least time between two handovers, doubling", 0.0, DAY, seconds election.handover_cooldown),
-    knob!("election.handover_doublings", "how often the cool-down doubles at most", 0.0, 16.0, count election.handover_doublings),
-    knob!("election.plain", "plain randomised Raft: the library's own timers and pre-vote-less elections; no ranks, no poll, no handover by score", flag election.plain),
-    knob!("score.cpu", "weight of available CPU", 0.0, 1e6, ratio score.cpu),
-    knob!("score.memory", "weight of available memory", 0.0, 1e6, ratio score.memory),
-    knob!("score.uptime", "weight of uptime", 0.0, 1e6, ratio score.uptime),
-    knob!("score.jitter", "size of the tie-breaking jitter", 0.0, 1.0, ratio score.jitter),
-    knob!("score.classic", "use the classic, unbounded formula", flag score.classic),
-    knob!("steal.reach", "greatest distance between victim and thief", 0.001, f64::INFINITY, ratio steal.reach),
-    knob!("steal.cooldown_s", "least time between two requests of one thief", 0.0, 3600.0, seconds steal.cooldown),
-    knob!("steal.cpu_floor", "how idle a thief's CPU must be", 0.0, 1.0, ratio steal.cpu_floor),
-    knob!("steal.batch", "most tasks moved by one steal", 1.0, 1024.0, count steal.batch),
-    knob!("steal.per_task", "most steals of one task", 0.0, 1000.0, count steal.per_task),
-    knob!("assign_reach", "how far the leader may assign", 0.001, f64::INFINITY, ratio assign_reach),
-    knob!("limits.queued_tasks", "unfinished tasks in the cluster", 1.0, 1e8, count limits.queued_tasks),
-    knob!("limits.queued_bytes", "bytes of unfinished tasks", 1024.0, 1024.0 * GIB, count limits.queued_bytes),
-    knob!("limits.payload_bytes", "arguments or result of one task", 16.0, 2_097_152.0, count limits.payload_bytes),
-    knob!("limits.function_bytes", "one function's pickled body", 16.0, 2_097_152.0, count limits.function_bytes),
-    knob!("limits.functions", "registered functions", 1.0, 1e6, count limits.functions),
-    knob!("limits.message_bytes", "one gRPC message", 65_536.0, 67_108_864.0, count limits.message_bytes),
-    knob!("limits.outcomes", "outcomes kept unacknowledged", 1.0, 1e8, count limits.outcomes),
-    knob!("limits.outcome_bytes", "their bytes", 1024.0, 1024.0 * GIB, count limits.outcome_bytes),
-    knob!("limits.outcome_ttl_s", "how long an unacknowledged outcome is kept", 1.0, 30.0 * DAY, seconds limits.outcome_ttl),
-    knob!("limits.id_memory_s", "how long a finished task's id is remembered", 1.0, 365.0 * DAY, seconds limits.id_memory),
-    knob!("limits.events", "records each node keeps", 100.0, 1e7, count limits.events),
-    knob!("limits.node_queue", "assigned tasks per node", 1.0, 1e6, count limits.node_queue),
-    knob!("limits.crash_budget", "runner or node deaths one task may cause", 1.0, 1000.0, count limits.crash_budget),
-    knob!("limits.worker_lease_s", "silence after which a worker's tasks are reassigned", 0.05, 3600.0, seconds limits.worker_lease),
-    knob!("limits.members", "members of a cluster", 1.0, 1e5, count limits.members),
-    knob!("limits.log_entries", "log entries after which a snapshot is taken", 100.0, 1e7, count limits.log_entries),
-    knob!("limits.sessions", "client sessions a node serves at once", 1.0, 1e6, count limits.sessions),
-];
 
 impl Placement {
     /// The names accepted for `placement`.

@@ -119,7 +119,9 @@ pub enum Error {
         ours: u32,
     },
     /// A node of another cluster.
-    #[error("{address} belongs to cluster {got}, this is {want}; check the addresses in --join")]
+    #[error(
+        "{address} belongs to cluster {got}, this is {want}; check the addresses in --join, and whose data_dir this is"
+    )]
     WrongCluster {
         /// Who was called.
         address: String,
@@ -208,6 +210,49 @@ pub enum Error {
         /// What happened.
         problem: String,
     },
+    /// The disk failed or cannot be used; a node that was running stops.
+    #[error("storage {path}: {problem}")]
+    Storage {
+        /// Where.
+        path: String,
+        /// What happened, and what to do.
+        problem: String,
+    },
+    /// What lies on disk is not what was written there; nothing of it is used.
+    #[error(
+        "{file} is corrupt at {place}: {problem}. If the other voters hold the data, remove the data directory and \
+         start the node again: it joins under a new id"
+    )]
+    CorruptLog {
+        /// The file.
+        file: String,
+        /// The entry, offset or part.
+        place: String,
+        /// What is wrong there.
+        problem: String,
+    },
+    /// Another process has the data directory.
+    #[error(
+        "data directory {path} is in use by process {pid}; stop that node first, or give another data_dir"
+    )]
+    DataDirLocked {
+        /// The folder.
+        path: String,
+        /// Its owner; 0 if it did not say.
+        pid: u32,
+    },
+    /// Two live nodes with one id; see [`Error::node_id_in_use`].
+    #[error("{problem}")]
+    NodeIdInUse {
+        /// Which, where, and what to do.
+        problem: String,
+    },
+    /// A node that was started again since; see [`Error::incarnation_mismatch`].
+    #[error("{problem}")]
+    IncarnationMismatch {
+        /// Which starts, and what to do.
+        problem: String,
+    },
     /// The consensus library stopped.
     #[error("consensus stopped: {problem}")]
     Consensus {
@@ -217,6 +262,25 @@ pub enum Error {
 }
 
 impl Error {
+    /// A node with the id of the one at `address`.
+    pub fn node_id_in_use(id: impl std::fmt::Display, address: &str) -> Self {
+        let problem = format!(
+            "node {id} is alive at {address}: this data directory is a copy of its, or it moved and the old process \
+             still runs; give each node a data_dir of its own"
+        );
+        Error::NodeIdInUse { problem }
+    }
+
+    /// The cluster knows start `known` of a node that says this is its start `given`.
+    pub fn incarnation_mismatch(id: impl std::fmt::Display, known: u64, given: u64) -> Self {
+        let problem = format!(
+            "the cluster knows start {known} of node {id}, and this is another process with its start {given}: its \
+             data directory is an old copy. Remove it and start the node again: \
+             it joins under a new id"
+        );
+        Error::IncarnationMismatch { problem }
+    }
+
     /// A configuration error for `field`.
     pub fn config(field: impl Into<String>, problem: impl Into<String>) -> Self {
         Error::Config { field: field.into(), problem: problem.into() }

@@ -1,5 +1,6 @@
 """The native classes: node, client and futures run in Rust; this file is their reference."""
 
+import os
 from asyncio import Future as AsyncioFuture
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future as StdFuture
@@ -108,6 +109,7 @@ class Node:
         load: Mapping[str, Any] | None = None,
         config: Mapping[str, float | str] | None = None,
         may_vote: bool = True,
+        data_dir: str | os.PathLike[str] | None = None,
         runner_argv: Sequence[str] = ...,
         runner_env: Mapping[str, str] | None = None,
     ) -> Node:
@@ -121,9 +123,11 @@ class Node:
     ) -> None:
         """Makes a function known to this node; told to the cluster when it joins."""
     def bind(self) -> str:
-        """Starts to listen and returns the address.
+        """Starts to listen, opens its data directory and returns the address.
 
-        Blocks for milliseconds. Raises ``InsecureBindError``, ``BindError``.
+        Blocks for milliseconds, or as long as reading the data directory takes. Raises
+        ``InsecureBindError``, ``BindError``, ``StorageError``, ``CorruptLogError``,
+        ``DataDirLockedError``.
         """
     def enter(
         self, *, founders: Sequence[str] = ..., join: Sequence[str] = ..., voter: bool = False
@@ -158,6 +162,18 @@ class Node:
         """This node's own view; same shape as ``Client.status``. Does not block."""
     def records(self, after_seq: int = 0) -> list[dict[str, Any]]:
         """This node's records after ``after_seq``. Does not block."""
+    def notify_failure(self, descriptor: int) -> None:
+        """Writes a zero byte to ``descriptor``, the writing end of a pipe, when the node ends by
+        itself. The descriptor is duplicated. Does not block.
+        """
+    @property
+    def failure(self) -> BaseException | None:
+        """The error by which the node ended by itself; ``None`` while it runs or was stopped."""
+    @property
+    def founded(self) -> bool:
+        """Whether it has a log with voters in it: after ``bind``, whether it came back with its
+        data.
+        """
     @property
     def address(self) -> str | None: ...
     @property

@@ -20,8 +20,8 @@ LINE_LIMIT = 64 << 20
 
 
 def main() -> int:
-    """Runs the node until SIGTERM (0: nothing was cut off, 3: something was) or until the parent
-    is gone."""
+    """Runs the node until SIGTERM (0: nothing was cut off, 3: something was), until it ends by
+    itself (1), or until the parent is gone."""
     options = _read_line()
     if options is None:
         return 3
@@ -48,7 +48,10 @@ def main() -> int:
         join=[str(a) for a in entry.get("join", [])],
         voter=bool(entry.get("voter", False)),
     )
-    waiter.wait()
+    node.notify_failure(waiter.descriptor)
+    if waiter.wait() == 0:  # the node ended by itself
+        print(f"hustings: node {options['name']}: {node.failure}", file=sys.stderr, flush=True)
+        return 1
     waiter.on_next(lambda: _end_at_once(node))
     return 0 if node.stop(float(options.get("grace_s", 30.0))) else 3
 
@@ -65,6 +68,7 @@ def _node_arguments(options: dict[str, Any]) -> dict[str, Any]:
         # This process is the node and nothing else, so what it uses itself is no load.
         "load": options.get("load") or {"kind": "measured", "own_process": True},
         "may_vote": bool(options.get("may_vote", True)),
+        "data_dir": options.get("data_dir"),
         "config": options.get("config"),
         "runner_argv": [str(a) for a in options["runner_argv"]],
         "runner_env": {str(k): str(v) for k, v in options["runner_env"].items()},

@@ -16,7 +16,7 @@ from . import _core
 from .config import Config
 from .errors import BindError, ConfigError, HustingsError
 from .foreground import tasks_of
-from .local import plan_voters
+from .local import node_dir, plan_voters
 from .node import package_env, runner_argv
 
 STATE_LIMIT_BYTES = 1 << 20
@@ -47,8 +47,12 @@ def start(
     first_port: int | None,
     profile: str | None,
     timeout: float,
+    data_dir: str | None = None,
 ) -> dict[str, Any]:
-    """Starts ``n`` detached nodes and waits for their leader; on failure none remains."""
+    """Starts ``n`` detached nodes and waits for their leader; on failure none remains.
+
+    With ``data_dir`` each keeps its state in a folder of its own below it.
+    """
     old = [node for node in _read().get("nodes", []) if _is_ours(node)]
     if old:
         names = ", ".join(node["name"] for node in old)
@@ -70,6 +74,8 @@ def start(
         for i, place in enumerate(places):
             founding = ["--voters", str(voters)] if i < voters else []
             own = ["--name", f"n{i + 1}", "--listen", place, "--join", ",".join(places[:voters])]
+            kept = node_dir(data_dir, f"n{i + 1}")
+            own += ["--data-dir", kept] if kept else []
             state["nodes"].append(_launch(f"n{i + 1}", place, [*own, *founding, *options], folder))
             _write(state)
         state["leader"] = _await_leader(state, timeout)

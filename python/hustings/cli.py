@@ -38,9 +38,16 @@ def _warn(message: Warning | str, *_: object, **__: object) -> None:
 
 def _explain(error: Exception) -> int:
     from .demo import DemoInputError
-    from .errors import BindError, ConfigError, HustingsError, WaitTimeoutError
+    from .errors import (
+        BindError,
+        ConfigError,
+        DataDirLockedError,
+        HustingsError,
+        WaitTimeoutError,
+    )
 
-    bad_input = (ConfigError, BindError, DemoInputError, ModuleNotFoundError, Usage)
+    busy = (BindError, DataDirLockedError)
+    bad_input = (ConfigError, *busy, DemoInputError, ModuleNotFoundError, Usage)
     if not isinstance(error, (HustingsError, *bad_input)):
         raise error
     print(f"hustings: {error}", file=sys.stderr)
@@ -124,6 +131,9 @@ def _add_up(commands: Any) -> None:
     p.add_argument(
         "--allow-pickle", action="store_true", help="accept pickled functions and arguments"
     )
+    p.add_argument(
+        "--data-dir", metavar="DIR", help="keep log and state below it (default: in memory only)"
+    )
     p.add_argument("--port", type=int, help="the first of N consecutive ports (default: free ones)")
     p.add_argument("--profile", help="timing: lan (default), lan_fast, ci, wan, raft, classic")
     p.add_argument(
@@ -143,6 +153,7 @@ def _up(arguments: argparse.Namespace) -> int:
         first_port=arguments.port,
         profile=arguments.profile,
         timeout=arguments.timeout,
+        data_dir=arguments.data_dir,
     )
     if arguments.json:
         print(json.dumps(state))
@@ -196,6 +207,9 @@ def _add_node(commands: Any) -> None:
     )
     p.add_argument("--profile", help="timing: lan (default), lan_fast, ci, wan, raft, classic")
     p.add_argument("--config", metavar="FILE", help="knobs as TOML")
+    p.add_argument(
+        "--data-dir", metavar="DIR", help="keep log and state there (default: in memory only)"
+    )
     p.add_argument("--grace", type=float, default=30.0, help="seconds for running tasks at SIGTERM")
 
 

@@ -18,21 +18,24 @@ from typing import Any, TypeVar, cast
 from . import _core
 from .codec import encode_call
 from .config import Config, StealPolicy
-from .errors import (
-    ConfigError,
-    NoClusterError,
-    StoppedError,
-    WaitTimeoutError,
-)
+from .errors import ConfigError, NoClusterError, StoppedError, WaitTimeoutError
 from .events import EventLog, Row
 from .faults import AnyNode
 from .future import Deadline, check_map, chunks, gather, stream_map
 from .injector import FailureInjector
 from .loads import LoadsArgument, resolve
-from .local import InProcessNode, LocalNode, LocalNodes, ProcessNode, plan_voters, wait_admitted
+from .local import (
+    InProcessNode,
+    LocalNode,
+    LocalNodes,
+    ProcessNode,
+    node_dir,
+    plan_voters,
+    wait_admitted,
+)
 from .members import Leader, LinkFault, Member, Snapshot, html_table, quorum_text
 from .membership import Membership
-from .node import check_position, check_slots, cores
+from .node import check_data_dir, check_position, check_slots, cores
 from .submission import NamedCall, Submission, bind, check_options, task_of
 from .tasks import Task, chunked, task_id_bytes
 
@@ -110,13 +113,16 @@ class Cluster(Membership):
         positions: Sequence[tuple[float, float]] | None = None,
         slots: int | None = None,
         config: Config | None = None,
+        data_dir: str | os.PathLike[str] | None = None,
     ) -> Cluster:
         """Starts ``n`` nodes on this machine; ``isolated``: each in a process of its own.
 
         A cluster of the same name is closed first, so that a notebook cell can be run again.
-        Voters: the largest odd
-        number up to min(n, 5), the others are workers. The cores are shared out: ``slots = max(1,
-        cores // n)``. ``config.faults`` makes them fail by chance, see :meth:`fail_randomly`.
+        Voters: the largest odd number up to min(n, 5), the others are workers. The cores are shared
+        out: ``slots = max(1, cores // n)``. ``config.faults`` makes them fail by chance, see
+        :meth:`fail_randomly`. With ``data_dir`` every node keeps its state in a folder of its own
+        below it; started again with the same one, the cluster goes on where it ended. Raises
+        ``StorageError`` and its kinds.
         """
         count, voting = plan_voters(n, voters)
         if config is not None and not isinstance(config, Config):
@@ -124,7 +130,7 @@ class Cluster(Membership):
         names = [f"n{i + 1}" for i in range(count)]
         if positions is not None and len(positions) != count:
             raise ConfigError(f"positions: {len(positions)} for {count} nodes; give one per node")
-        kind = ProcessNode if isolated else InProcessNode
+        folder = check_data_dir(data_dir)
         # The nodes share this machine: what one uses, every other measures as taken.
         shared = Config(steal=StealPolicy(cpu_floor=0.0))
         knobs = (config or shared).resolved()
@@ -139,7 +145,9 @@ class Cluster(Membership):
                 "allow_faults": True,
                 "load": load,
                 "config": knobs,
+                "data_dir": node_dir(folder, names[i]),
             }
+            kind = ProcessNode if isolated else InProcessNode
             nodes.append(kind(options, voter=i < voting))
         with _live_lock:
             namesake = _live.get(name)

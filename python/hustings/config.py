@@ -105,6 +105,7 @@ class Limits(_Section):
     members: int | None = None
     sessions: int | None = None
     log_entries: int | None = None
+    log_bytes: int | None = None
 
 
 _SECTIONS: dict[str, type[_Section]] = {

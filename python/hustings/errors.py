@@ -26,6 +26,11 @@
     ├── RemovedError                   the node was removed from its cluster
     ├── FaultInjectionDisabledError    a fault call to a node that was not started with leave
     ├── VersionMismatchError, WrongClusterError, WrongNodeError, NodeNameInUseError
+    ├── NodeIdInUseError               a live node has this one's id: its data directory is a copy
+    ├── IncarnationMismatchError       the data directory is older than what the cluster knows of it
+    ├── StorageError (OSError)         a disk failed or cannot be used: its node ends; ``path``
+    │   ├── CorruptLogError            what lies there is not what was written; ``path``, ``place``
+    │   └── DataDirLockedError         another process has the data directory; ``path``, ``pid``
     ├── RunnerError                    a runner process could not be started
     ├── ConsensusError                 the replicated log stopped
     └── TaskError                      a task ran, and this is its outcome
@@ -162,6 +167,35 @@ class NodeNameInUseError(HustingsError):
     """A live node has that name."""
 
 
+class NodeIdInUseError(HustingsError):
+    """A live node has this node's id: the data directory is a copy of its. The node ends."""
+
+
+class IncarnationMismatchError(HustingsError):
+    """The cluster knows a later start of this node: its data directory is an old copy. It ends."""
+
+
+class StorageError(HustingsError, OSError):
+    """The disk failed or cannot be used. A running node ends; the others go on."""
+
+    path: str = ""
+    """The file or folder."""
+
+
+class CorruptLogError(StorageError):
+    """What lies on disk is not what was written there; the node refuses to start."""
+
+    place: str = ""
+    """The entry or part of the file."""
+
+
+class DataDirLockedError(StorageError):
+    """Another process has the data directory."""
+
+    pid: int = 0
+    """That process; 0 if it did not say."""
+
+
 class RunnerError(HustingsError):
     """A runner process could not be started or broke its protocol."""
 
@@ -222,10 +256,13 @@ __all__ = [
     "CodecRefusedError",
     "ConfigError",
     "ConsensusError",
+    "CorruptLogError",
+    "DataDirLockedError",
     "FaultInjectionDisabledError",
     "ForkedProcessError",
     "HustingsError",
     "HustingsWarning",
+    "IncarnationMismatchError",
     "InsecureBindError",
     "InvalidAddressError",
     "InvalidPeersError",
@@ -233,6 +270,7 @@ __all__ = [
     "MembershipChangeInProgressError",
     "NoClusterError",
     "NoQuorumError",
+    "NodeIdInUseError",
     "NodeNameInUseError",
     "NotSerializableError",
     "PayloadTooLargeError",
@@ -242,6 +280,7 @@ __all__ = [
     "RemovedError",
     "RunnerError",
     "StoppedError",
+    "StorageError",
     "TaskError",
     "TaskIdConflictError",
     "TaskLostError",

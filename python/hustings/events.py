@@ -40,6 +40,7 @@ KINDS = (
     "scored",
     "score_corrected",
     "loaded",
+    "storage_failed",
     "member_joined",
     "member_lost",
     "stolen",

@@ -7,17 +7,20 @@ import importlib
 import json
 import os
 import sys
+import warnings
 from pathlib import Path
 from types import ModuleType
 
 from . import loads
 from .config import Config, read_toml
-from .errors import ConfigError
+from .errors import ConfigError, HustingsWarning, StorageError
 from .node import Node
 from .signals import SignalWaiter
 from .tasks import Task
 
 OK, CUT_SHORT = 0, 3
+NODE_FAILED = 0
+"""What the waiter returns when the node ended by itself; no signal has that number."""
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -36,24 +39,41 @@ def run(arguments: argparse.Namespace) -> int:
         allow_faults=arguments.allow_faults,
         load=loads.measured(own_process=True),
         config=config,
+        data_dir=arguments.data_dir,
     )
     for name, reference in functions:
         node.register(name, reference)
     waiter = SignalWaiter()
     address = node.bind()
+    resumed = node.founded
+    _warn_of_memory(arguments)
+    node.notify_failure(waiter.descriptor)
     node.enter()
     ready = {"name": node.name, "address": address, "id": node.id, "pid": os.getpid()}
     if arguments.json:
         print(json.dumps(ready), flush=True)
     else:
-        what = _describe(arguments)
+        what = "resumes its cluster" if resumed else _describe(arguments)
         print(f"node {node.name} listens on {address}, {what}; {len(functions)} tasks", flush=True)
-    waiter.wait()
+    caught = waiter.wait()
+    if caught == NODE_FAILED:
+        raise node.failure or StorageError(f"node {node.name} ended by itself")
     waiter.on_next(lambda: _end_at_once(node))
     print(
         f"node {node.name} stops: handing over (again to end at once)", file=sys.stderr, flush=True
     )
     return OK if node.stop(arguments.grace) else CUT_SHORT
+
+
+def _warn_of_memory(arguments: argparse.Namespace) -> None:
+    votes = arguments.voter or arguments.voters is not None or not arguments.join
+    if votes and arguments.data_dir is None:
+        warnings.warn(
+            "state is in memory only: tasks survive while a majority of the voters keeps running; "
+            "give --data-dir DIR to keep them on disk",
+            HustingsWarning,
+            stacklevel=2,
+        )
 
 
 def _describe(arguments: argparse.Namespace) -> str:

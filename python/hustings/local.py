@@ -14,7 +14,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from . import _core, errors
-from .errors import BindError, ConfigError, HustingsError, StoppedError, WaitTimeoutError
+from .errors import (
+    BindError,
+    ConfigError,
+    HustingsError,
+    StoppedError,
+    StorageError,
+    WaitTimeoutError,
+)
 from .node import (
     MAX_VOTERS,
     check_voters,
@@ -42,6 +49,19 @@ def plan_voters(n: object, voters: object) -> tuple[int, int]:
         return n, check_voters(voters, min(n, MAX_VOTERS))
     most = min(n, 5)
     return n, most if most % 2 else most - 1
+
+
+def node_dir(folder: str | None, name: str) -> str | None:
+    """The data directory of one node of a local cluster that keeps its state below ``folder``."""
+    if folder is None:
+        return None
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+    except OSError as error:
+        failed = StorageError(f"data_dir={folder}: {error}")
+        failed.path = folder
+        raise failed from error
+    return os.path.join(folder, name)
 
 
 def wait_admitted(client: _core.Client, names: set[str]) -> None:
@@ -297,7 +317,8 @@ class LocalNodes:
     def restart(self, node: LocalNode, before_enter: Callable[[LocalNode], None]) -> LocalNode:
         """Replaces a dead node by a fresh one with its name, at its address if that is free.
 
-        ``before_enter`` is called with it when it listens and has spoken to nobody yet.
+        ``before_enter`` is called with it when it listens and has spoken to nobody yet. With a data
+        directory it comes back with its id and its state.
         """
         if node.alive:
             raise ConfigError(f"restart({node.name!r}): it is {node.state}; kill or stop it first")
@@ -336,7 +357,7 @@ class LocalNodes:
         self.nodes.remove(node)
 
     def close(self) -> None:
-        """Ends all at once: their state is in memory and ends with them."""
+        """Ends all at once: state in memory ends with them, state on disk needs no goodbye."""
         for node in self.nodes:
             with contextlib.suppress(Exception):
                 node.kill()

@@ -75,6 +75,15 @@ def check_position(value: object) -> tuple[float, float]:
     raise ConfigError(f"position={value!r}: give two finite numbers, e.g. (0.0, 1.5)")
 
 
+def check_data_dir(value: object) -> str | None:
+    """A data directory is a path, or ``None``."""
+    if value is None:
+        return None
+    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
+        raise ConfigError(f"data_dir={value!r}: give the path of a folder, or None")
+    return str(os.fspath(value))
+
+
 def check_slots(value: object) -> int:
     """Slots are a whole number from 1 to ``MAX_SLOTS``."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_SLOTS:
@@ -91,6 +100,11 @@ class Node:
     become a voter with
     ``voter=True``. With neither it founds a cluster of its own, and warns. ``allow_faults``:
     whoever can reach it may break its links and its clock (``Cluster.partition`` and so on).
+
+    With ``data_dir`` (a folder of its own, made if missing) its log, vote and state are on disk:
+    nothing is confirmed before it is synced, and a node that is started again with it, also at
+    another address, goes on under the same id. Without, they are in memory, and a node that is
+    started again is a new one.
     """
 
     def __init__(
@@ -107,6 +121,7 @@ class Node:
         allow_faults: bool = False,
         load: LoadSource | Mapping[str, Any] | None = None,
         config: Config | None = None,
+        data_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         if isinstance(join, str):
             join = [part.strip() for part in join.split(",") if part.strip()]
@@ -126,6 +141,7 @@ class Node:
             allow_faults=bool(allow_faults),
             load=load.for_node(0) if isinstance(load, LoadSource) else load,
             config=(config or Config()).resolved(),
+            data_dir=check_data_dir(data_dir),
             runner_argv=runner_argv(),
             runner_env=runner_env(),
         )
@@ -168,8 +184,10 @@ class Node:
         return decorate if fn is None else decorate(fn)
 
     def start(self, timeout: float = 30.0) -> Node:
-        """Listens, founds or joins, and waits until a leader is known. Raises
-        ``WaitTimeoutError``."""
+        """Listens, founds, joins or resumes, and waits until a leader is known.
+
+        Raises ``WaitTimeoutError``, and whatever :meth:`bind` raises.
+        """
         self._begin()
         self._node.wait_ready(timeout)
         return self
@@ -182,7 +200,7 @@ class Node:
 
     def _begin(self) -> None:
         address = self.bind()
-        if self._alone:
+        if self._alone and not self._node.founded:
             warnings.warn(
                 f"node {self.name!r} founds a cluster of its own at {address}; to found one "
                 "together give every founder the same voters= and join=, to enter one give join=",
@@ -192,7 +210,10 @@ class Node:
         self.enter()
 
     def bind(self) -> str:
-        """Listens without entering a cluster; returns the address."""
+        """Listens and reads the data directory without entering a cluster; returns the address.
+
+        Raises ``BindError``, ``StorageError``, ``CorruptLogError``, ``DataDirLockedError``.
+        """
         if self._state != "new":
             raise StoppedError(f"node {self.name!r} was started before; make a new Node")
         address = self._node.bind()
@@ -254,15 +275,35 @@ class Node:
         return self._node.drain(30.0 if timeout is None else timeout)
 
     def run_forever(self) -> None:
-        """Starts the node and blocks until Ctrl-C or ``stop()`` from another thread."""
+        """Starts the node and blocks until Ctrl-C or ``stop()`` from another thread.
+
+        Raises :attr:`failure` if the node ends by itself.
+        """
         if self._state == "new":
             self.start()
         gone = threading.Event()
         try:
             while self._state == "running":
                 gone.wait(0.5)
+                if self.failure is not None:
+                    raise self.failure
         except KeyboardInterrupt:
             self.stop()
+
+    def notify_failure(self, descriptor: int) -> None:
+        """Writes a zero byte to ``descriptor``, the writing end of a pipe, if it ends by itself."""
+        self._node.notify_failure(descriptor)
+
+    @property
+    def founded(self) -> bool:
+        """Whether it has a log with voters in it; right after :meth:`bind` that means that it came
+        back with its data."""
+        return self._node.founded
+
+    @property
+    def failure(self) -> BaseException | None:
+        """Why it ended by itself (its disk failed, or another process has its id), or ``None``."""
+        return self._node.failure
 
     @property
     def name(self) -> str:
@@ -271,7 +312,7 @@ class Node:
 
     @property
     def id(self) -> str:
-        """Its id, drawn at random when it was made."""
+        """Its id, drawn at random when it (or its data directory) was made."""
         return self._node.id
 
     @property

@@ -11,7 +11,10 @@ from types import FrameType
 
 
 class SignalWaiter:
-    """Catches SIGTERM and SIGINT from its creation on; :meth:`wait` returns the first one."""
+    """Catches SIGTERM and SIGINT from its creation on; :meth:`wait` returns the first one.
+
+    Whoever writes a byte to :attr:`descriptor` ends the wait as a signal of that number would.
+    """
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe()
@@ -19,6 +22,11 @@ class SignalWaiter:
         self._next: Callable[[], object] | None = None
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._caught)
+
+    @property
+    def descriptor(self) -> int:
+        """The writing end of the pipe that :meth:`wait` reads."""
+        return self._write
 
     def wait(self) -> int:
         """Blocks until a signal came; returns its number."""

@@ -36,6 +36,8 @@ pub enum RecordKind {
     ScoreCorrected,
     /// Tasks per node, four times a second, written by the leader: `subject`, `value` = queued + running.
     Loaded,
+    /// This node's storage cannot be trusted (`detail`); it ends.
+    StorageFailed,
     /// `subject` was admitted.
     MemberJoined,
     /// `subject` is gone; `value`: seconds since it was last heard.
@@ -72,6 +74,7 @@ impl RecordKind {
             RecordKind::Scored => "scored",
             RecordKind::ScoreCorrected => "score_corrected",
             RecordKind::Loaded => "loaded",
+            RecordKind::StorageFailed => "storage_failed",
             RecordKind::MemberJoined => "member_joined",
             RecordKind::MemberLost => "member_lost",
             RecordKind::Stolen => "stolen",

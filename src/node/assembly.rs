@@ -1,12 +1,15 @@
 //! Puts a node together inside its own runtime: listener, consensus, runners, task loop, sampler.
 
 use super::clock::Clock;
-use super::consensus::{self, Consensus, ConsensusOptions, Stores};
+use super::consensus::runtime::{random_jitter, random_u64};
+use super::consensus::{Consensus, ConsensusOptions, Stores};
 use super::driver::{self, Input, TaskLoop, TaskLoopOptions};
 use super::execution::{self, Pool, PoolOptions};
 use super::history::History;
 use super::sampler::LoadSource;
 use super::shared::Shared;
+use super::storage::disk::Disk;
+use super::storage::{Identity, Storage};
 use super::transport::faulty_peers::FaultyPeers;
 use super::transport::gate::Gate;
 use super::transport::grpc_peers::GrpcPeers;
@@ -32,7 +35,8 @@ const RUNNER_NICE: i32 = 5;
 pub(super) async fn start(options: NodeOptions) -> Result<(Arc<Shared>, Arc<Pool>)> {
     let clock = Clock::start();
     let listener = transport::server::bind(&options.listen).await?;
-    let me = member_of(&options, &listener)?;
+    let (storage, stores) = open_storage(options.disk.clone()).await?;
+    let me = member_of(&options, &listener, storage.as_ref().map(|s| s.identity()))?;
     let config = Arc::new(options.config);
     let history = Arc::new(History::new(me.id, &me.name, config.limits.events));
     let (inputs, heard) = mpsc::unbounded_channel();
@@ -40,17 +44,14 @@ pub(super) async fn start(options: NodeOptions) -> Result<(Arc<Shared>, Arc<Pool
     let gate = Gate::new(me.id, Arc::default());
     let behind = Arc::new(FaultyPeers::new(peers.clone(), gate.clone()));
     let consensus = match options.may_vote {
-        true => Some(start_consensus(&me, &config, &clock, &history, &inputs, behind).await?),
+        true => {
+            let started = start_consensus(&me, &config, &clock, &history, &inputs, behind, stores);
+            Some(started.await?)
+        }
         false => None,
     };
-    let pool = start_pool(
-        &config,
-        &inputs,
-        options.slots,
-        options.allow_pickle,
-        options.runner_argv,
-        options.runner_env,
-    );
+    let runners = (options.runner_argv, options.runner_env);
+    let pool = start_pool(&config, &inputs, options.slots, options.allow_pickle, runners);
     let shared = Arc::new(Shared::new(
         me.clone(),
         config.clone(),
@@ -62,6 +63,7 @@ pub(super) async fn start(options: NodeOptions) -> Result<(Arc<Shared>, Arc<Pool
         peers,
         gate.clone(),
         options.allow_faults,
+        storage.clone(),
     ));
     let task_loop = TaskLoop::new(
         TaskLoopOptions {
@@ -78,6 +80,9 @@ pub(super) async fn start(options: NodeOptions) -> Result<(Arc<Shared>, Arc<Pool
         },
         inputs,
     );
+    if let Some(cluster) = storage.and_then(|storage| storage.identity().cluster) {
+        shared.belong(cluster);
+    }
     tokio::spawn(task_loop.run(heard));
     tokio::spawn(transport::server::serve(shared.clone(), listener));
     tokio::spawn(membership::follow_leadership(shared.clone()));
@@ -87,14 +92,27 @@ pub(super) async fn start(options: NodeOptions) -> Result<(Arc<Shared>, Arc<Pool
     Ok((shared, pool))
 }
 
-fn member_of(options: &NodeOptions, listener: &TcpListener) -> Result<Member> {
+/// The data directory and what was found in it; without one, empty stores in memory.
+async fn open_storage(disk: Option<Arc<dyn Disk>>) -> Result<(Option<Arc<Storage>>, Stores)> {
+    let Some(disk) = disk else { return Ok((None, Stores::default())) };
+    let opening = tokio::task::spawn_blocking(move || Storage::open(disk));
+    let opened = opening.await.map_err(|e| Error::Consensus { problem: e.to_string() })?;
+    opened.map(|(storage, stores)| (Some(storage), stores))
+}
+
+fn member_of(
+    options: &NodeOptions,
+    listener: &TcpListener,
+    identity: Option<Identity>,
+) -> Result<Member> {
     let address = listener
         .local_addr()
         .map_err(|e| Error::Bind { address: options.listen.clone(), reason: e.to_string() })?
         .to_string();
     Ok(Member {
         // 0 means "whoever listens there" in an envelope.
-        id: NodeId(consensus::runtime::random_u64().max(1)),
+        id: identity.map_or_else(|| NodeId(random_u64().max(1)), |identity| identity.node),
+        incarnation: identity.map_or(0, |identity| identity.incarnation),
         name: options.name.clone(),
         address,
         slots: options.slots,
@@ -111,6 +129,7 @@ async fn start_consensus(
     history: &Arc<History>,
     inputs: &mpsc::UnboundedSender<Input>,
     peers: Arc<FaultyPeers<GrpcPeers>>,
+    stores: Stores,
 ) -> Result<Arc<Consensus>> {
     let (applied, mut changes) = mpsc::unbounded_channel();
     let inputs = inputs.clone();
@@ -120,13 +139,13 @@ async fn start_consensus(
         }
     });
     let rows = history.clone();
-    Consensus::start(ConsensusOptions {
+    Consensus::start_asleep(ConsensusOptions {
         me: me.id,
         address: me.address.clone(),
         config: config.clone(),
         clock: clock.clone(),
         peers,
-        stores: Stores::default(),
+        stores,
         records: Arc::new(move |record| {
             rows.push(record);
         }),
@@ -140,8 +159,7 @@ fn start_pool(
     inputs: &mpsc::UnboundedSender<Input>,
     slots: u32,
     allow_pickle: bool,
-    argv: Vec<String>,
-    env: Vec<(String, String)>,
+    (argv, env): (Vec<String>, Vec<(String, String)>),
 ) -> Arc<Pool> {
     let (ended, mut ends) = mpsc::unbounded_channel::<execution::AttemptEnded>();
     let inputs = inputs.clone();
@@ -216,7 +234,7 @@ async fn measure(shared: Arc<Shared>, mut source: LoadSource) {
     loop {
         let now = shared.clock.now();
         let load = source.sample(now.since(super::clock::START));
-        let smooth = scorer.update(now, &load, consensus::runtime::random_jitter());
+        let smooth = scorer.update(now, &load, random_jitter());
         let score = if shared.draining.load(Ordering::Acquire) { 0.0 } else { smooth };
         shared.tell(Input::Measured(load, score));
         if let Some(consensus) = &shared.consensus {

@@ -25,6 +25,7 @@ pub mod sampler;
 pub mod shared;
 pub mod shutdown;
 pub mod standstill;
+pub mod storage;
 pub mod transport;
 
 pub use membership::Entry;
@@ -40,8 +41,9 @@ use sampler::LoadSource;
 use shared::Shared;
 use standstill::Standstill;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
+use storage::disk::Disk;
 use tokio::runtime::Runtime;
 
 /// Threads that serve one node.
@@ -67,6 +69,8 @@ pub struct NodeOptions {
     pub config: Config,
     /// May hold a voter's seat; a node that may not needs no log.
     pub may_vote: bool,
+    /// Where its log, vote and snapshots are kept; `None`: in memory, gone when it stops.
+    pub disk: Option<Arc<dyn Disk>>,
     /// The command that starts a runner.
     pub runner_argv: Vec<String>,
     /// What the runner's environment has besides this process' own.
@@ -78,6 +82,8 @@ pub struct Node {
     shared: Arc<Shared>,
     pool: Arc<Pool>,
     runtime: Mutex<Option<Runtime>>,
+    failure: OnceLock<Error>,
+    on_failure: Mutex<Option<Box<dyn FnOnce() + Send>>>,
     still: Mutex<Option<Standstill>>,
 }
 
@@ -100,8 +106,17 @@ impl Node {
         let started = runtime.spawn(assembly::start(options)).await;
         match started {
             Ok(Ok((shared, pool))) => {
-                let runtime = Mutex::new(Some(runtime));
-                Ok(Arc::new(Node { shared, pool, runtime, still: Mutex::default() }))
+                let handle = runtime.handle().clone();
+                let node = Arc::new(Node {
+                    shared,
+                    pool,
+                    runtime: Mutex::new(Some(runtime)),
+                    still: Mutex::default(),
+                    failure: OnceLock::new(),
+                    on_failure: Mutex::default(),
+                });
+                handle.spawn(end_when_broken(Arc::downgrade(&node), node.shared.clone()));
+                Ok(node)
             }
             Ok(Err(error)) => {
                 runtime.shutdown_background();
@@ -143,7 +158,8 @@ impl Node {
                 if self.shared.connected.load(Ordering::Acquire) {
                     return Ok(());
                 }
-                if let Some(error) = self.shared.standing().fatal.clone() {
+                let fatal = self.shared.standing().fatal.clone();
+                if let Some(error) = self.failure.get().cloned().or(fatal) {
                     return Err(error);
                 }
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -196,19 +212,54 @@ impl Node {
         if let Some(consensus) = &self.shared.consensus {
             consensus.shutdown().await;
         }
+        if let Some(storage) = &self.shared.storage {
+            storage.close().await;
+        }
         self.abort();
         drained
     }
 
-    /// Ends at once, without a goodbye, as a crash would; its runners are killed.
+    /// Ends at once, without a goodbye, as a crash would; its runners are killed. With a data directory it waits for
+    /// the sync that is under way.
     pub fn abort(&self) {
         self.pool.abort();
         let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(runtime) = runtime {
             runtime.shutdown_background();
         }
+        if let Some(storage) = &self.shared.storage {
+            storage.halt();
+        }
         // Only now: a node that is ended while it stands still says nothing any more.
         self.resume();
+    }
+
+    /// Why it ended by itself: its disk or its Raft failed, or another process has its id.
+    pub fn failure(&self) -> Option<&Error> {
+        self.failure.get()
+    }
+
+    /// Calls `told` when it ends by itself; at once if it has already.
+    pub fn on_failure(&self, told: impl FnOnce() + Send + 'static) {
+        let mut waiting = self.on_failure.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.failure.get().is_none() {
+            *waiting = Some(Box::new(told));
+            return;
+        }
+        drop(waiting);
+        told();
+    }
+
+    fn fail(&self, error: Error) {
+        let told = {
+            let mut waiting = self.on_failure.lock().unwrap_or_else(PoisonError::into_inner);
+            let _ = self.failure.set(error);
+            waiting.take()
+        };
+        self.abort();
+        if let Some(told) = told {
+            told();
+        }
     }
 
     /// Stops all of it, runners excepted, as SIGSTOP stops a process; frozen twice is frozen once. Blocks for a moment.
@@ -250,6 +301,11 @@ impl Node {
         rows.iter().map(|row| transport::status::record_out(row)).collect()
     }
 
+    /// Whether its log says who the voters are; after `bind` that means that it came back with its data.
+    pub fn is_founded(&self) -> bool {
+        self.shared.consensus.as_ref().is_some_and(|consensus| consensus.is_founded())
+    }
+
     /// Where it listens.
     pub fn address(&self) -> &str {
         &self.shared.me.address
@@ -271,6 +327,9 @@ impl Node {
     }
 
     fn stopped(&self) -> Error {
+        if let Some(error) = self.failure.get() {
+            return error.clone();
+        }
         Error::Stopped { what: format!("node {}", self.shared.me.name) }
     }
 
@@ -283,6 +342,40 @@ impl Node {
         let handle = self.handle().ok_or_else(|| self.stopped())?;
         handle.spawn(task);
         Ok(())
+    }
+}
+
+/// A node whose storage cannot be trusted ends, and one whose Raft has: it votes and confirms no more, and its sockets
+/// close (guarantee G13).
+async fn end_when_broken(node: Weak<Node>, shared: Arc<Shared>) {
+    let storage = async {
+        match &shared.storage {
+            Some(storage) => storage.health().wait().await,
+            None => std::future::pending().await,
+        }
+    };
+    let raft = async {
+        match &shared.consensus {
+            Some(consensus) => consensus.ended().await,
+            None => std::future::pending().await,
+        }
+    };
+    let error = tokio::select! {
+        biased;
+        error = storage => error,
+        error = raft => {
+            // Raft ends because its stores failed: then they say better why.
+            shared.storage.as_ref().and_then(|s| s.health().failure().cloned()).unwrap_or(error)
+        }
+    };
+    if shared.stopping.load(Ordering::Acquire) || shared.removed.load(Ordering::Acquire) {
+        return;
+    }
+    if shared.storage.as_ref().is_some_and(|storage| storage.health().failure().is_some()) {
+        shared.record(Record::new(RecordKind::StorageFailed).detail(error.to_string()));
+    }
+    if let Some(node) = node.upgrade() {
+        node.fail(error);
     }
 }
 

@@ -2,10 +2,13 @@
 
 use super::clock::Clock;
 use super::consensus::Consensus;
+use super::consensus::runtime::random_u64;
 use super::driver::{Input, TaskLoop};
 use super::history::History;
+use super::storage::Storage;
 use super::transport::gate::Gate;
 use super::transport::grpc_peers::GrpcPeers;
+use super::transport::lives::Life;
 use super::transport::wire;
 use crate::config::Config;
 use crate::core::cluster::command::{Function, Member};
@@ -110,6 +113,10 @@ pub struct Shared {
     pub streams: AtomicUsize,
     /// Rings when the leader's whereabouts change.
     pub moved: Notify,
+    /// The data directory, if there is one.
+    pub storage: Option<Arc<Storage>>,
+    /// This start, to tell it from another process with the same id.
+    pub life: Life,
     standing: Mutex<Standing>,
     next_stream: AtomicU64,
 }
@@ -128,8 +135,13 @@ impl Shared {
         peers: Arc<GrpcPeers>,
         gate: Gate,
         allow_faults: bool,
+        storage: Option<Arc<Storage>>,
     ) -> Self {
+        let life = Life { incarnation: me.incarnation, number: random_u64().max(1) };
+        peers.set_life(life);
         Shared {
+            storage,
+            life,
             me,
             config,
             allow_pickle,
@@ -183,8 +195,20 @@ impl Shared {
         self.standing().cluster.map_or_else(Bytes::new, |id| wire::id_bytes(id.to_bytes()))
     }
 
+    /// This node must not go on: another process has its id.
+    pub fn give_way(&self, error: Error) {
+        if let Some(storage) = &self.storage {
+            storage.health().fail(error.clone());
+        }
+        self.standing().fatal = Some(error);
+    }
+
     /// This node belongs to `cluster` from now on.
     pub fn belong(&self, cluster: ClusterId) {
+        if let Some(storage) = &self.storage {
+            // A node whose disk fails stops by itself: see `Node::bind`.
+            let _ = storage.belong(cluster);
+        }
         self.standing().cluster = Some(cluster);
         let bytes = wire::id_bytes(cluster.to_bytes());
         self.peers.set_cluster(cluster);

@@ -55,6 +55,11 @@ fn class_name(error: &Error) -> &'static str {
         Error::Stopped { .. } | Error::NotStarted { .. } => "StoppedError",
         Error::Forked { .. } => "ForkedProcessError",
         Error::Runner { .. } => "RunnerError",
+        Error::Storage { .. } => "StorageError",
+        Error::CorruptLog { .. } => "CorruptLogError",
+        Error::DataDirLocked { .. } => "DataDirLockedError",
+        Error::NodeIdInUse { .. } => "NodeIdInUseError",
+        Error::IncarnationMismatch { .. } => "IncarnationMismatchError",
         Error::Consensus { .. } => "ConsensusError",
     }
 }
@@ -73,6 +78,15 @@ fn attributes<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'py, PyDict
         }
         Error::TaskIdConflict { task } | Error::TaskNotFound { task } => {
             dict.set_item("task_id", task)?;
+        }
+        Error::Storage { path, .. } => dict.set_item("path", path)?,
+        Error::CorruptLog { file, place, .. } => {
+            dict.set_item("path", file)?;
+            dict.set_item("place", place)?;
+        }
+        Error::DataDirLocked { path, pid } => {
+            dict.set_item("path", path)?;
+            dict.set_item("pid", pid)?;
         }
         _ => {}
     }

@@ -8,12 +8,19 @@ use super::runtime::{Live, check_fork, generation, parse_seconds, process};
 use crate::core::load::{Load, Position};
 use crate::error::Error;
 use crate::node::sampler::LoadSource;
+use crate::node::storage::disk::Disk;
+use crate::node::storage::folder::Folder;
 use crate::node::{self, Entry, NodeOptions};
 use pyo3::IntoPyObjectExt;
+use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyMapping};
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
 use std::mem::ManuallyDrop;
+use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -65,7 +72,7 @@ impl Node {
     #[new]
     #[allow(clippy::too_many_arguments, reason = "one per keyword")]
     #[pyo3(signature = (*, name, listen="127.0.0.1:0", position=(0.0, 0.0), slots=1, allow_pickle=false,
-                        allow_faults=false, load=None, config=None, may_vote=true,
+                        allow_faults=false, load=None, config=None, may_vote=true, data_dir=None,
                         runner_argv=vec![], runner_env=None))]
     fn new(
         py: Python<'_>,
@@ -78,6 +85,7 @@ impl Node {
         load: Option<&Bound<'_, PyMapping>>,
         config: Option<&Bound<'_, PyAny>>,
         may_vote: bool,
+        data_dir: Option<PathBuf>,
         runner_argv: Vec<String>,
         runner_env: Option<BTreeMap<String, String>>,
     ) -> PyResult<Self> {
@@ -101,6 +109,7 @@ impl Node {
             load: load.map(load_source).transpose()?,
             config: config_from(config)?,
             may_vote,
+            disk: data_dir.map(|path| Arc::new(Folder::new(&path)) as Arc<dyn Disk>),
             runner_argv,
             runner_env: runner_env.unwrap_or_default().into_iter().collect(),
         };
@@ -240,6 +249,34 @@ impl Node {
     fn records<'py>(&self, py: Python<'py>, after_seq: u64) -> PyResult<Vec<Bound<'py, PyDict>>> {
         let rows = self.running(py)?.node.records_after(after_seq);
         rows.iter().map(|row| record_dict(py, row)).collect()
+    }
+
+    /// Writes a zero byte to `descriptor`, a pipe, when the node ends by itself.
+    fn notify_failure(&self, py: Python<'_>, descriptor: i32) -> PyResult<()> {
+        if descriptor < 0 {
+            let problem = format!("{descriptor} is not an open file descriptor");
+            return Err(errors::raise(py, Error::config("descriptor", problem)));
+        }
+        // SAFETY: it is only borrowed to be duplicated; a closed one makes that fail.
+        let owned = unsafe { BorrowedFd::borrow_raw(descriptor) }.try_clone_to_owned()?;
+        self.running(py)?.node.on_failure(move || {
+            // Nobody reads: then nobody wants to know.
+            let _ = File::from(owned).write_all(&[0]);
+        });
+        Ok(())
+    }
+
+    /// The error by which it ended by itself.
+    #[getter]
+    fn failure(&self, py: Python<'_>) -> Option<Py<PyBaseException>> {
+        let error = self.running.get()?.node.failure()?.clone();
+        Some(errors::raise(py, error).into_value(py))
+    }
+
+    /// Whether it has a log with voters in it: after `bind`, whether it came back with its data.
+    #[getter]
+    fn founded(&self) -> bool {
+        self.running.get().is_some_and(|running| running.node.is_founded())
     }
 
     #[getter]

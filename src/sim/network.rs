@@ -225,12 +225,11 @@ impl Peers for Wire {
         &self,
         to: &Target,
         header: Bytes,
-        data: Bytes,
+        pieces: BoxStream<'static, Bytes>,
         ttl: Duration,
     ) -> Reply<Bytes> {
         self.call(to, ttl, (SNAPSHOT, header.clone()), move |consensus| async move {
-            let pieces = stream::iter([Ok(data)]).boxed();
-            consensus.on_install_snapshot(header, pieces).await
+            consensus.on_install_snapshot(header, pieces.map(Ok).boxed()).await
         })
     }
 

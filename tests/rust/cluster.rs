@@ -29,6 +29,7 @@ pub fn options(name: &str, cpu: f64) -> NodeOptions {
         load: Some(LoadSource::constant(load).unwrap()),
         config: Config::profile("ci").unwrap(),
         may_vote: true,
+        disk: None,
         // A runner that ends at once: every attempt is a crash, which exercises the whole way there and back.
         runner_argv: vec!["/bin/false".to_owned()],
         runner_env: Vec::new(),
@@ -47,7 +48,7 @@ impl Cluster {
         Cluster::found(voters, options).await
     }
 
-    async fn found(voters: usize, options: impl Fn(&str, f64) -> NodeOptions) -> Self {
+    pub async fn found(voters: usize, options: impl Fn(&str, f64) -> NodeOptions) -> Self {
         let mut nodes = Vec::new();
         for i in 0..voters {
             let cpu = 0.1 + 0.2 * i as f64;
@@ -63,7 +64,7 @@ impl Cluster {
         Cluster { nodes }
     }
 
-    fn addresses(&self) -> Vec<String> {
+    pub fn addresses(&self) -> Vec<String> {
         self.nodes.iter().filter(|n| !n.is_stopped()).map(|n| n.address().to_owned()).collect()
     }
 
@@ -109,7 +110,7 @@ async fn outcome(handle: Arc<Handle>) -> Result<hustings::node::client::Settled>
     Ok(handle.settled().cloned().unwrap())
 }
 
-fn request(name: &str, hash: Option<FunctionHash>) -> TaskRequest {
+pub fn request(name: &str, hash: Option<FunctionHash>) -> TaskRequest {
     TaskRequest {
         name: name.into(),
         hash,
@@ -251,6 +252,7 @@ async fn two_clusters_crossed_by_a_wrong_address_do_not_mix() {
             cluster_id: member.status().await.unwrap().cluster_id,
             from_node: member.id().0,
             to_node: 0,
+            ..Default::default()
         }),
         ..Default::default()
     };

@@ -49,11 +49,12 @@ async fn call_all(peers: &GrpcPeers, target: &Target) -> usize {
     };
     let told = Told { term: 1 << 40, leased: true, reachable: 3 };
     let heartbeat = Heartbeat { term: 1 << 40, table: Vec::new(), told };
+    let pieces = Box::pin(futures::stream::iter([bytes.clone()]));
     let answers = [
         peers.request_vote(target, bytes.clone(), TTL).await.err(),
         peers.poll(target, question, TTL).await.err(),
         beat(peers, target, bytes.clone()).await,
-        peers.install_snapshot(target, bytes.clone(), bytes.clone(), TTL).await.err(),
+        peers.install_snapshot(target, bytes.clone(), pieces, TTL).await.err(),
         peers.transfer_leader(target, bytes, TTL).await.err(),
         peers.heartbeat(target, heartbeat, TTL).await.err(),
         peers.tether(target).await.err(),
@@ -91,6 +92,7 @@ async fn no_call_crosses_from_one_cluster_into_another() {
         cluster_id: bytes::Bytes::copy_from_slice(&cluster.to_bytes()),
         from_node: mine.id().0,
         to_node: to,
+        ..Default::default()
     };
     let mut raw = PeerServiceClient::connect(format!("http://{address}")).await.unwrap();
     for head in [envelope(x_id, theirs.id().0), envelope(y_id, 99)] {

@@ -11,4 +11,5 @@ mod faults_relay;
 mod scenarios;
 mod simulated_faults;
 mod simulation;
+mod storage;
 mod tidy;

@@ -341,4 +341,6 @@ pub struct Member {
     pub voter: bool,
     /// Its process, for people and local tools.
     pub pid: u32,
+    /// How often it was started with its data directory; 0 without one.
+    pub incarnation: u64,
 }

@@ -12,6 +12,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Longest text or payload in a snapshot; `limits.message_bytes` bounds what a message can bring in.
+const LONGEST_ITEM: usize = 64 << 20;
 /// Removed ids that are remembered; by the time one is forgotten its node has long heard of it.
 const MAX_EXPELLED: usize = 1_000;
 /// Longest wait before a retry.
@@ -95,9 +97,11 @@ impl ClusterState {
         postcard::to_stdvec(self).unwrap_or_default()
     }
 
-    /// The state in a snapshot.
-    pub fn decode(bytes: &[u8]) -> Result<Self, String> {
-        postcard::from_bytes(bytes).map_err(|e| e.to_string())
+    /// The state in a snapshot, read piece by piece.
+    pub fn decode(encoded: &mut dyn std::io::Read) -> Result<Self, String> {
+        let mut item = vec![0; LONGEST_ITEM];
+        let (state, _) = postcard::from_io((encoded, &mut item)).map_err(|e| e.to_string())?;
+        Ok(state)
     }
 
     /// Applies one committed entry and says what changed, in order.

@@ -235,7 +235,7 @@ fn a_snapshot_is_the_state() {
     log.submit(&spec(2, 0), None);
     let token = log.token(1);
     log.complete(1, token, A, value("4"));
-    let copy = ClusterState::decode(&log.state.encode()).unwrap();
+    let copy = ClusterState::decode(&mut log.state.encode().as_slice()).unwrap();
     assert_eq!(copy, log.state);
-    assert!(ClusterState::decode(&[0xff; 7]).is_err());
+    assert!(ClusterState::decode(&mut [0xff; 7].as_slice()).is_err());
 }

@@ -12,16 +12,25 @@ use crate::error::Error;
 use std::sync::Arc;
 
 impl Leader {
-    /// Why `newcomer` may not be admitted: it was removed, it has the name or id of a member that lives elsewhere, or
-    /// there is no room.
+    /// Why `newcomer` may not be admitted: it was removed, it is an older self of a member, it has the name or id of a
+    /// member that lives elsewhere, or there is no room.
     pub fn refuse_newcomer(&self, state: &ClusterState, newcomer: &Member) -> Option<Error> {
         if state.is_expelled(newcomer.id) {
             return Some(Error::Removed { node: newcomer.name.clone() });
         }
+        if let Some(post) = self.roster.get(&newcomer.id) {
+            let (known, given) = (post.member.incarnation, newcomer.incarnation);
+            if known > given {
+                return Some(Error::incarnation_mismatch(newcomer.id, known, given));
+            }
+            if !post.lost && post.member.address != newcomer.address {
+                return Some(Error::node_id_in_use(newcomer.id, &post.member.address));
+            }
+        }
         let rival = self.roster.values().filter(|post| !post.lost).find(|post| {
-            let (same_name, same_id) =
-                (post.member.name == newcomer.name, post.member.id == newcomer.id);
-            same_name != same_id && post.member.address != newcomer.address
+            post.member.name == newcomer.name
+                && post.member.id != newcomer.id
+                && post.member.address != newcomer.address
         });
         if let Some(rival) = rival {
             let (name, address) = (newcomer.name.clone(), rival.member.address.clone());
@@ -52,6 +61,12 @@ impl Leader {
         for node in previous {
             let gone = Command::Remove { node };
             self.give_up(Moment(0), gone, node, "its address was taken over", out);
+        }
+        // What it held when it was started the last time, it has forgotten.
+        let known = state.members().get(&member.id);
+        if known.is_some_and(|known| known.incarnation < member.incarnation) {
+            let gone = Command::Remove { node: member.id };
+            self.give_up(Moment(0), gone, member.id, "it was started again", out);
         }
         if state.members().get(&member.id) == Some(&member) {
             // Admitted already; its session may have been given up, so open it again.
@@ -314,7 +329,8 @@ mod tests {
     fn a_newcomer_is_refused_for_a_taken_name_or_id_and_for_lack_of_room() {
         check(&member(2, "b", "h:2"), false, 2.0, None);
         check(&member(2, "a", "h:2"), false, 2.0, Some("in use"));
-        check(&member(1, "b", "h:2"), false, 2.0, Some("in use"));
+        check(&member(1, "b", "h:2"), false, 2.0, Some("is alive at h:1"));
+        check(&member(1, "a", "h:2"), false, 2.0, Some("is alive at h:1"));
         check(&member(2, "b", "h:2"), false, 1.0, Some("limits.members"));
         // The same node again, its successor at the same address, and the name of one that is gone.
         check(&member(1, "a", "h:1"), false, 1.0, None);

@@ -1,6 +1,7 @@
-//! The log in memory, behind openraft's storage traits; a durable one takes its place behind the same traits.
+//! The log, in memory for reading and, where there is a data directory, on disk before anything is confirmed.
 
 use super::types::{Entry, LogId, TypeConfig, Vote};
+use crate::node::storage::{Journal, Recovered};
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{EntryPayload, OptionalSend, RaftLogReader};
 use std::collections::BTreeMap;
@@ -15,18 +16,68 @@ pub const MAX_APPEND_BYTES: usize = 1 << 20;
 #[derive(Debug, Default)]
 struct Inner {
     entries: BTreeMap<u64, Entry>,
+    bytes: u64,
     vote: Option<Vote>,
     committed: Option<LogId>,
     purged: Option<LogId>,
 }
 
-/// The log; clones share it. Its size is bounded by the snapshot policy, which purges what a snapshot covers.
-#[derive(Clone, Debug, Default)]
-pub struct MemoryLog {
-    inner: Arc<Mutex<Inner>>,
+impl Inner {
+    fn insert(&mut self, entry: Entry) {
+        self.bytes += size_of_entry(&entry);
+        self.entries.insert(entry.log_id.index(), entry);
+    }
+
+    fn forget(&mut self, gone: &BTreeMap<u64, Entry>) {
+        let bytes: u64 = gone.values().map(size_of_entry).sum();
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
 }
 
-impl MemoryLog {
+/// Rough size of an entry, in memory and on the wire.
+pub fn size_of_entry(entry: &Entry) -> u64 {
+    match &entry.payload {
+        EntryPayload::Normal(batch) => batch.size() as u64,
+        EntryPayload::Blank | EntryPayload::Membership(_) => 64,
+    }
+}
+
+/// The log; clones share it. Its size is bounded by the snapshots, which let what they cover be purged.
+#[derive(Clone, Debug, Default)]
+pub struct LogStore {
+    inner: Arc<Mutex<Inner>>,
+    journal: Option<Journal>,
+}
+
+impl LogStore {
+    /// The log that was found on disk; what is added goes to `journal`.
+    pub fn recovered(found: Recovered, journal: Journal) -> Self {
+        let Recovered { entries, vote, committed, purged } = found;
+        let mut inner = Inner { vote, committed, purged, ..Inner::default() };
+        entries.into_iter().for_each(|entry| inner.insert(entry));
+        LogStore { inner: Arc::new(Mutex::new(inner)), journal: Some(journal) }
+    }
+
+    /// Bytes it holds.
+    pub fn bytes(&self) -> u64 {
+        self.lock().bytes
+    }
+
+    /// The last entry to purge, so that at most `kept` bytes remain; `None` if that is so already.
+    pub fn purge_point(&self, kept: u64) -> Option<u64> {
+        let inner = self.lock();
+        let mut bytes = inner.bytes;
+        let mut point = None;
+        for (index, entry) in &inner.entries {
+            if bytes <= kept {
+                break;
+            }
+            bytes = bytes.saturating_sub(size_of_entry(entry));
+            point = Some(*index);
+        }
+        point
+    }
+
     /// The entry at `index`, if it is held.
     pub fn entry(&self, index: u64) -> Option<Entry> {
         self.lock().entries.get(&index).cloned()
@@ -42,13 +93,13 @@ impl MemoryLog {
         self.lock().vote = None;
     }
 
-    // Every change is one map operation; a panic elsewhere cannot leave it half done.
+    // Every change is complete before anything can panic.
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl RaftLogReader<TypeConfig> for MemoryLog {
+impl RaftLogReader<TypeConfig> for LogStore {
     async fn try_get_log_entries<R>(&mut self, range: R) -> Result<Vec<Entry>, io::Error>
     where
         R: RangeBounds<u64> + Clone + Debug + OptionalSend,
@@ -81,7 +132,7 @@ impl RaftLogReader<TypeConfig> for MemoryLog {
     }
 }
 
-impl RaftLogStorage<TypeConfig> for MemoryLog {
+impl RaftLogStorage<TypeConfig> for LogStore {
     type LogReader = Self;
 
     async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
@@ -95,13 +146,19 @@ impl RaftLogStorage<TypeConfig> for MemoryLog {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        if let Some(journal) = &self.journal {
+            journal.save_vote(*vote).await?;
+        }
         self.lock().vote = Some(*vote);
         Ok(())
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
         self.lock().committed = committed;
-        Ok(())
+        match (&self.journal, committed) {
+            (Some(journal), Some(committed)) => journal.save_committed(committed),
+            _ => Ok(()),
+        }
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
@@ -117,22 +174,43 @@ impl RaftLogStorage<TypeConfig> for MemoryLog {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        self.lock().entries.extend(entries.into_iter().map(|entry| (entry.log_id.index(), entry)));
-        flushed.io_completed(Ok(()));
-        Ok(())
+        let Some(journal) = &self.journal else {
+            let mut inner = self.lock();
+            entries.into_iter().for_each(|entry| inner.insert(entry));
+            drop(inner);
+            flushed.io_completed(Ok(()));
+            return Ok(());
+        };
+        let entries: Vec<Entry> = entries.into_iter().collect();
+        {
+            let mut inner = self.lock();
+            entries.iter().for_each(|entry| inner.insert(entry.clone()));
+        }
+        journal.append(entries, flushed)
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
         let first_gone = last.map_or(0, |id| id.index() + 1);
-        self.lock().entries.split_off(&first_gone);
-        Ok(())
+        {
+            let mut inner = self.lock();
+            let gone = inner.entries.split_off(&first_gone);
+            inner.forget(&gone);
+        }
+        match &self.journal {
+            Some(journal) => journal.truncate(first_gone).await,
+            None => Ok(()),
+        }
     }
 
     async fn purge(&mut self, last: LogId) -> Result<(), io::Error> {
-        let mut inner = self.lock();
-        inner.purged = Some(last);
-        inner.entries = inner.entries.split_off(&(last.index() + 1));
-        Ok(())
+        {
+            let mut inner = self.lock();
+            inner.purged = Some(last);
+            let kept = inner.entries.split_off(&(last.index() + 1));
+            let gone = std::mem::replace(&mut inner.entries, kept);
+            inner.forget(&gone);
+        }
+        self.journal.as_ref().map_or(Ok(()), |journal| journal.purge(last))
     }
 }
 
@@ -148,9 +226,9 @@ mod tests {
 
     struct Builder;
 
-    impl StoreBuilder<TypeConfig, MemoryLog, StateMachine> for Builder {
-        async fn build(&self) -> Result<((), MemoryLog, StateMachine), StorageError<TypeConfig>> {
-            Ok(((), MemoryLog::default(), StateMachine::detached()))
+    impl StoreBuilder<TypeConfig, LogStore, StateMachine> for Builder {
+        async fn build(&self) -> Result<((), LogStore, StateMachine), StorageError<TypeConfig>> {
+            Ok(((), LogStore::default(), StateMachine::detached()))
         }
     }
 
@@ -161,14 +239,14 @@ mod tests {
 
     #[tokio::test]
     async fn an_append_is_bounded_by_bytes_but_never_empty() {
-        let mut log = MemoryLog::default();
+        let mut log = LogStore::default();
         let leader = openraft::impls::leader_id_std::LeaderId::<u64, u64>::new(1, 1);
         let blob = FunctionSource::Pickled(vec![0; MAX_APPEND_BYTES * 2 / 3].into());
         let command = Command::Register(Arc::new(Function::new("f".into(), blob)));
         for index in 0..4 {
             let id = LogId::new(leader.to_committed(), index);
             let batch = Batch { at_ms: 0, commands: vec![command.clone(); 1 + index as usize % 2] };
-            log.lock().entries.insert(index, Entry::new_normal(id, batch));
+            log.lock().insert(Entry::new_normal(id, batch));
         }
         let mut counts = Vec::new();
         let mut next = 0;

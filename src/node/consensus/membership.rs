@@ -93,6 +93,23 @@ impl Consensus {
         }
     }
 
+    /// Notes in the log that voter `moved` listens elsewhere now. Only on the leader, one change at a time.
+    pub async fn move_voter(&self, moved: Member) -> Result<()> {
+        let _guard = self.begin_change().await?;
+        let voter = Voter { address: moved.address, name: moved.name };
+        let change = ChangeMembers::SetNodes(BTreeMap::from([(moved.id.0, voter)]));
+        let change = self.raft.change_membership(change, true);
+        match tokio::time::timeout(self.clock.stretch(CHANGE_TIMEOUT), change).await {
+            Ok(done) => done.map_err(changed)?,
+            Err(_) => {
+                let what = format!("the new address of {} to be committed", moved.id);
+                return Err(Error::WaitTimeout { what, waited: CHANGE_TIMEOUT });
+            }
+        };
+        self.wake.notify_one();
+        Ok(())
+    }
+
     /// Gives `new` a voter's seat, that of its predecessor if it had one. Only on the leader, one change at a time;
     /// returns once the new group is committed, with what is odd about it.
     pub async fn seat(&self, new: Member) -> Result<Option<String>> {

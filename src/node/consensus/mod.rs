@@ -7,12 +7,14 @@
 //!
 //! [`Consensus::shutdown`] must be called: its tasks keep it alive until then.
 
+mod compaction;
 mod elector;
 pub mod log_store;
 mod membership;
 pub mod network;
 pub mod runtime;
 mod server;
+pub mod snapshots;
 pub mod state_machine;
 pub mod types;
 pub mod view;
@@ -34,12 +36,13 @@ use crate::error::{Error, Result};
 use crate::node::clock::Clock;
 use crate::node::transport::peers::Peers;
 use elector::InFlight;
-use log_store::MemoryLog;
+use log_store::LogStore;
 use network::Network;
 use openraft::SnapshotPolicy;
 use openraft::impls::{ProgressResponder, leader_id_std};
 use openraft::vote::RaftLeaderId;
-use state_machine::{Progress, Snapshots, StateMachine};
+use snapshots::Snapshots;
+use state_machine::{Progress, StateMachine};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
@@ -71,7 +74,7 @@ pub struct ConsensusOptions {
     pub clock: Clock,
     /// The way to the other voters.
     pub peers: Arc<dyn Peers>,
-    /// Log, vote and snapshot; empty ones for a new node.
+    /// Log, vote and snapshot: empty ones in memory, or what [`crate::node::storage`] found on disk.
     pub stores: Stores,
     /// Takes rows of history; must not block.
     pub records: Arc<dyn Fn(Record) + Send + Sync>,
@@ -79,11 +82,12 @@ pub struct ConsensusOptions {
     pub applied: UnboundedSender<(LogIndex, Vec<Change>)>,
 }
 
-/// What outlives a node that is started again with its old id; clones are the same stores.
+/// What outlives a node that is started again with its old id; clones are the same stores. By default they are in
+/// memory and live as long as the process.
 #[derive(Clone, Debug, Default)]
 pub struct Stores {
     /// Entries, vote, and how far the log was committed and cut.
-    pub log: MemoryLog,
+    pub log: LogStore,
     /// The last snapshot.
     pub snapshots: Snapshots,
 }
@@ -101,6 +105,8 @@ pub struct Consensus {
     load: Mutex<Load>,
     state: Arc<Mutex<State>>,
     progress: Arc<Progress>,
+    stores: Stores,
+    awake: AtomicBool,
     views: watch::Sender<View>,
     wake: Notify,
     news: Arc<Notify>,
@@ -144,17 +150,26 @@ fn lost(reason: impl Into<String>) -> Proposal {
 }
 
 impl Consensus {
-    /// Starts this node's part; it waits to be founded, or to be added by a leader.
+    /// Starts this node's part; it waits to be founded, or to be added by a leader, or goes on where its stores end.
     pub async fn start(options: ConsensusOptions) -> Result<Arc<Self>> {
+        let consensus = Consensus::start_asleep(options).await?;
+        consensus.rouse();
+        Ok(consensus)
+    }
+
+    /// The same, but it accuses nobody and never campaigns before [`Consensus::rouse`].
+    pub async fn start_asleep(options: ConsensusOptions) -> Result<Arc<Self>> {
         let settings = settings(&options.config, &options.clock)?;
-        let machine = StateMachine::new(options.applied, options.stores.snapshots)?;
+        let machine = StateMachine::new(options.applied, options.stores.snapshots.clone())?;
         let (state, progress) = (machine.state(), machine.progress());
         let news = Arc::new(Notify::new());
         let network = Network::new(options.peers.clone(), options.clock.clone(), news.clone());
-        let log = options.stores.log;
+        let log = options.stores.log.clone();
         let raft = Raft::new(options.me.0, Arc::new(settings), network, log, machine)
             .await
             .map_err(stopped)?;
+        // Its metrics are empty until its loop runs; an answer from there means that they tell what the stores hold.
+        raft.with_raft_state(|_| ()).await.map_err(stopped)?;
         let elector = Elector::new(options.me, &options.config, runtime::random_u64());
         let (views, _) = watch::channel(View::default());
         let consensus = Arc::new(Consensus {
@@ -169,6 +184,8 @@ impl Consensus {
             load: Mutex::default(),
             state,
             progress,
+            stores: options.stores,
+            awake: AtomicBool::new(false),
             views,
             wake: Notify::new(),
             news,
@@ -177,13 +194,24 @@ impl Consensus {
             stopping: AtomicBool::new(false),
             tasks: Mutex::default(),
         });
-        let running = tokio::spawn(consensus.clone().run_elector());
-        consensus.keep(running);
-        if !consensus.config.election.plain {
-            let beating = tokio::spawn(consensus.clone().run_heart());
-            consensus.keep(beating);
-        }
+        consensus.keep(tokio::spawn(consensus.clone().bound_log()));
         Ok(consensus)
+    }
+
+    /// From now on it takes part in elections.
+    pub fn rouse(self: &Arc<Self>) {
+        if self.awake.swap(true, SeqCst) {
+            return;
+        }
+        self.keep(tokio::spawn(self.clone().run_elector()));
+        if !self.config.election.plain {
+            self.keep(tokio::spawn(self.clone().run_heart()));
+        }
+    }
+
+    /// Whether its log says who the voters are: then there is nothing to found.
+    pub fn is_founded(&self) -> bool {
+        !self.voters().is_empty()
     }
 
     /// Puts `batch` into the log if this node leads `term`. Awaiting this call only queues it, so that batches
@@ -239,6 +267,14 @@ impl Consensus {
     pub fn suspects(&self) -> bool {
         let now = self.clock.now();
         self.elector().suspects(now)
+    }
+
+    /// Waits until Raft ends, and says why: it was shut down, its stores failed, or it met a contradiction.
+    pub async fn ended(&self) -> Error {
+        let mut metrics = self.raft.server_metrics();
+        while metrics.wait().await {}
+        let state = self.raft.metrics().value().running_state.clone();
+        state.map_or_else(stopped, |()| stopped("it ended without a word"))
     }
 
     /// Makes the election loop look again now: something it cannot see has changed, such as its clock.

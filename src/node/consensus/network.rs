@@ -1,6 +1,7 @@
 //! openraft's network over `Peers`: encodes its messages, passes them on, and tells it to come back soon.
 
-use super::types::{LogId, Snapshot, TypeConfig, Vote, Voter};
+use super::snapshots::SnapshotData;
+use super::types::{LogId, Snapshot, SnapshotMeta, TypeConfig, Vote, Voter};
 use crate::core::ids::NodeId;
 use crate::node::clock::Clock;
 use crate::node::transport::peers::{Lane, PeerError, Peers, Target};
@@ -62,6 +63,19 @@ impl AppendReply {
             AppendReply::HigherVote(vote) => Err(StreamAppendError::HigherVote(vote)),
         }
     }
+}
+
+/// What travels before the pieces of a snapshot; all of them must have come for it to be installed.
+#[derive(Serialize, Deserialize)]
+pub struct SnapshotHeader {
+    /// The sender's vote.
+    pub vote: Vote,
+    /// What the snapshot covers.
+    pub meta: SnapshotMeta,
+    /// Bytes that follow.
+    pub size: u64,
+    /// Of those bytes.
+    pub checksum: u64,
 }
 
 /// A message of the library as bytes.
@@ -179,7 +193,7 @@ impl NetVote<TypeConfig> for Link {
 }
 
 impl NetSnapshot<TypeConfig> for Link {
-    type SnapshotData = Bytes;
+    type SnapshotData = SnapshotData;
 
     async fn full_snapshot(
         &mut self,
@@ -191,9 +205,11 @@ impl NetSnapshot<TypeConfig> for Link {
         let failed = |error: &dyn std::error::Error| {
             StreamingError::Network(NetworkError::from_string(error.to_string()))
         };
-        let header = encode(&(vote, snapshot.meta)).map_err(|e| failed(&e))?;
-        let call =
-            self.peers.install_snapshot(&self.target, header, snapshot.snapshot, SNAPSHOT_TTL);
+        let (size, checksum) = (snapshot.snapshot.size(), snapshot.snapshot.checksum());
+        let header = SnapshotHeader { vote, meta: snapshot.meta, size, checksum };
+        let header = encode(&header).map_err(|e| failed(&e))?;
+        let pieces = snapshot.snapshot.pieces();
+        let call = self.peers.install_snapshot(&self.target, header, pieces, SNAPSHOT_TTL);
         let answer = tokio::select! {
             biased;
             closed = pin!(cancel) => return Err(closed.into()),

@@ -1,14 +1,14 @@
 //! The receiving side: what other voters may ask of this one. The gRPC service checks envelopes and calls these.
 
-use super::network::{Answer, AppendReply, decode, encode};
-use super::types::{Snapshot, SnapshotMeta, TypeConfig, Vote, position};
+use super::network::{Answer, AppendReply, SnapshotHeader, decode, encode};
+use super::types::{Snapshot, TypeConfig, position};
 use super::{Consensus, stopped};
 use crate::core::boundary::{PollAnswer, PollQuestion};
 use crate::core::election::membership::is_stranger;
 use crate::core::ids::{LogIndex, NodeId, Term};
 use crate::error::{Error, Result};
 use crate::node::transport::peers::{Heartbeat, HeartbeatReply, Lane};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest, VoteRequest};
@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError};
 
 /// Bytes of one snapshot at most.
-const MAX_SNAPSHOT_BYTES: usize = 4 << 30;
+const MAX_SNAPSHOT_BYTES: u64 = 4 << 30;
 
 fn stranger(node: NodeId) -> Error {
     Error::InvalidPeers { problem: format!("{node} is no voter of this group") }
@@ -108,21 +108,31 @@ impl Consensus {
         header: Bytes,
         mut pieces: BoxStream<'static, Result<Bytes, Error>>,
     ) -> Result<Bytes> {
-        let (vote, meta): (Vote, SnapshotMeta) = decode(&header).map_err(malformed)?;
-        let mut data = BytesMut::new();
+        let SnapshotHeader { vote, meta, size, checksum } = decode(&header).map_err(malformed)?;
+        if size > MAX_SNAPSHOT_BYTES {
+            return Err(Error::PayloadTooLarge {
+                what: "snapshot".into(),
+                size: size as usize,
+                limit: MAX_SNAPSHOT_BYTES as usize,
+                knob: "fixed; lower limits.queued_bytes and limits.outcome_bytes",
+            });
+        }
+        let mut receiving = self.stores.snapshots.receive().await.map_err(stopped)?;
+        let mut left = size;
         while let Some(piece) = pieces.next().await {
             let piece = piece?;
-            if data.len() + piece.len() > MAX_SNAPSHOT_BYTES {
-                return Err(Error::PayloadTooLarge {
-                    what: "snapshot".into(),
-                    size: data.len() + piece.len(),
-                    limit: MAX_SNAPSHOT_BYTES,
-                    knob: "fixed; lower limits.queued_bytes and limits.outcome_bytes",
-                });
-            }
-            data.extend_from_slice(&piece);
+            let beyond =
+                || stopped(format!("a snapshot is longer than the {size} bytes announced"));
+            left = left.checked_sub(piece.len() as u64).ok_or_else(beyond)?;
+            receiving.take(piece).await.map_err(stopped)?;
         }
-        let snapshot = Snapshot { meta, snapshot: data.freeze() };
+        let data = receiving.finish().map_err(stopped)?;
+        if left > 0 || data.checksum() != checksum {
+            return Err(stopped(format!(
+                "a snapshot of {size} bytes did not arrive as it was sent"
+            )));
+        }
+        let snapshot = Snapshot { meta, snapshot: data };
         let response = self.raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
         encode(&response).map_err(malformed)
     }

@@ -1,17 +1,20 @@
 //! Applies committed entries to the replicated state, in log order, and tells the task loop what changed.
 
+use super::log_store::size_of_entry;
+use super::snapshots::{SnapshotData, Snapshots};
 use super::types::{Applied, Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::core::boundary::Change;
 use crate::core::cluster::command::Batch;
 use crate::core::cluster::state::ClusterState;
 use crate::core::ids::{LogIndex, Term};
 use crate::error::{Error, Result};
-use bytes::Bytes;
 use futures::{Stream, TryStreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
-use std::io;
+use std::io::{self, Read};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -22,7 +25,7 @@ pub trait ReplicatedState: Default + Send + 'static {
     /// All of it, for a snapshot.
     fn encode(&self) -> Vec<u8>;
     /// The inverse of `encode`.
-    fn decode(bytes: &[u8]) -> Result<Self, String>;
+    fn decode(encoded: &mut dyn Read) -> Result<Self, String>;
 }
 
 /// The state this product replicates.
@@ -37,8 +40,8 @@ impl ReplicatedState for ClusterState {
         ClusterState::encode(self)
     }
 
-    fn decode(bytes: &[u8]) -> Result<Self, String> {
-        ClusterState::decode(bytes)
+    fn decode(encoded: &mut dyn Read) -> Result<Self, String> {
+        ClusterState::decode(encoded)
     }
 }
 
@@ -48,12 +51,31 @@ pub struct Progress {
     applied: Mutex<(Term, LogIndex)>,
     /// Rung when the term of the last applied entry changes.
     pub new_term: Notify,
+    grown: AtomicU64,
+    /// Rung when entries were applied: the log may have grown beyond its bound.
+    pub applied_more: Notify,
+    /// Rung when a snapshot was made: what it covers may go.
+    pub kept: Notify,
 }
 
 impl Progress {
     /// (term, index) of the last applied entry.
     pub fn applied(&self) -> (Term, LogIndex) {
         *self.applied.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes of entries applied since the last snapshot was taken.
+    pub fn grown(&self) -> u64 {
+        self.grown.load(Ordering::Relaxed)
+    }
+
+    fn grow(&self, bytes: u64) {
+        self.grown.fetch_add(bytes, Ordering::Relaxed);
+        self.applied_more.notify_one();
+    }
+
+    fn restart_growth(&self) {
+        self.grown.store(0, Ordering::Relaxed);
     }
 
     fn advance(&self, to: (Term, LogIndex)) {
@@ -70,20 +92,6 @@ impl Progress {
 struct Covered {
     last: Option<LogId>,
     membership: StoredMembership,
-}
-
-/// Where the last snapshot is kept; clones are the same place.
-#[derive(Clone, Debug, Default)]
-pub struct Snapshots(Arc<Mutex<Option<(SnapshotMeta, Bytes)>>>);
-
-impl Snapshots {
-    fn last(&self) -> Option<(SnapshotMeta, Bytes)> {
-        lock(&self.0).clone()
-    }
-
-    fn keep(&self, meta: SnapshotMeta, data: Bytes) {
-        *lock(&self.0) = Some((meta, data));
-    }
 }
 
 /// openraft's view of the state; clones share it.
@@ -110,8 +118,9 @@ impl StateMachine {
             applied,
         };
         if let Some((meta, data)) = machine.snapshots.last() {
-            let state = State::decode(&data).map_err(|problem| Error::Consensus { problem })?;
-            machine.restore(&meta, state);
+            let state = data.decode_now(|encoded| State::decode(encoded));
+            let problem = |error: io::Error| Error::Consensus { problem: error.to_string() };
+            machine.restore(&meta, state.map_err(problem)?);
         }
         Ok(machine)
     }
@@ -144,6 +153,7 @@ impl StateMachine {
 
     fn apply_entry(&self, entry: Entry) -> LogIndex {
         let id = entry.log_id;
+        self.progress.grow(size_of_entry(&entry));
         let changes = match entry.payload {
             EntryPayload::Blank => Vec::new(),
             EntryPayload::Normal(batch) => lock(&self.state).apply(id.index(), &batch),
@@ -160,6 +170,14 @@ impl StateMachine {
     }
 }
 
+/// Does long `work` where it keeps no other task of this runtime waiting: heartbeats must not stop for it.
+fn aside<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
+    }
+}
+
 // A panic inside `apply` stops Raft on this node; readers may still look at what it left.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -169,21 +187,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub struct SnapshotBuilder {
     machine: StateMachine,
     meta: SnapshotMeta,
-    data: Bytes,
+    encoded: Vec<u8>,
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
-    type SnapshotData = Bytes;
+    type SnapshotData = SnapshotData;
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
-        let (meta, data) = (self.meta.clone(), self.data.clone());
-        self.machine.snapshots.keep(meta.clone(), data.clone());
-        Ok(Snapshot { meta, snapshot: data })
+        let (meta, encoded) = (self.meta.clone(), std::mem::take(&mut self.encoded));
+        let snapshot = self.machine.snapshots.keep_encoded(meta.clone(), encoded).await?;
+        self.machine.progress.kept.notify_one();
+        Ok(Snapshot { meta, snapshot })
     }
 }
 
 impl RaftStateMachine<TypeConfig> for StateMachine {
-    type SnapshotData = Bytes;
+    type SnapshotData = SnapshotData;
     type SnapshotBuilder = SnapshotBuilder;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
@@ -206,20 +225,22 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
         // openraft applies nothing until this returns, so cover and bytes belong together.
-        let data = lock(&self.state).encode().into();
+        let encoded = aside(|| lock(&self.state).encode());
+        self.progress.restart_growth();
         let covered = lock(&self.covered);
         let meta =
             SnapshotMeta { last_log_id: covered.last, last_membership: covered.membership.clone() };
-        SnapshotBuilder { machine: self.clone(), meta, data }
+        SnapshotBuilder { machine: self.clone(), meta, encoded }
     }
 
     async fn install_snapshot(
         &mut self,
         meta: &SnapshotMeta,
-        data: Bytes,
+        data: SnapshotData,
     ) -> Result<(), io::Error> {
-        let state = State::decode(&data).map_err(io::Error::other)?;
-        self.snapshots.keep(meta.clone(), data);
+        let state = data.decode(|encoded| State::decode(encoded)).await?;
+        self.snapshots.keep(meta.clone(), data).await?;
+        self.progress.restart_growth();
         let index = super::types::position(meta.last_log_id.as_ref()).1;
         let _ = self.applied.send((index, Vec::new()));
         self.restore(meta, state);

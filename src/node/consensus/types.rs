@@ -45,7 +45,7 @@ pub type StoredMembership = alias::StoredMembershipOf<TypeConfig>;
 /// What a snapshot covers.
 pub type SnapshotMeta = alias::SnapshotMetaOf<TypeConfig>;
 /// A snapshot: its cover and the encoded state.
-pub type Snapshot = alias::SnapshotOf<TypeConfig, bytes::Bytes>;
+pub type Snapshot = alias::SnapshotOf<TypeConfig, super::snapshots::SnapshotData>;
 /// The library's handle.
 pub type Raft = openraft::Raft<TypeConfig, super::state_machine::StateMachine>;
 

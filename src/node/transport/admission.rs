@@ -4,6 +4,7 @@ use super::envelope;
 use super::wire;
 use crate::core::cluster::command::Member;
 use crate::core::ids::{ClusterId, NodeId};
+use crate::error::Error;
 use crate::node::proto as pb;
 use crate::node::proto::peer_service_client::PeerServiceClient;
 use crate::node::shared::{PROTOCOL, Shared};
@@ -18,8 +19,10 @@ const CALL: Duration = Duration::from_millis(1_000);
 
 /// Why a call brought nothing.
 pub enum Refused {
-    /// Asking again will not help; the words say why.
-    ForGood(String),
+    /// Asking again will not help.
+    ForGood(Error),
+    /// Another node has this one's id, or had until a moment ago.
+    InUse(Error),
     /// No answer, or not yet; the words say what was tried.
     ForNow(String),
 }
@@ -42,6 +45,16 @@ pub struct Admission {
     pub leader_address: Option<String>,
     /// This node was removed: it need not ask again.
     pub removed: bool,
+}
+
+/// Refuses whoever speaks another version of the protocol.
+pub fn check_protocol(theirs: u32) -> Result<(), Status> {
+    if theirs == PROTOCOL {
+        return Ok(());
+    }
+    let peer = "the caller".to_owned();
+    let error = Error::VersionMismatch { peer, theirs, ours: PROTOCOL };
+    Err(Status::failed_precondition(error.to_string()))
 }
 
 /// Introduces this founder to the one at `address`.
@@ -83,8 +96,9 @@ pub async fn call_join(shared: &Shared, address: &str) -> Result<Admission, Refu
 }
 
 fn channel(address: &str) -> Result<Channel, Refused> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))
-        .map_err(|e| Refused::ForGood(format!("{address}: {e}")))?;
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|e| {
+        Refused::ForGood(Error::InvalidPeers { problem: format!("{address}: {e}") })
+    })?;
     Ok(endpoint.connect_timeout(CALL).tcp_nodelay(true).connect_lazy())
 }
 
@@ -94,11 +108,18 @@ async fn bounded<T>(
 ) -> Result<T, Refused> {
     match tokio::time::timeout(CALL, call).await {
         Ok(Ok(answer)) => Ok(answer.into_inner()),
-        Ok(Err(status)) if status.code() == Code::FailedPrecondition => {
-            Err(Refused::ForGood(status.message().to_owned()))
-        }
-        Ok(Err(status)) => Err(Refused::ForNow(format!("{address}: {}", innermost(&status)))),
+        Ok(Err(status)) => Err(refused(address, &status)),
         Err(_) => Err(Refused::ForNow(format!("{address}: no answer within {CALL:?}"))),
+    }
+}
+
+fn refused(address: &str, status: &Status) -> Refused {
+    let problem = status.message().to_owned();
+    match status.code() {
+        Code::FailedPrecondition => Refused::ForGood(Error::InvalidPeers { problem }),
+        Code::Aborted => Refused::ForGood(Error::IncarnationMismatch { problem }),
+        Code::AlreadyExists => Refused::InUse(Error::NodeIdInUse { problem }),
+        _ => Refused::ForNow(format!("{address}: {}", innermost(status))),
     }
 }
 

@@ -323,7 +323,7 @@ async fn read_submissions(
             (request.tasks.iter().map(|t| t.payload.len() + 256).sum::<usize>() >> 10) as u32 + 1;
         let room = kib.min(crate::node::shared::INTAKE_KIB as u32);
         let Ok(permit) = shared.intake.clone().acquire_many_owned(room).await else { break };
-        let (event, rejected) = check(shared, session, request);
+        let (event, rejected) = intake::sort(shared, session, request);
         if !rejected.is_empty() {
             let accepted = Vec::new();
             if outbox.send(Ok(pb::SubmitResponse { accepted, rejected })).await.is_err() {
@@ -337,46 +337,6 @@ async fn read_submissions(
     if let Some(session) = open {
         shared.tell(Input::StreamClosed(session, stream));
     }
-}
-
-/// What is well-formed goes to the leader's core; what is not is refused here, each task by itself.
-fn check(
-    shared: &Shared,
-    session: SessionId,
-    request: pb::SubmitRequest,
-) -> (Event, Vec<pb::Rejection>) {
-    let limits = &shared.config.limits;
-    let mut rejected = Vec::new();
-    let mut functions = Vec::new();
-    let mut refused_functions = std::collections::BTreeMap::new();
-    for function in request.functions {
-        let name = function.name.clone();
-        match intake::function_in(function, limits, shared.allow_pickle) {
-            Ok(function) => functions.push(function),
-            Err(status) => {
-                let codec = status.code() == tonic::Code::FailedPrecondition;
-                let kind = if codec { pb::Refusal::Codec } else { pb::Refusal::Invalid };
-                refused_functions.insert(name, (kind, status.message().to_owned()));
-            }
-        }
-    }
-    let mut tasks = Vec::with_capacity(request.tasks.len());
-    for spec in request.tasks {
-        let task_id = spec.task_id.clone();
-        let refused = refused_functions.get(&spec.function_name).cloned();
-        let checked = match refused {
-            Some(refused) => Err(refused),
-            None => intake::spec_in(spec, session, limits, shared.allow_pickle),
-        };
-        match checked {
-            Ok(spec) => tasks.push(Arc::new(spec)),
-            Err((refusal, message)) => {
-                let refusal = refusal as i32;
-                rejected.push(pb::Rejection { task_id, refusal, message, retry_after_ms: 0 });
-            }
-        }
-    }
-    (Event::Submitted { session, functions, tasks }, rejected)
 }
 
 /// Reads what a client follows and acknowledges until its stream ends.

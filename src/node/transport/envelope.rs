@@ -1,9 +1,11 @@
-//! The head of every peer call: written here, checked here, so that two clusters never mix (guarantees, row 33).
+//! The head of every peer call: written here, checked here, so that two clusters never mix (guarantees, row 33), nor
+//! two lives of one node (row 32).
 
 use crate::core::ids::{ClusterId, NodeId};
 use crate::error::Error;
 use crate::node::proto as pb;
 use crate::node::shared::Shared;
+use crate::node::transport::lives::Life;
 use std::sync::atomic::Ordering;
 use tonic::Status;
 
@@ -13,6 +15,9 @@ pub fn address(shared: &Shared, node: NodeId) -> Option<pb::Envelope> {
         cluster_id: shared.cluster_bytes(),
         from_node: shared.me.id.0,
         to_node: node.0,
+        incarnation: shared.life.incarnation,
+        life: shared.life.number,
+        ..Default::default()
     })
 }
 
@@ -27,7 +32,7 @@ pub fn check_member(shared: &Shared, envelope: Option<&pb::Envelope>) -> Result<
     }
     let ours = shared.standing().cluster;
     match ClusterId::from_bytes(&envelope.cluster_id) {
-        Some(theirs) if ours.is_none_or(|ours| ours == theirs) => Ok(()),
+        Some(theirs) if ours.is_none_or(|ours| ours == theirs) => check_life(shared, envelope),
         theirs => Err(wrong_cluster(shared, theirs)),
     }
 }
@@ -45,8 +50,29 @@ pub fn check_anybody(shared: &Shared, envelope: Option<&pb::Envelope>) -> Result
         Some(theirs) if ours.is_some_and(|ours| ours != theirs) => {
             Err(wrong_cluster(shared, Some(theirs)))
         }
-        _ => Ok(()),
+        _ => check_life(shared, envelope),
     }
+}
+
+/// Refuses a node that was outlived, and lets this one end if it is the one.
+fn check_life(shared: &Shared, envelope: &pb::Envelope) -> Result<(), Status> {
+    let aborted = |error: &Error| Status::aborted(error.to_string());
+    let (node, me) = (NodeId(envelope.from_node), shared.me.id);
+    let speaks = Life { incarnation: envelope.incarnation, number: envelope.life };
+    let meant = Life { incarnation: envelope.to_incarnation, number: envelope.to_life };
+    if shared.life.is_outlived_by(meant) {
+        let mine = shared.life.incarnation;
+        let error = Error::incarnation_mismatch(me, meant.incarnation, mine);
+        let status = aborted(&error);
+        shared.give_way(error);
+        return Err(status);
+    }
+    // A copy of this very node: whoever was here first stays.
+    if node == me && speaks.incarnation > 0 && speaks != shared.life {
+        let (known, given) = (shared.life.incarnation, speaks.incarnation);
+        return Err(aborted(&Error::incarnation_mismatch(node, known, given)));
+    }
+    shared.peers.lives().check(node, speaks).map_err(|error| aborted(&error))
 }
 
 fn wrong_node(shared: &Shared, envelope: &pb::Envelope) -> Status {

@@ -121,10 +121,10 @@ impl<P: Peers> Peers for FaultyPeers<P> {
         &self,
         to: &Target,
         header: Bytes,
-        data: Bytes,
+        pieces: BoxStream<'static, Bytes>,
         ttl: Duration,
     ) -> Reply<Bytes> {
-        self.ask(to, ttl, move |inner, to| inner.install_snapshot(to, header, data, ttl))
+        self.ask(to, ttl, move |inner, to| inner.install_snapshot(to, header, pieces, ttl))
     }
 
     fn transfer_leader(&self, to: &Target, raft: Bytes, ttl: Duration) -> Reply<Bytes> {

@@ -2,6 +2,7 @@
 //! share one long stream per peer: a call each, fifty times a second, would be what an idle cluster spends most on.
 
 use super::beats::Beats;
+use super::lives::{Life, Lives};
 use super::peers::{AppendReplies, Dialled, Heartbeat, HeartbeatReply, Lane};
 use super::peers::{PeerError, Peers, Reply, Target};
 use super::socket;
@@ -30,14 +31,18 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(200);
 const STREAM_WINDOW: u32 = 4 << 20;
 /// Channels kept at most; past that the one with the lowest target is closed and reopened at need.
 const MAX_CHANNELS: usize = 256;
-/// Pieces a snapshot travels in.
-const SNAPSHOT_PIECE: usize = 256 << 10;
+
+/// Moves of one node that are followed.
+const MAX_MOVES: usize = 64;
 
 /// Calls other nodes' `PeerService`.
 pub struct GrpcPeers {
     me: NodeId,
     message_bytes: usize,
     cluster: OnceLock<ClusterId>,
+    life: OnceLock<Life>,
+    lives: Mutex<Lives>,
+    moved: Mutex<BTreeMap<Target, String>>,
     channels: Mutex<BTreeMap<(Target, Lane), Channel>>,
     beats: Mutex<BTreeMap<Target, Arc<Beats>>>,
 }
@@ -49,6 +54,9 @@ impl GrpcPeers {
             me,
             message_bytes,
             cluster: OnceLock::new(),
+            life: OnceLock::new(),
+            lives: Mutex::default(),
+            moved: Mutex::default(),
             channels: Mutex::default(),
             beats: Mutex::default(),
         }
@@ -57,6 +65,39 @@ impl GrpcPeers {
     /// From now on every envelope names the cluster. The first word counts.
     pub fn set_cluster(&self, cluster: ClusterId) {
         let _ = self.cluster.set(cluster);
+    }
+
+    /// From now on every envelope says which life of this node speaks.
+    pub fn set_life(&self, life: Life) {
+        let _ = self.life.set(life);
+    }
+
+    /// The lives of other nodes.
+    pub fn lives(&self) -> MutexGuard<'_, Lives> {
+        self.lives.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Calls to `target`, a node at its place by the log, go `there` from now on.
+    pub fn redirect(&self, target: Target, there: String) {
+        let mut moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
+        // It may have come back to where it was before: from there no call goes on.
+        moved.remove(&Target { node: target.node, address: there.clone() });
+        if moved.len() < MAX_CHANNELS || moved.contains_key(&target) {
+            moved.insert(target, there);
+        }
+    }
+
+    /// Where `target` really is; it may have moved more than once.
+    fn place(&self, target: &Target) -> Target {
+        let moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut place = target.clone();
+        for _ in 0..MAX_MOVES {
+            match moved.get(&place) {
+                Some(there) => place.address.clone_from(there),
+                None => break,
+            }
+        }
+        place
     }
 
     /// Closes the connections to all but the `kept` nodes.
@@ -74,10 +115,19 @@ impl GrpcPeers {
     }
 
     fn envelope(&self, to: &Target) -> proto::Envelope {
-        wire_raft::envelope(self.cluster.get().copied(), self.me, to.node)
+        let life = self.life.get().copied().unwrap_or_default();
+        let meant = self.lives().of(to.node);
+        proto::Envelope {
+            incarnation: life.incarnation,
+            life: life.number,
+            to_incarnation: meant.incarnation,
+            to_life: meant.number,
+            ..wire_raft::envelope(self.cluster.get().copied(), self.me, to.node)
+        }
     }
 
     fn client(&self, to: &Target, lane: Lane) -> Result<PeerServiceClient<Channel>, PeerError> {
+        let to = &self.place(to);
         let mut channels = self.lock();
         let key = (to.clone(), lane);
         let channel = match channels.get(&key) {
@@ -199,10 +249,10 @@ impl AppendCall {
 }
 
 /// A named stream, where the compiler cannot prove that a boxed one may cross an await.
-struct Requests(BoxStream<'static, proto::AppendRequest>);
+struct Requests<T>(BoxStream<'static, T>);
 
-impl Stream for Requests {
-    type Item = proto::AppendRequest;
+impl<T> Stream for Requests<T> {
+    type Item = T;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.0.poll_next_unpin(context)
@@ -247,7 +297,7 @@ impl Peers for GrpcPeers {
         &self,
         to: &Target,
         header: Bytes,
-        data: Bytes,
+        pieces: BoxStream<'static, Bytes>,
         ttl: Duration,
     ) -> Reply<Bytes> {
         let head = proto::InstallSnapshotRequest {
@@ -255,11 +305,9 @@ impl Peers for GrpcPeers {
             raft: header,
             data: Bytes::new(),
         };
-        let pieces = (0..data.len()).step_by(SNAPSHOT_PIECE).map(move |start| {
-            let piece = data.slice(start..data.len().min(start + SNAPSHOT_PIECE));
-            proto::InstallSnapshotRequest { data: piece, ..Default::default() }
-        });
-        let stream = futures::stream::iter(std::iter::once(head).chain(pieces));
+        let pieces =
+            pieces.map(|data| proto::InstallSnapshotRequest { data, ..Default::default() });
+        let stream = Requests(futures::stream::once(future::ready(head)).chain(pieces).boxed());
         let (to, client) = (to.clone(), self.client(to, Lane::Replication));
         async move {
             let mut client = client?;
@@ -307,7 +355,7 @@ impl Peers for GrpcPeers {
     }
 
     fn dial(&self, to: &Target, ttl: Duration) -> BoxFuture<'static, Dialled> {
-        let address = to.address.clone();
+        let address = self.place(to).address;
         async move {
             match tokio::time::timeout(ttl, tokio::net::TcpStream::connect(&address)).await {
                 Ok(Ok(_)) => Dialled::Accepted,

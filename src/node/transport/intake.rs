@@ -2,9 +2,12 @@
 
 use super::wire::{MAX_NAME, check_name, codec_in, task_id};
 use crate::config::Limits;
+use crate::core::boundary::Event;
 use crate::core::cluster::command::{Codec, Function, FunctionRef, FunctionSource, TaskSpec};
 use crate::core::ids::{FunctionHash, SessionId};
 use crate::node::proto as pb;
+use crate::node::shared::Shared;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tonic::Status;
 
@@ -19,6 +22,46 @@ const MAX_TIMEOUT_MS: u64 = 30 * 24 * 3600 * 1000;
 
 /// A refusal found before the leader was asked: its kind and words.
 pub type Invalid = (pb::Refusal, String);
+
+/// What is well-formed goes to the leader's core; what is not is refused here, each task by itself.
+pub fn sort(
+    shared: &Shared,
+    session: SessionId,
+    request: pb::SubmitRequest,
+) -> (Event, Vec<pb::Rejection>) {
+    let limits = &shared.config.limits;
+    let mut rejected = Vec::new();
+    let mut functions = Vec::new();
+    let mut refused_functions = BTreeMap::new();
+    for function in request.functions {
+        let name = function.name.clone();
+        match function_in(function, limits, shared.allow_pickle) {
+            Ok(function) => functions.push(function),
+            Err(status) => {
+                let codec = status.code() == tonic::Code::FailedPrecondition;
+                let kind = if codec { pb::Refusal::Codec } else { pb::Refusal::Invalid };
+                refused_functions.insert(name, (kind, status.message().to_owned()));
+            }
+        }
+    }
+    let mut tasks = Vec::with_capacity(request.tasks.len());
+    for spec in request.tasks {
+        let task_id = spec.task_id.clone();
+        let refused = refused_functions.get(&spec.function_name).cloned();
+        let checked = match refused {
+            Some(refused) => Err(refused),
+            None => spec_in(spec, session, limits, shared.allow_pickle),
+        };
+        match checked {
+            Ok(spec) => tasks.push(Arc::new(spec)),
+            Err((refusal, message)) => {
+                let refusal = refusal as i32;
+                rejected.push(pb::Rejection { task_id, refusal, message, retry_after_ms: 0 });
+            }
+        }
+    }
+    (Event::Submitted { session, functions, tasks }, rejected)
+}
 
 /// A task out of a client's message, checked against this node's limits.
 pub fn spec_in(

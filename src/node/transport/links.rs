@@ -168,6 +168,7 @@ fn hello(speaker: &Speaker, member: &Member) -> pb::AssignTaskRequest {
             cluster_id: speaker.cluster_id.clone(),
             from_node: speaker.node.0,
             to_node: member.id.0,
+            ..Default::default()
         }),
         term: speaker.term,
         leader_address: speaker.address.clone(),

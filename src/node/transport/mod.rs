@@ -12,6 +12,7 @@ pub mod gate;
 pub mod grpc_peers;
 pub mod intake;
 pub mod links;
+pub mod lives;
 pub mod peer_service;
 pub mod peers;
 pub mod server;

@@ -1,5 +1,6 @@
 //! The server side of `peer.proto`: checks the envelope and passes on; decides nothing.
 
+use super::admission;
 use super::carried::Carried;
 use super::envelope;
 use super::gate::HELD;
@@ -14,7 +15,7 @@ use crate::node::consensus::Consensus;
 use crate::node::driver::Input;
 use crate::node::proto as pb;
 use crate::node::proto::peer_service_server::PeerService;
-use crate::node::shared::{PROTOCOL, Shared, Whereabouts};
+use crate::node::shared::{Shared, Whereabouts};
 use crate::node::transport::peers::Lane;
 use futures::{Stream, StreamExt};
 use std::pin::Pin;
@@ -255,7 +256,7 @@ impl PeerService for Peer {
         let stream = self.shared.number_stream();
         let upstream = Upstream::new(&hello, self.shared.me.id, stream, outbox, back);
         self.shared.tell(Input::UpstreamOpened(upstream));
-        self.shared.connected.store(true, Ordering::Release);
+        note_connected(&self.shared);
         let shared = self.shared.clone();
         tokio::spawn(async move {
             let limits = shared.config.limits.clone();
@@ -263,14 +264,7 @@ impl PeerService for Peer {
                 shared.tell(Input::FromUpstream(stream, upstream::words(request, &limits)));
             }
             shared.tell(Input::UpstreamClosed(stream));
-            let inner = shared.clone();
-            // Connected means: some stream is open; a newer one may have replaced this one.
-            shared.look(move |task_loop| {
-                inner.connected.store(task_loop.upstream.is_some(), Ordering::Release);
-                if task_loop.upstream.is_none() {
-                    inner.parted.notify_one();
-                }
-            });
+            note_connected(&shared);
         });
         let answers = tokio_stream::wrappers::UnboundedReceiverStream::new(answers);
         Ok(Response::new(Box::pin(self.shared.gate.spoken(leader, answers))))
@@ -303,7 +297,7 @@ impl PeerService for Peer {
 impl Peer {
     /// A founder introduces itself.
     fn on_meet(&self, request: pb::MeetRequest) -> Result<pb::MeetResponse, Status> {
-        check_protocol(request.protocol)?;
+        admission::check_protocol(request.protocol)?;
         let them = wire::member_in(request.me.unwrap_or_default())?;
         let mut standing = self.shared.standing();
         if standing.cluster.is_none() {
@@ -331,7 +325,7 @@ impl Peer {
 
     /// A node asks to be admitted.
     async fn on_join(&self, request: pb::JoinRequest) -> Result<pb::JoinResponse, Status> {
-        check_protocol(request.protocol)?;
+        admission::check_protocol(request.protocol)?;
         let member = wire::member_in(request.me.unwrap_or_default())?;
         let cluster = self.shared.standing().cluster;
         let mut response = pb::JoinResponse {
@@ -355,7 +349,7 @@ impl Peer {
                 response.removed = true;
                 return Ok(response);
             }
-            Some(refused) => return Err(Status::failed_precondition(refused.to_string())),
+            Some(refused) => return Err(unwelcome(&refused)),
         }
         self.shared.tell(Input::Core(Event::JoinAsked { member: member.clone(), functions }));
         if member.voter {
@@ -384,19 +378,31 @@ impl Peer {
     }
 }
 
+/// Connected means: some stream is open. Only the task loop knows, in the order in which they came and went.
+fn note_connected(shared: &Arc<Shared>) {
+    let inner = shared.clone();
+    shared.look(move |task_loop| {
+        inner.connected.store(task_loop.upstream.is_some(), Ordering::Release);
+        if task_loop.upstream.is_none() {
+            inner.parted.notify_one();
+        }
+    });
+}
+
+/// Why a node may not come, so that it knows whether to ask again.
+fn unwelcome(error: &Error) -> Status {
+    let text = error.to_string();
+    match error {
+        Error::NodeIdInUse { .. } => Status::already_exists(text),
+        Error::IncarnationMismatch { .. } => Status::aborted(text),
+        _ => Status::failed_precondition(text),
+    }
+}
+
 fn internal(error: Error) -> Status {
     Status::internal(error.to_string())
 }
 
 fn broken(status: Status) -> Error {
     Error::Consensus { problem: status.to_string() }
-}
-
-fn check_protocol(theirs: u32) -> Result<(), Status> {
-    if theirs == PROTOCOL {
-        return Ok(());
-    }
-    let peer = "the caller".to_owned();
-    let error = Error::VersionMismatch { peer, theirs, ours: PROTOCOL };
-    Err(Status::failed_precondition(error.to_string()))
 }

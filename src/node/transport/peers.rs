@@ -104,12 +104,12 @@ pub trait Peers: Send + Sync + 'static {
         lane: Lane,
         requests: BoxStream<'static, Bytes>,
     ) -> Reply<AppendReplies>;
-    /// A snapshot: the library's header, then the encoded state.
+    /// A snapshot: its header, then the encoded state in pieces, taken as they can be sent.
     fn install_snapshot(
         &self,
         to: &Target,
         header: Bytes,
-        data: Bytes,
+        pieces: BoxStream<'static, Bytes>,
         ttl: Duration,
     ) -> Reply<Bytes>;
     /// TransferLeader, encoded by the consensus library.

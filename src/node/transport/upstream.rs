@@ -165,6 +165,7 @@ impl Upstream {
                 cluster_id: self.cluster_id.clone(),
                 from_node: self.me.0,
                 to_node: self.leader.0,
+                ..Default::default()
             }),
             free_slots,
             cpu_available,

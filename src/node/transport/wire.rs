@@ -255,6 +255,7 @@ pub fn member_out(member: &Member) -> pb::Member {
         y: member.position.y,
         voter: member.voter,
         pid: member.pid,
+        incarnation: member.incarnation,
     }
 }
 
@@ -282,6 +283,7 @@ pub fn member_in(member: pb::Member) -> Result<Member, Status> {
         position: Position { x: member.x, y: member.y },
         voter: member.voter,
         pid: member.pid,
+        incarnation: member.incarnation,
     })
 }
 

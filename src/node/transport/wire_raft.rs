@@ -15,7 +15,7 @@ const MAX_RETRY: Duration = Duration::from_secs(10);
 /// Who speaks to whom, in which cluster.
 pub fn envelope(cluster: Option<ClusterId>, from: NodeId, to: NodeId) -> proto::Envelope {
     let cluster_id = cluster.map(|c| c.to_bytes().to_vec().into()).unwrap_or_default();
-    proto::Envelope { cluster_id, from_node: from.0, to_node: to.0 }
+    proto::Envelope { cluster_id, from_node: from.0, to_node: to.0, ..Default::default() }
 }
 
 /// A poll, ready to be sent.
