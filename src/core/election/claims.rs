@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_liar_gets_the_leadership_of_a_good_leader_never_and_of_a_bad_one_once_per_cool_down() {
-        let (good, moves) = reign(0.5, 1.0, (3, 100), 24);
+        let (good, moves) = reign(0.7, 1.0, (3, 100), 24);
         assert_eq!(moves, []);
         assert_eq!(good.ranking().rows()[0].node, LIAR, "it is preferred all the same");
         let (_, moves) = reign(0.1, 1.0, (3, 100), 24);

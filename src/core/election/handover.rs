@@ -212,9 +212,9 @@ mod tests {
     #[test]
     fn a_leader_yields_only_if_it_is_bad_and_another_much_better() {
         let new = || Stabiliser::new(&Config::default().election);
-        assert_eq!(yields_after(&mut new(), 0.31, 1.0), None, "above the floor");
-        assert_eq!(yields_after(&mut new(), 0.29, 0.5), None, "within the margin");
-        assert_eq!(yields_after(&mut new(), 0.2, 0.9), Some(60), "after the cool-down");
+        assert_eq!(yields_after(&mut new(), 0.66, 1.0), None, "above the floor");
+        assert_eq!(yields_after(&mut new(), 0.6, 0.84), None, "within the margin");
+        assert_eq!(yields_after(&mut new(), 0.47, 0.9), Some(60), "busy CPU, free memory, long up");
     }
 
     #[test]
