@@ -25,6 +25,8 @@ PROBE_EVERY_S = 0.002
 LOOK_EVERY_S = 0.0003
 WINDOW = 2_000
 """Tasks in flight while the cluster is loaded."""
+WARM_UP = 100
+"""Tasks before the first trial."""
 
 
 @hs.task(retries=3)
@@ -68,6 +70,9 @@ class Rig:
     def __enter__(self) -> Rig:
         self.cluster.__enter__()
         self.cluster.wait_leader()
+        # Runners start at first use, and a starting interpreter takes a core for itself.
+        for future in [nothing.submit() for _ in range(WARM_UP)]:
+            future.result(PATIENCE_S)
         return self
 
     def __exit__(self, *error: Any) -> None:

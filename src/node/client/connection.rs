@@ -78,12 +78,10 @@ pub(super) async fn run(shared: Arc<Shared>, first: Found) {
 }
 
 async fn serve(shared: &Shared, target: &Found) -> End {
-    let grpc = tokio::select! { biased;
-        _ = shared.closing.acquire() => return End::Closed,
-        dialled = shared.peers.dial(&target.address) => match dialled {
-            Ok(grpc) => grpc,
-            Err(problem) => return End::Broken(problem),
-        },
+    // It answered a moment ago, so its channel is open.
+    let grpc = match shared.peers.grpc(&target.address) {
+        Ok(grpc) => grpc,
+        Err(error) => return End::Broken(error.to_string()),
     };
     *lock(&shared.connected) = Some(target.address.clone());
     let (submit, submit_queue) = mpsc::channel(STREAM_DEPTH);

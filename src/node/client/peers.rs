@@ -26,6 +26,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) const STATUS_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a node keeps the question who leads next before it is asked again.
 const ROUND: Duration = Duration::from_millis(100);
+/// Once most nodes have answered, the others are given so long when a leader is looked for.
+const STRAGGLERS: Duration = Duration::from_millis(20);
 /// After this long without a leader any node that answers will do: it forwards once one leads.
 const LEADERLESS_PATIENCE: Duration = Duration::from_millis(300);
 /// Greatest message this client takes: the upper bound of `limits.message_bytes`.
@@ -114,14 +116,6 @@ impl Peers {
         Ok(speak(channel))
     }
 
-    /// A new connection to `address`, opened now.
-    pub async fn dial(&self, address: &str) -> Result<Grpc, String> {
-        let endpoint = endpoint(address).map_err(|e| e.to_string())?;
-        let channel = endpoint.connect().await.map_err(|e| describe(&e))?;
-        lock(&self.channels).insert(address.into(), channel.clone());
-        Ok(speak(channel))
-    }
-
     /// How the node at `address` is.
     pub async fn status(&self, address: &str, most: Duration) -> Result<StatusResponse, String> {
         self.ask_status(address, proto::StatusRequest::default(), most).await
@@ -162,32 +156,55 @@ impl Peers {
         &self,
         good: impl Fn(&StatusResponse) -> bool,
     ) -> (Option<Found>, Vec<Found>, String) {
-        self.ask_all_after(None, good).await
+        let ask = |address: String| async move { self.status(&address, STATUS_TIMEOUT).await };
+        self.gather(ask, STATUS_TIMEOUT, good).await
     }
 
-    /// The same; with a term they answer when they hear a newer leader, or after a round.
-    async fn ask_all_after(
+    /// The same, for whoever looks for a leader: with a term they answer when they hear a newer one, or after a round;
+    /// and once most have answered, the others are not waited for.
+    async fn ask_hastily(
         &self,
         term: Option<u64>,
         good: impl Fn(&StatusResponse) -> bool,
     ) -> (Option<Found>, Vec<Found>, String) {
-        let mut answers = stream::iter(self.candidates())
-            .map(|address| async move {
-                let answer = match term {
-                    Some(term) => self.await_leader(&address, term, ROUND).await,
-                    None => self.status(&address, STATUS_TIMEOUT).await,
-                };
-                (address, answer)
-            })
+        let ask = |address: String| async move {
+            match term {
+                Some(term) => self.await_leader(&address, term, ROUND).await,
+                None => self.status(&address, STATUS_TIMEOUT).await,
+            }
+        };
+        self.gather(ask, STRAGGLERS, good).await
+    }
+
+    /// Asks everybody; once most have answered, the others have `stragglers` left.
+    async fn gather<F>(
+        &self,
+        ask: impl Fn(String) -> F,
+        stragglers: Duration,
+        good: impl Fn(&StatusResponse) -> bool,
+    ) -> (Option<Found>, Vec<Found>, String)
+    where
+        F: Future<Output = Result<StatusResponse, String>>,
+    {
+        let candidates = self.candidates();
+        let most = candidates.len() / 2;
+        let mut answers = stream::iter(candidates)
+            .map(|address| async { (address.clone(), ask(address).await) })
             .buffer_unordered(ASKED_AT_ONCE);
         let (mut found, mut silent) = (Vec::new(), Vec::new());
-        while let Some((address, answer)) = answers.next().await {
-            match answer {
-                Ok(status) if good(&status) => {
+        loop {
+            let next = answers.next();
+            let next = match found.len() > most {
+                true => tokio::time::timeout(stragglers, next).await.unwrap_or(None),
+                false => next.await,
+            };
+            match next {
+                Some((address, Ok(status))) if good(&status) => {
                     return (Some(Found { address, status }), found, silent.join("; "));
                 }
-                Ok(status) => found.push(Found { address, status }),
-                Err(problem) => silent.push(format!("{address}: {problem}")),
+                Some((address, Ok(status))) => found.push(Found { address, status }),
+                Some((address, Err(problem))) => silent.push(format!("{address}: {problem}")),
+                None => break,
             }
         }
         silent.truncate(8);
@@ -259,7 +276,7 @@ impl Shared {
 
     /// `term`: the highest one known to those that answered, once there are any.
     async fn find_leader(&self, patient: bool, term: &mut Option<u64>) -> Result<Found, String> {
-        let (leader, mut found, silent) = self.peers.ask_all_after(*term, leads).await;
+        let (leader, mut found, silent) = self.peers.ask_hastily(*term, leads).await;
         *term = found.iter().map(|f| f.status.term).max();
         *lock(&self.leaderless) = match &leader {
             Some(_) => None,

@@ -163,6 +163,7 @@ impl ClientService for Client {
             let _seat = self.take_seat()?;
             let patience = Duration::from_millis(wait_ms.into()).min(MAX_WAIT);
             self.shared.wait_newer_leader(after_term, patience).await;
+            return Ok(Response::new(status::of(&self.shared).await?));
         }
         Ok(Response::new(status::confirmed(&self.shared).await?))
     }
