@@ -2,7 +2,7 @@
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=proto");
-    let files = ["proto/hustings/v1/peer.proto", "proto/hustings/v1/client.proto"];
+    let files = ["peer", "client", "blob"].map(|name| format!("proto/hustings/v1/{name}.proto"));
     let descriptors = protox::compile(files, ["proto"])?;
     tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
     Ok(())

@@ -40,6 +40,7 @@ fn entry(index: u64, tasks: usize) -> Entry {
             session: SessionId(1),
             function: FunctionRef { name: "app.tasks.nothing".into(), hash: FunctionHash(1) },
             codec: Codec::Json,
+            blob: None,
             payload: vec![b'x'; 100].into(),
             retries: 0,
             timeout_ms: 0,

@@ -103,8 +103,12 @@ pub struct Limits {
     pub queued_tasks: u64,
     /// Bytes of unfinished tasks in the cluster.
     pub queued_bytes: u64,
-    /// Arguments or result of one task.
+    /// Arguments or result of one task that travel in the log; larger ones travel beside it.
     pub payload_bytes: u64,
+    /// Arguments or result of one task that is too large for the log; more is refused.
+    pub blob_bytes: u64,
+    /// Bytes of all such arguments and results a voter holds.
+    pub blobs_bytes: u64,
     /// One function's pickled body.
     pub function_bytes: u64,
     /// Registered functions.
@@ -179,6 +183,8 @@ impl Default for Config {
                 queued_tasks: 1_000_000,
                 queued_bytes: 1 << 30,
                 payload_bytes: 64 << 10,
+                blob_bytes: 256 << 20,
+                blobs_bytes: 4 << 30,
                 function_bytes: 1 << 20,
                 functions: 10_000,
                 message_bytes: 4 << 20,

@@ -91,6 +91,8 @@ class Limits(_Section):
     queued_tasks: int | None = None
     queued_bytes: int | None = None
     payload_bytes: int | None = None
+    blob_bytes: int | None = None
+    blobs_bytes: int | None = None
     function_bytes: int | None = None
     functions: int | None = None
     message_bytes: int | None = None

@@ -49,6 +49,23 @@ id!(
     FunctionHash(u128), 16
 );
 
+/// The content of a blob: its SHA-256 (FIPS 180-4).
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct BlobId(pub [u8; 32]);
+
+/// A blob by its content and length.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct BlobRef {
+    /// Its content.
+    pub id: BlobId,
+    /// Bytes of it.
+    pub size: u64,
+}
+
 /// The fencing token of one attempt: `(log index of its assignment << 16) + position in the entry` (design D5c).
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
@@ -63,6 +80,12 @@ impl Token {
     pub fn new(index: LogIndex, position: usize) -> Self {
         debug_assert!(position < Self::MAX_PER_ENTRY);
         Token((index << 16) | position as u64)
+    }
+}
+
+impl fmt::Display for BlobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 

@@ -12,6 +12,7 @@ fn assignment(id: u128, token: u64) -> Assignment {
         session: SessionId(1),
         function: FunctionRef { name: "f".into(), hash: FunctionHash(1) },
         codec: Codec::Json,
+        blob: None,
         payload: Bytes::new(),
         retries: 0,
         timeout_ms: 0,
@@ -22,7 +23,7 @@ fn assignment(id: u128, token: u64) -> Assignment {
 }
 
 fn value() -> Report {
-    Report::Value(Payload { codec: Codec::Json, body: Bytes::new() })
+    Report::Value(Payload::inline(Codec::Json, Bytes::new()))
 }
 
 /// Feeds one event and compares all effects; none may be left unexamined.

@@ -229,8 +229,7 @@ impl World {
         };
         let index = pick % hand.running.len();
         let (task, token) = hand.running.swap_remove(index);
-        let report =
-            Report::Value(Payload { codec: Codec::Json, body: Bytes::from(token.0.to_string()) });
+        let report = Report::Value(Payload::inline(Codec::Json, Bytes::from(token.0.to_string())));
         let duration = Duration::from_millis(3);
         self.work(node, Event::AttemptEnded { task, token, report, duration });
     }
@@ -282,6 +281,7 @@ impl World {
             session: SESSION,
             function: FunctionRef { name: function.name.clone(), hash: function.hash },
             codec: Codec::Json,
+            blob: None,
             payload: Bytes::new(),
             retries: 0,
             timeout_ms: 0,
@@ -386,7 +386,7 @@ fn a_node_whose_lease_ran_out_comes_back_and_its_completion_is_refused() {
         .insert(NodeId(2), Hand { inbox: VecDeque::new(), outbox: VecDeque::new(), ..frozen });
     let member = Member { id: NodeId(2), slots: 2, address: "2".into(), ..Member::default() };
     world.tell(Event::JoinAsked { member, functions: vec![] });
-    let report = Report::Value(Payload { codec: Codec::Json, body: Bytes::from_static(b"late") });
+    let report = Report::Value(Payload::inline(Codec::Json, Bytes::from_static(b"late")));
     let duration = Duration::from_secs(4);
     let hand = world.hands.get_mut(&NodeId(2)).unwrap();
     hand.running.retain(|running| *running != (task, token));

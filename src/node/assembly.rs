@@ -1,10 +1,12 @@
 //! Puts a node together inside its own runtime: listener, consensus, runners, task loop, sampler.
 
+use super::blobs::hands::BlobHands;
+use super::blobs::{self, BlobStore};
 use super::clock::Clock;
 use super::consensus::runtime::{random_jitter, random_u64};
 use super::consensus::{Consensus, ConsensusOptions, Stores};
-use super::driver::{self, Input, TaskLoop, TaskLoopOptions};
-use super::execution::{self, Pool, PoolOptions};
+use super::driver::{Input, TaskLoop, TaskLoopOptions};
+use super::execution::{AttemptEnded, Pool, PoolOptions};
 use super::history::History;
 use super::sampler::LoadSource;
 use super::shared::Shared;
@@ -16,7 +18,7 @@ use super::transport::grpc_peers::GrpcPeers;
 use super::{NodeOptions, membership, proposals, transport};
 use crate::config::Config;
 use crate::core::boundary::Event;
-use crate::core::cluster::command::{Batch, Function, Member};
+use crate::core::cluster::command::{Batch, Member};
 use crate::core::election::score::Scorer;
 use crate::core::ids::{NodeId, Term};
 use crate::core::record::{Record, RecordKind};
@@ -51,7 +53,8 @@ pub(super) async fn start(options: NodeOptions) -> Result<(Arc<Shared>, Arc<Pool
         false => None,
     };
     let runners = (options.runner_argv, options.runner_env);
-    let pool = start_pool(&config, &inputs, options.slots, options.allow_pickle, runners);
+    let (pool, ends) = start_pool(&config, options.slots, options.allow_pickle, runners);
+    let blobs = Arc::new(BlobStore::open(storage.clone(), &config.limits)?);
     let shared = Arc::new(Shared::new(
         me.clone(),
         config.clone(),
@@ -64,7 +67,9 @@ pub(super) async fn start(options: NodeOptions) -> Result<(Arc<Shared>, Arc<Pool
         gate.clone(),
         options.allow_faults,
         storage.clone(),
+        blobs,
     ));
+    let hands = BlobHands::start(shared.clone(), pool.clone(), ends);
     let task_loop = TaskLoop::new(
         TaskLoopOptions {
             seed: me.id.0,
@@ -74,7 +79,7 @@ pub(super) async fn start(options: NodeOptions) -> Result<(Arc<Shared>, Arc<Pool
             history: history.clone(),
             state: consensus.as_ref().map_or_else(Arc::default, |c| c.state()),
             commit: consensus.map(|c| Arc::new(Committer::start(c)) as Arc<dyn proposals::Commit>),
-            hands: pool.clone(),
+            hands,
             gate,
             allow_pickle: options.allow_pickle,
         },
@@ -86,6 +91,7 @@ pub(super) async fn start(options: NodeOptions) -> Result<(Arc<Shared>, Arc<Pool
     tokio::spawn(task_loop.run(heard));
     tokio::spawn(transport::server::serve(shared.clone(), listener));
     tokio::spawn(membership::follow_leadership(shared.clone()));
+    tokio::spawn(blobs::keep(shared.clone()));
     let source = options.load.unwrap_or_else(|| LoadSource::measured(Duration::ZERO, false));
     tokio::spawn(measure(shared.clone(), source));
     history.push(Record::new(RecordKind::NodeStarted));
@@ -156,30 +162,23 @@ async fn start_consensus(
 
 fn start_pool(
     config: &Config,
-    inputs: &mpsc::UnboundedSender<Input>,
     slots: u32,
     allow_pickle: bool,
     (argv, env): (Vec<String>, Vec<(String, String)>),
-) -> Arc<Pool> {
-    let (ended, mut ends) = mpsc::unbounded_channel::<execution::AttemptEnded>();
-    let inputs = inputs.clone();
-    tokio::spawn(async move {
-        while let Some(end) = ends.recv().await {
-            let execution::AttemptEnded { task, token, report, duration } = end;
-            let _ = inputs.send(Input::Core(Event::AttemptEnded { task, token, report, duration }));
-        }
-    });
-    Pool::start(
+) -> (Arc<Pool>, mpsc::UnboundedReceiver<AttemptEnded>) {
+    let (ended, ends) = mpsc::unbounded_channel();
+    let pool = Pool::start(
         PoolOptions {
             slots: slots as usize,
             argv,
             env,
             allow_pickle,
-            payload_limit: config.limits.payload_bytes as usize,
+            payload_limit: config.limits.blob_bytes as usize,
             nice: RUNNER_NICE,
         },
         ended,
-    )
+    );
+    (pool, ends)
 }
 
 /// Proposes batches one after the other, so that they enter the log in order, and answers when each is applied.
@@ -215,16 +214,6 @@ impl proposals::Commit for Committer {
 
     fn may_dispatch(&self) -> bool {
         self.consensus.may_dispatch()
-    }
-}
-
-impl driver::Hands for Pool {
-    fn run(&self, assignment: crate::core::boundary::Assignment, function: Arc<Function>) {
-        Pool::run(self, assignment, function);
-    }
-
-    fn kill(&self, task: crate::core::ids::TaskId, token: crate::core::ids::Token) {
-        Pool::kill(self, task, token);
     }
 }
 

@@ -9,6 +9,7 @@
 //! ```
 
 mod assembly;
+pub mod blobs;
 pub mod client;
 pub mod clock;
 pub mod consensus;

@@ -1,5 +1,6 @@
 //! What a node's tasks share: who it is, which cluster it belongs to, where the leader is.
 
+use super::blobs::BlobStore;
 use super::clock::Clock;
 use super::consensus::Consensus;
 use super::consensus::runtime::random_u64;
@@ -115,6 +116,8 @@ pub struct Shared {
     pub moved: Notify,
     /// The data directory, if there is one.
     pub storage: Option<Arc<Storage>>,
+    /// The large arguments and results it holds, as a voter.
+    pub blobs: Arc<BlobStore>,
     /// This start, to tell it from another process with the same id.
     pub life: Life,
     standing: Mutex<Standing>,
@@ -136,11 +139,13 @@ impl Shared {
         gate: Gate,
         allow_faults: bool,
         storage: Option<Arc<Storage>>,
+        blobs: Arc<BlobStore>,
     ) -> Self {
         let life = Life { incarnation: me.incarnation, number: random_u64().max(1) };
         peers.set_life(life);
         Shared {
             storage,
+            blobs,
             life,
             me,
             config,

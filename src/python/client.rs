@@ -8,7 +8,7 @@ use super::runtime::{self, Live, check_fork, generation, parse_seconds, process}
 use crate::core::cluster::command::{Codec, FunctionSource};
 use crate::core::ids::{FunctionHash, NodeId, TaskId};
 use crate::error::Error;
-use crate::node::client::{self, ClientOptions, Handle, Submitted, TaskRequest};
+use crate::node::client::{self, ClientOptions, Handle, INLINE, Submitted, TaskRequest};
 use bytes::Bytes;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
@@ -144,11 +144,21 @@ impl Client {
         if codec == Codec::Pickle {
             self.refuse_pickle(py)?;
         }
+        let hash = hash.map(|bytes| parse_hash(py, bytes)).transpose()?;
+        let payload = Bytes::copy_from_slice(payload);
+        let (payload, blob) = match payload.len() > INLINE {
+            true => {
+                let put = |home: Arc<Home>| async move { home.client.put_blob(payload).await };
+                (Bytes::new(), Some(self.ask(py, put)?))
+            }
+            false => (payload, None),
+        };
         let request = TaskRequest {
             name: name.into(),
-            hash: hash.map(|bytes| parse_hash(py, bytes)).transpose()?,
+            hash,
             codec,
-            payload: Bytes::copy_from_slice(payload),
+            payload,
+            blob,
             retries,
             timeout_ms,
             backoff_ms,

@@ -24,6 +24,8 @@ use std::os::unix::net::UnixStream;
 const WATCH_MS: i32 = 100;
 /// Frames up to this length never wait: the node reads as soon as it is sent to.
 const SHORT_FRAME: usize = 16 << 10;
+/// Longest pickled exception: failures travel in the log.
+const MAX_PICKLED: usize = 64 << 10;
 /// Bounds of a failure's texts; `_runner.py` keeps them too.
 const MAX_TYPE_NAME: usize = 512;
 const MAX_MESSAGE: usize = 4 << 10;
@@ -166,7 +168,7 @@ impl<'py> RunnerLoop<'py, '_> {
             let codec = if codec == "json" { Codec::Json } else { Codec::Pickle };
             if body.len() > self.payload_limit {
                 let message = format!(
-                    "the result is {} bytes, the limit is {} (limits.payload_bytes)",
+                    "the result is {} bytes, the limit is {} (limits.blob_bytes)",
                     body.len(),
                     self.payload_limit
                 );
@@ -174,7 +176,7 @@ impl<'py> RunnerLoop<'py, '_> {
             }
             return self.send(py, &Frame::Done { seq, result: RunResult::Value { codec, body } });
         }
-        let pickled = if body.len() > self.payload_limit { &[] } else { body };
+        let pickled = if body.len() > MAX_PICKLED { &[] } else { body };
         let (type_name, message) = (text(&answer.get_item(3)?)?, text(&answer.get_item(4)?)?);
         let traceback = text(&answer.get_item(5)?)?;
         let result = RunResult::Failure {
@@ -247,7 +249,7 @@ fn cut(text: &str, limit: usize) -> &str {
 
 fn payload_limit() -> usize {
     let given = std::env::var("HUSTINGS_PAYLOAD_LIMIT").ok().and_then(|text| text.parse().ok());
-    given.unwrap_or(Config::default().limits.payload_bytes as usize)
+    given.unwrap_or(Config::default().limits.blob_bytes as usize)
 }
 
 /// Moves the node's socket away from descriptor 0, where callbacks would find it as their stdin.

@@ -222,7 +222,7 @@ def test_shared_parts_that_would_explode_are_refused_early() -> None:
     bomb: list[Any] = [0]
     for _ in range(100):
         bomb = [bomb, bomb]
-    with pytest.raises(Exception, match=r"limits\.payload_bytes"):
+    with pytest.raises(Exception, match=r"limits\.blob_bytes"):
         _runner.encode_result("json", bomb)
 
 
@@ -232,7 +232,7 @@ def test_a_result_over_the_limit_fails_with_size_limit_and_knob(codec: str) -> N
     type_name, message, _, _ = failure(run(lambda: "x" * LIMIT, codec=codec))
     assert type_name.endswith("PayloadTooLargeError")
     assert str(LIMIT) in message
-    assert "limits.payload_bytes" in message
+    assert "limits.blob_bytes" in message
 
 
 def test_a_value_of_a_class_from_main_is_pickled_by_value() -> None:

@@ -115,6 +115,7 @@ pub fn request(name: &str, hash: Option<FunctionHash>) -> TaskRequest {
         name: name.into(),
         hash,
         codec: Codec::Json,
+        blob: None,
         payload: bytes::Bytes::from_static(br#"{"args":[],"kwargs":{}}"#),
         retries: 0,
         timeout_ms: 0,

@@ -164,6 +164,7 @@ fn task(id: u128) -> TaskSpec {
         session: SessionId(1),
         function: FunctionRef { name: "mark".into(), hash: FunctionHash(1) },
         codec: Codec::Json,
+        blob: None,
         payload: Default::default(),
         retries: 0,
         timeout_ms: 0,

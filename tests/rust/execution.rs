@@ -57,6 +57,7 @@ impl Bench {
             session: SessionId(1),
             function: FunctionRef { name: function.name.clone(), hash: function.hash },
             codec: Codec::Json,
+            blob: None,
             payload: payload.to_owned().into(),
             retries: 0,
             timeout_ms,

@@ -1,6 +1,6 @@
 //! What the log can say. Many commands travel in one entry; `state.rs` is the only place that applies them.
 
-use crate::core::ids::{FunctionHash, NodeId, SessionId, TaskId, Token};
+use crate::core::ids::{BlobRef, FunctionHash, NodeId, SessionId, TaskId, Token};
 use crate::core::load::Position;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -168,6 +168,8 @@ pub struct TaskSpec {
     pub codec: Codec,
     /// Arguments; the leader never decodes them.
     pub payload: Bytes,
+    /// The arguments, where they are too large for the log; `payload` is empty then.
+    pub blob: Option<BlobRef>,
     /// Further attempts after a failure of user code.
     pub retries: u32,
     /// Wall time one attempt may take, in milliseconds; 0: none.
@@ -250,6 +252,15 @@ pub struct Payload {
     pub codec: Codec,
     /// The bytes.
     pub body: Bytes,
+    /// The bytes, where they are too many for the log; `body` is empty then.
+    pub blob: Option<BlobRef>,
+}
+
+impl Payload {
+    /// Bytes that travel with it.
+    pub fn inline(codec: Codec, body: Bytes) -> Self {
+        Payload { codec, body, blob: None }
+    }
 }
 
 /// An exception as it travels.

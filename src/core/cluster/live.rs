@@ -77,6 +77,9 @@ pub fn fingerprint(spec: &TaskSpec) -> u64 {
     hasher.update(&spec.function.hash.to_bytes());
     hasher.update(&[spec.codec as u8]);
     hasher.update(&spec.payload);
+    if let Some(blob) = spec.blob {
+        hasher.update(&blob.id.0);
+    }
     hasher.digest()
 }
 

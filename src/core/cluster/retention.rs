@@ -1,6 +1,7 @@
 //! What is kept of finished tasks, and for how long: outcomes until acknowledged or expired, ids longer.
 
-use super::command::{Rules, TaskSpec};
+use super::blobs::Blobs;
+use super::command::{Outcome, Rules, TaskSpec};
 use crate::core::boundary::Finished;
 use crate::core::ids::{SessionId, TaskId, Token};
 use serde::{Deserialize, Serialize};
@@ -98,11 +99,11 @@ impl Retention {
     }
 
     /// Forgets what is past its bounds at `now_ms`.
-    pub(super) fn expire(&mut self, now_ms: u64, rules: &Rules) {
+    pub(super) fn expire(&mut self, now_ms: u64, rules: &Rules, blobs: &mut Blobs) {
         let mut budget = FORGET_PER_ENTRY;
         while self.acknowledged.len() > ACKNOWLEDGED_KEPT && budget > 0 {
             if let Some(task) = self.acknowledged.pop_front() {
-                self.forget_outcome(task, now_ms);
+                self.forget_outcome(task, now_ms, blobs);
             }
             budget -= 1;
         }
@@ -115,7 +116,7 @@ impl Retention {
                 break;
             }
             self.by_age.pop_front();
-            self.forget_outcome(task, now_ms);
+            self.forget_outcome(task, now_ms, blobs);
             budget -= 1;
         }
         while let Some(&(at_ms, task)) = self.remembered_by_age.front() {
@@ -129,8 +130,11 @@ impl Retention {
         }
     }
 
-    fn forget_outcome(&mut self, task: TaskId, now_ms: u64) {
+    fn forget_outcome(&mut self, task: TaskId, now_ms: u64, blobs: &mut Blobs) {
         if let Some(done) = self.done.remove(&task) {
+            if let Outcome::Value(payload) = &done.finished.outcome {
+                blobs.release(payload.blob);
+            }
             self.bytes = self.bytes.saturating_sub(done.finished.outcome.size() as u64);
             self.remembered.insert(task, done.fingerprint);
             self.remembered_by_age.push_back((now_ms, task));

@@ -1,5 +1,6 @@
 //! What every voter agrees on. [`ClusterState::apply`] is the only writer: a pure function of the log.
 
+use super::blobs::Blobs;
 use super::command::{
     AssignCause, Batch, Command, Function, Member, Outcome, ReleaseCause, Report, Rules, TaskSpec,
 };
@@ -26,6 +27,7 @@ pub struct ClusterState {
     live: BTreeMap<TaskId, Live>,
     live_bytes: u64,
     retention: Retention,
+    blobs: Blobs,
     functions: BTreeMap<FunctionHash, Arc<Function>>,
     newest: BTreeMap<String, FunctionHash>,
     members: BTreeMap<NodeId, Member>,
@@ -54,6 +56,11 @@ impl ClusterState {
     /// Finished tasks that are still held.
     pub fn retention(&self) -> &Retention {
         &self.retention
+    }
+
+    /// The blobs that tasks and outcomes refer to.
+    pub fn blobs(&self) -> &Blobs {
+        &self.blobs
     }
 
     /// The outcome of `task`, while it is held.
@@ -114,7 +121,7 @@ impl ClusterState {
             self.apply_one(token, batch.at_ms, command, &mut changes);
         }
         if let Some(rules) = &self.rules {
-            self.retention.expire(batch.at_ms, rules);
+            self.retention.expire(batch.at_ms, rules, &mut self.blobs);
         }
         changes
     }
@@ -195,6 +202,7 @@ impl ClusterState {
         }
         self.counters.accepted += 1;
         self.live_bytes += spec_bytes(spec);
+        self.blobs.hold(spec.blob);
         let live = Live {
             spec: spec.clone(),
             holder: None,
@@ -374,6 +382,10 @@ impl ClusterState {
             Outcome::Cancelled => self.counters.cancelled += 1,
             Outcome::Lost(_) => self.counters.lost += 1,
         }
+        if let Outcome::Value(payload) = &outcome {
+            self.blobs.hold(payload.blob);
+        }
+        self.blobs.release(live.spec.blob);
         let token = live.token();
         let from = live.holder.map(|holder| holder.node);
         let node = from.unwrap_or_default();

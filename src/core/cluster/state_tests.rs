@@ -14,6 +14,7 @@ fn spec(id: u128, retries: u32) -> Arc<TaskSpec> {
         session: SessionId(9),
         function: FunctionRef { name: "f".into(), hash: FunctionHash(1) },
         codec: Codec::Json,
+        blob: None,
         payload: Bytes::from_static(b"[]"),
         retries,
         timeout_ms: 0,
@@ -23,7 +24,7 @@ fn spec(id: u128, retries: u32) -> Arc<TaskSpec> {
 }
 
 fn value(text: &'static str) -> Report {
-    Report::Value(Payload { codec: Codec::Json, body: Bytes::from_static(text.as_bytes()) })
+    Report::Value(Payload::inline(Codec::Json, Bytes::from_static(text.as_bytes())))
 }
 
 fn failure() -> Report {
@@ -121,10 +122,7 @@ fn a_replaced_attempt_is_refused_and_counted_and_a_repeated_one_is_not() {
     assert!(matches!(log.complete(1, old, A, value("stale"))[..], [Change::LateCompletion { .. }]));
     assert_eq!(log.state.counters().late_completions, 2);
     let outcome = &log.state.outcome(TaskId(1)).unwrap().outcome;
-    assert_eq!(
-        outcome,
-        &Outcome::Value(Payload { codec: Codec::Json, body: Bytes::from("fresh") })
-    );
+    assert_eq!(outcome, &Outcome::Value(Payload::inline(Codec::Json, Bytes::from("fresh"))));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The one connection of a client: two streams, kept open, moved to the leader, reopened after a break.
 
+use super::blobs::settle_or_fetch;
 use super::exchange::{session_bytes, settle_all};
 use super::handle::Settled;
 use super::identity::Backoff;
@@ -77,7 +78,7 @@ pub(super) async fn run(shared: Arc<Shared>, first: Found) {
     lock(&shared.table).wake_waiting(&shared.room);
 }
 
-async fn serve(shared: &Shared, target: &Found) -> End {
+async fn serve(shared: &Arc<Shared>, target: &Found) -> End {
     // It answered a moment ago, so its channel is open.
     let grpc = match shared.peers.grpc(&target.address) {
         Ok(grpc) => grpc,
@@ -105,7 +106,7 @@ async fn serve(shared: &Shared, target: &Found) -> End {
 }
 
 async fn hear_outcomes(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     mut grpc: Grpc,
     ids: mpsc::Receiver<OutcomesRequest>,
 ) -> String {
@@ -125,7 +126,9 @@ async fn hear_outcomes(
                     table.wake_waiting(&shared.room);
                     settlements
                 };
-                settle_all(settlements);
+                for (handle, settled) in settlements {
+                    settle_or_fetch(shared, handle, settled);
+                }
                 shared.ids_ready.notify_one();
             }
             Ok(None) => return "the node ended the Outcomes stream".into(),

@@ -3,6 +3,7 @@
 use super::handle::{Handle, Settled};
 use super::table::{MAX_BODY, Stage, Table};
 use super::wire;
+use crate::core::cluster::command::Outcome;
 use crate::core::ids::{FunctionHash, NodeId, SessionId, TaskId};
 use crate::error::Error;
 use crate::node::proto::{self, Refusal};
@@ -172,14 +173,18 @@ impl Table {
         }
     }
 
-    /// Outcomes arrived. They are acknowledged whether they are news or not: the sender does not know.
+    /// Outcomes arrived. They are acknowledged whether they are news or not: the sender does not know. Those whose value
+    /// must be fetched first are acknowledged once it is here.
     pub fn on_outcomes(&mut self, message: proto::OutcomesResponse) -> Settlements {
         let mut settlements = Vec::with_capacity(message.outcomes.len());
         for outcome in message.outcomes {
             let Some(id) = TaskId::from_bytes(&outcome.task_id) else { continue };
             let (attempts, node) = (outcome.attempts, NodeId(outcome.node));
             let Some(outcome) = wire::outcome_from_proto(outcome) else { continue };
-            self.acknowledge.push(id);
+            let blob = matches!(&outcome, Outcome::Value(value) if value.blob.is_some());
+            if !blob || !self.entries.contains_key(&id) {
+                self.acknowledge.push(id);
+            }
             if let Some(entry) = self.remove(id) {
                 let settled = Settled::Outcome { outcome, attempts, node };
                 settlements.push((entry.handle, settled));
@@ -263,7 +268,6 @@ impl Table {
 }
 
 fn cancelled() -> Settled {
-    use crate::core::cluster::command::Outcome;
     Settled::Outcome { outcome: Outcome::Cancelled, attempts: 0, node: NodeId(0) }
 }
 

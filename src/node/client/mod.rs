@@ -8,6 +8,7 @@
 //! A break loses nothing: what has no answer goes again with the same ids, what is accepted is followed by id.
 
 pub mod address;
+mod blobs;
 mod completion;
 mod connection;
 mod control;
@@ -19,6 +20,7 @@ mod table;
 mod watch;
 mod wire;
 
+pub use blobs::{INLINE, MAX_BLOB};
 pub use completion::CompletionQueue;
 pub use control::MAX_LISTED;
 pub use handle::{Handle, MAX_WATCHERS, Phase, Settled};
@@ -78,6 +80,8 @@ struct Shared {
     table: Mutex<Table>,
     /// Threads that wait for room in the table.
     room: Condvar,
+    /// Room for results that are being fetched.
+    fetching: Semaphore,
     tasks_ready: Notify,
     ids_ready: Notify,
     deferred: Notify,
@@ -110,6 +114,7 @@ impl Client {
             identity: Mutex::new(identity),
             table: Mutex::default(),
             room: Condvar::new(),
+            fetching: Semaphore::new(blobs::FETCHED_AT_ONCE),
             tasks_ready: Notify::new(),
             ids_ready: Notify::new(),
             deferred: Notify::new(),

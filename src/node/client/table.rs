@@ -3,7 +3,7 @@
 use super::handle::{Handle, Settled};
 use super::identity::Identity;
 use crate::core::cluster::command::{Codec, Function, FunctionSource};
-use crate::core::ids::{FunctionHash, TaskId};
+use crate::core::ids::{BlobRef, FunctionHash, TaskId};
 use crate::error::{Error, Result};
 use bytes::Bytes;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -35,6 +35,8 @@ pub struct TaskRequest {
     pub codec: Codec,
     /// The arguments.
     pub payload: Bytes,
+    /// The arguments, where they are too large for `payload`; a majority of the voters holds them already.
+    pub blob: Option<BlobRef>,
     /// Further attempts after a failure of user code.
     pub retries: u32,
     /// Wall time one attempt may take, in milliseconds; 0: none.
@@ -301,5 +303,8 @@ fn digest(task: &TaskRequest) -> u128 {
     hasher.update(&task.hash.map_or(0, |h| h.0).to_le_bytes());
     hasher.update(&[task.codec as u8]);
     hasher.update(&task.payload);
+    if let Some(blob) = task.blob {
+        hasher.update(&blob.id.0);
+    }
     hasher.digest128()
 }

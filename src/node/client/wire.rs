@@ -4,6 +4,7 @@ use super::table::TaskRequest;
 use crate::core::cluster::command::{Codec, Failure, Function, FunctionSource, Outcome, Payload};
 use crate::core::ids::TaskId;
 use crate::node::proto;
+use crate::node::transport::blob_calls::{blob_in, blob_out};
 use bytes::Bytes;
 
 pub(super) fn id_bytes(id: TaskId) -> Bytes {
@@ -37,6 +38,7 @@ pub(super) fn task_to_proto(id: TaskId, task: &TaskRequest) -> proto::TaskSpec {
         timeout_ms: task.timeout_ms,
         priority: Some(u32::from(task.priority)),
         backoff_ms: task.backoff_ms,
+        blob: task.blob.map(blob_out),
     }
 }
 
@@ -62,6 +64,7 @@ pub(super) fn outcome_from_proto(message: proto::Outcome) -> Option<Outcome> {
                 proto::Codec::Pickle => Codec::Pickle,
                 proto::Codec::Unspecified => return None,
             },
+            blob: value.blob.as_ref().map(blob_in).transpose().ok()?,
             body: value.body,
         }),
         Kind::Failure(f) => Outcome::Failure(Failure {

@@ -327,7 +327,7 @@ impl Inner {
 fn report(result: &RunResult<'_>) -> Report {
     match *result {
         RunResult::Value { codec, body } => {
-            Report::Value(Payload { codec, body: Bytes::copy_from_slice(body) })
+            Report::Value(Payload::inline(codec, Bytes::copy_from_slice(body)))
         }
         RunResult::Failure { type_name, message, traceback, pickled } => Report::Failure(Failure {
             type_name: type_name.to_owned(),

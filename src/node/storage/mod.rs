@@ -15,6 +15,7 @@
 //! | `seal` | the number of the last confirmed transaction | in place |
 //! | `snapshot-<term>-<index>` | the state up to there | by the next one |
 
+mod blobs;
 pub mod disk;
 mod engine;
 pub mod folder;
@@ -164,6 +165,7 @@ fn is_ours(name: &str) -> bool {
         || name == LOG
         || name == seal::SEAL
         || name.starts_with(SNAPSHOT)
+        || name.starts_with(blobs::BLOB)
         || name.ends_with(UNFINISHED)
 }
 

@@ -1,5 +1,6 @@
 //! What a client sends, checked against this node's limits before the leader is asked.
 
+use super::blob_calls::blob_in;
 use super::wire::{MAX_NAME, check_name, codec_in, task_id};
 use crate::config::Limits;
 use crate::core::boundary::Event;
@@ -93,12 +94,22 @@ pub fn spec_in(
         );
         return Err((pb::Refusal::PayloadTooLarge, text));
     }
+    let blob = spec.blob.as_ref().map(blob_in).transpose();
+    let blob = blob.map_err(|status| invalid(status.message().to_owned()))?;
+    if let Some(blob) = blob
+        && blob.size > limits.blob_bytes
+    {
+        let (size, limit) = (blob.size, limits.blob_bytes);
+        let text = format!("arguments are {size} bytes, the limit is {limit} (limits.blob_bytes)");
+        return Err((pb::Refusal::PayloadTooLarge, text));
+    }
     check_numbers(&spec).map_err(invalid)?;
     Ok(TaskSpec {
         id,
         session,
         function: FunctionRef { name: spec.function_name, hash },
         codec,
+        blob,
         payload: spec.payload,
         retries: spec.retries,
         timeout_ms: spec.timeout_ms,

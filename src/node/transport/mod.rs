@@ -2,6 +2,8 @@
 
 pub mod admission;
 mod beats;
+pub mod blob_calls;
+pub mod blob_service;
 pub mod carried;
 pub mod client_service;
 pub mod envelope;

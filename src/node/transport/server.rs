@@ -1,8 +1,10 @@
 //! The listener and what stands behind it.
 
+use super::blob_service::Blobs;
 use super::client_service::Client;
 use super::peer_service::Peer;
 use crate::error::{Error, Result};
+use crate::node::proto::blob_service_server::BlobServiceServer;
 use crate::node::proto::client_service_server::ClientServiceServer;
 use crate::node::proto::peer_service_server::PeerServiceServer;
 use crate::node::shared::Shared;
@@ -78,6 +80,7 @@ pub async fn serve(shared: Arc<Shared>, listener: TcpListener) {
         .add_service(health)
         .add_service(peer)
         .add_service(client)
+        .add_service(BlobServiceServer::new(Blobs::new(shared.clone())))
         .serve_with_incoming(incoming);
     // It ends only with the node; an accept error is retried inside.
     let _ = server.await;

@@ -1,5 +1,6 @@
 //! Protobuf to core types and back, for the task plane. What comes in is checked here, once.
 
+use super::blob_calls::{blob_in, blob_out};
 use crate::core::boundary::{Assignment, Finished, NodeStatus, Refusal};
 use crate::core::cluster::command::{
     Codec, Failure, Function, FunctionRef, FunctionSource, Member, Outcome, Payload, Report,
@@ -105,6 +106,7 @@ pub fn assignment_out(assignment: &Assignment) -> pb::Assignment {
         payload: spec.payload.clone(),
         timeout_ms: spec.timeout_ms,
         session: id_bytes(spec.session.to_bytes()),
+        blob: spec.blob.map(blob_out),
     }
 }
 
@@ -119,6 +121,7 @@ pub fn assignment_in(assignment: pb::Assignment) -> Result<Assignment, Status> {
         session: session_id(&assignment.session)?,
         function: FunctionRef { name: assignment.function_name, hash },
         codec,
+        blob: assignment.blob.as_ref().map(blob_in).transpose()?,
         payload: assignment.payload,
         retries: 0,
         timeout_ms: assignment.timeout_ms,
@@ -133,13 +136,15 @@ pub fn assignment_in(assignment: pb::Assignment) -> Result<Assignment, Status> {
 }
 
 fn payload_out(payload: &Payload) -> pb::Payload {
-    pb::Payload { codec: codec_out(payload.codec), body: payload.body.clone() }
+    let (codec, body) = (codec_out(payload.codec), payload.body.clone());
+    pb::Payload { codec, body, blob: payload.blob.map(blob_out) }
 }
 
 fn payload_in(payload: pb::Payload) -> Result<Payload, Status> {
     let codec =
         codec_in(payload.codec()).ok_or_else(|| Status::invalid_argument("payload.codec"))?;
-    Ok(Payload { codec, body: payload.body })
+    let blob = payload.blob.as_ref().map(blob_in).transpose()?;
+    Ok(Payload { codec, body: payload.body, blob })
 }
 
 fn failure_out(failure: &Failure) -> pb::Failure {

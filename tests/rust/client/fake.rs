@@ -44,7 +44,7 @@ pub struct State {
 impl State {
     fn finish(&mut self, session: &Bytes, id: &Bytes) {
         let body = self.tasks[id].payload.clone();
-        let value = Payload { codec: Codec::Json.into(), body };
+        let value = Payload { codec: Codec::Json.into(), body, blob: None };
         let result = Some(outcome::Result::Value(value));
         let outcome = Outcome { task_id: id.clone(), attempts: 1, node: 1, result };
         self.finished.insert(id.clone(), outcome.clone());

@@ -45,6 +45,7 @@ fn task(number: u32) -> TaskRequest {
         name: "square".into(),
         hash: None,
         codec: Codec::Json,
+        blob: None,
         payload: Bytes::from(number.to_string()),
         retries: 0,
         timeout_ms: 0,

@@ -1,0 +1,39 @@
+//! Keeps what a voter holds in step with the log: fetches what it names and is not here, forgets what it names no more.
+
+use super::carrier;
+use crate::core::ids::BlobRef;
+use crate::node::shared::Shared;
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+/// How often both are looked at.
+const EVERY: Duration = Duration::from_secs(2);
+/// Blobs fetched in one round.
+const FETCHED_PER_ROUND: usize = 64;
+
+/// Runs as long as the node does.
+pub async fn keep(shared: Arc<Shared>) {
+    let Some(consensus) = shared.consensus.clone() else { return };
+    loop {
+        tokio::time::sleep(EVERY).await;
+        let needed: BTreeSet<BlobRef> = {
+            let state = consensus.state();
+            let state = state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.blobs().all().collect()
+        };
+        let ids: BTreeSet<_> = needed.iter().map(|blob| blob.id).collect();
+        let unclaimed = shared.config.limits.outcome_ttl;
+        shared.blobs.sweep(shared.clock.now(), unclaimed, |id| ids.contains(&id)).await;
+        if !consensus.voters().contains_key(&shared.me.id) {
+            continue;
+        }
+        let missing = needed.into_iter().filter(|blob| !shared.blobs.holds(blob.id));
+        for blob in missing.take(FETCHED_PER_ROUND) {
+            // Whoever holds it may be away; the next round asks again.
+            if let Ok(content) = carrier::fetch_once(&shared, blob).await {
+                let _ = shared.blobs.put(shared.clock.now(), blob, content).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Large arguments on their way into the cluster, and large results on their way out.
+
+use super::exchange::settle_all;
+use super::handle::{Handle, Settled};
+use super::{Client, Shared, lock};
+use crate::core::cluster::command::{Outcome, Payload};
+use crate::core::ids::BlobRef;
+use crate::error::{Error, Result};
+use crate::node::blobs::name;
+use crate::node::clock::Clock;
+use crate::node::transport::blob_calls;
+use bytes::Bytes;
+use std::sync::Arc;
+use std::time::Duration;
+use tonic::{Code, Status};
+
+/// Arguments up to this size travel in the log: the default of `limits.payload_bytes`.
+pub const INLINE: usize = 64 << 10;
+/// The greatest value of `limits.blob_bytes`.
+pub const MAX_BLOB: usize = 1 << 30;
+/// Results fetched at once.
+pub(super) const FETCHED_AT_ONCE: usize = 4;
+/// How long a voter is looked for that takes or gives a blob.
+const PATIENCE: Duration = Duration::from_secs(30);
+const ROUND: Duration = Duration::from_millis(100);
+
+impl Client {
+    /// Brings `content` to a majority of the voters; then tasks may name it.
+    pub async fn put_blob(&self, content: Bytes) -> Result<BlobRef> {
+        if content.len() > MAX_BLOB {
+            return Err(too_large(content.len(), MAX_BLOB));
+        }
+        let blob = name(&content);
+        let put = |address: String| {
+            let content = content.clone();
+            async move { blob_calls::put(&address, Bytes::new(), blob, content, true).await }
+        };
+        self.check_open()?;
+        try_all(&self.shared, "the arguments to be stored", put).await?;
+        Ok(blob)
+    }
+}
+
+/// Tries every node in turn until one does it. What is refused for good is an error at once.
+async fn try_all<T, F>(shared: &Shared, what: &str, call: impl Fn(String) -> F) -> Result<T>
+where
+    F: Future<Output = Result<T, Status>>,
+{
+    let clock = Clock::start();
+    let mut problem = String::new();
+    loop {
+        for address in shared.peers.candidates() {
+            match call(address.clone()).await {
+                Ok(done) => return Ok(done),
+                Err(status) if status.code() == Code::InvalidArgument => {
+                    return Err(Error::config("payload", status.message()));
+                }
+                Err(status) if status.code() == Code::ResourceExhausted => {
+                    let detail = format!("{address}: {}", status.message());
+                    return Err(Error::QueueFull { detail, retry_after: Duration::from_secs(1) });
+                }
+                Err(status) => problem = format!("{address}: {}", status.message()),
+            }
+        }
+        if clock.now().since(crate::node::clock::START) > PATIENCE {
+            return Err(Error::NoQuorum { detail: format!("waited for {what}; {problem}") });
+        }
+        tokio::time::sleep(ROUND).await;
+    }
+}
+
+fn too_large(size: usize, limit: usize) -> Error {
+    let what = "the arguments".to_owned();
+    Error::PayloadTooLarge { what, size, limit, knob: "limits.blob_bytes" }
+}
+
+/// Fetches a result, settles its future, and only then lets the cluster forget it. Any other settles its future at once.
+pub(super) fn settle_or_fetch(shared: &Arc<Shared>, handle: Arc<Handle>, settled: Settled) {
+    match settled {
+        Settled::Outcome {
+            outcome: Outcome::Value(Payload { codec, blob: Some(blob), .. }),
+            attempts,
+            node,
+        } => {
+            let shared = shared.clone();
+            tokio::spawn(async move {
+                let settled = match fetch(&shared, blob).await {
+                    Ok(body) => {
+                        let outcome = Outcome::Value(Payload::inline(codec, body));
+                        Settled::Outcome { outcome, attempts, node }
+                    }
+                    Err(error) => Settled::Failed(error),
+                };
+                let task = handle.id();
+                settle_all(vec![(handle, settled)]);
+                lock(&shared.table).acknowledge.push(task);
+                shared.ids_ready.notify_one();
+            });
+        }
+        settled => settle_all(vec![(handle, settled)]),
+    }
+}
+
+async fn fetch(shared: &Arc<Shared>, blob: BlobRef) -> Result<Bytes> {
+    let get = |address: String| async move { blob_calls::get(&address, Bytes::new(), blob).await };
+    let fetch = async {
+        let _room = shared.fetching.acquire().await;
+        try_all(shared, "a large result", get).await
+    };
+    tokio::select! { biased;
+        _ = shared.closing.acquire() => Err(Error::Stopped { what: "client".into() }),
+        fetched = fetch => fetched,
+    }
+}
