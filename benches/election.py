@@ -1,7 +1,7 @@
 """How fast, how often and to whom leadership moves, in real processes and beside plain Raft.
 
     python benches/election.py --quick                     two minutes
-    python benches/election.py                             everything, about twenty-five
+    python benches/election.py                             everything, about forty
     python benches/election.py --sections kill,freeze --trials 50
 
 Every section runs on clusters of five isolated nodes with known loads; a fresh cluster every
@@ -213,9 +213,10 @@ def run_idle(quick: bool, seed: int) -> dict[str, Any]:
 
 def run_calm(quick: bool, seed: int) -> dict[str, Any]:
     """Section ``calm``: idle, with busy cores, under own load."""
-    seconds = 12.0 if quick else 120.0
+    lengths = {"idle": 120.0, "busy cores": 600.0, "own load": 600.0}
     rows = []
-    for what in ("idle", "busy cores", "own load"):
+    for what, length in lengths.items():
+        seconds = length / 10 if quick else length
         with Rig("lan", seed) as rig:
             rig.settle()
             if what == "busy cores":
@@ -331,6 +332,7 @@ def main() -> int:
         "started": time.strftime("%Y-%m-%d %H:%M:%S"),
         "sections": {},
     }
+    options.out.mkdir(parents=True, exist_ok=True)
     print(note(result))
     columns = "  ".join(f"{share:>7}" for share in ("p50", "p90", "p99", "max"))
     print(f"{'section':<10} {'':<5} {'n':>4}  {columns}   goal / ms")
@@ -342,8 +344,8 @@ def main() -> int:
         else:
             section = run_section(name, options.quick, options.trials, options.seed)
             result["sections"][name] = section
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "election.json").write_text(json.dumps(result, indent=1))
+        # After each section, so that a run that is broken off leaves what it measured.
+        (options.out / "election.json").write_text(json.dumps(result, indent=1))
     for path in draw_all(options.out, result, note(result)):
         print(f"wrote {path}")
     print(f"wrote {options.out / 'election.json'}")

@@ -151,8 +151,12 @@ def idle(rig: Rig, seconds: float) -> Result:
 
 
 def calm(rig: Rig, seconds: float, loaded: bool) -> Result:
-    """Watches a cluster to which nothing happens: every suspicion and every new term is false."""
+    """Watches a cluster to which nothing happens: every suspicion and every new term is false. The
+    best node leads, as a worse one would be right to hand over."""
     leader = rig.settle()
+    if leader.name != rig.best_but():
+        rig.cluster.handover(rig.best_but())
+        leader = rig.settle()
     began_us = time.time_ns() // 1_000
     tasks = 0
     if loaded:
@@ -166,6 +170,7 @@ def calm(rig: Rig, seconds: float, loaded: bool) -> Result:
         "suspicions": kinds.count("suspected"),
         "false_suspicions_recalled": kinds.count("false_suspicion"),
         "elections": kinds.count("became_leader"),
+        "handovers": kinds.count("handover_started"),
         "needless_terms": rig.cluster.term - leader.term,
         "tasks": tasks,
     }

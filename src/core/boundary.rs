@@ -52,6 +52,14 @@ pub enum Event {
         /// Which.
         tasks: Vec<TaskId>,
     },
+    /// What [`Effect::ConfirmRead`] asked for: a quorum says that this node led when it was asked, and what was committed
+    /// by then is applied here.
+    ReadConfirmed {
+        /// Who follows.
+        session: SessionId,
+        /// Which.
+        tasks: Vec<TaskId>,
+    },
     /// A client holds outcomes.
     Acknowledged {
         /// Who.
@@ -214,6 +222,14 @@ pub enum Effect {
         session: SessionId,
         /// Which.
         outcomes: Vec<Arc<Finished>>,
+    },
+    /// Have a quorum confirm that this node leads, before a client is told that nobody knows its tasks: a leader that
+    /// was replaced and has not heard of it knows less than the cluster.
+    ConfirmRead {
+        /// Who follows.
+        session: SessionId,
+        /// Which.
+        tasks: Vec<TaskId>,
     },
     /// Tell a client that followed ids are not held.
     DenyKnowledge {

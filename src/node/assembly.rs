@@ -212,6 +212,11 @@ impl proposals::Commit for Committer {
         Box::pin(async move { answered.await.unwrap_or(false) })
     }
 
+    fn confirm(&self) -> BoxFuture<'static, bool> {
+        let consensus = self.consensus.clone();
+        Box::pin(async move { consensus.confirm().await.is_ok() })
+    }
+
     fn may_dispatch(&self) -> bool {
         self.consensus.may_dispatch()
     }

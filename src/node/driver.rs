@@ -313,6 +313,9 @@ impl TaskLoop {
                     self.sessions.reject(session, task, &refusal);
                 }
                 Effect::Deliver { session, outcomes } => self.sessions.deliver(session, outcomes),
+                Effect::ConfirmRead { session, tasks } => {
+                    self.proposals.confirm(Event::ReadConfirmed { session, tasks });
+                }
                 Effect::DenyKnowledge { session, tasks } => self.sessions.deny(session, tasks),
                 Effect::OpenSession { member } => self.open_link(member),
                 Effect::CloseSession { node } => {

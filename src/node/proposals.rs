@@ -9,6 +9,7 @@ use futures::future::BoxFuture;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// Commands in one entry.
@@ -18,10 +19,18 @@ const ENTRY_BYTES: usize = 1 << 20;
 /// Entries on their way at once: while they are, the queue grows and the next entry is larger.
 const ENTRIES_IN_FLIGHT: usize = 8;
 
+/// How often a quorum is asked whether this node leads, and the pause in between.
+const CONFIRMATIONS: u32 = 20;
+const CONFIRM_AGAIN: Duration = Duration::from_millis(50);
+
 /// Puts a batch into the log, if this node still leads `term`. Calls made in order enter in order.
 pub trait Commit: Send + Sync {
     /// The future resolves to true once the batch is committed and applied here, to false if it is not known to be.
     fn commit(&self, term: Term, batch: Batch) -> BoxFuture<'static, bool>;
+
+    /// Resolves to true once a quorum has confirmed, after this call, that this node leads, and what was committed by then
+    /// is applied here; to false if no quorum did in time.
+    fn confirm(&self) -> BoxFuture<'static, bool>;
 
     /// Whether this node, which leads, has its quorum's lease at this very moment.
     fn may_dispatch(&self) -> bool {
@@ -46,6 +55,22 @@ impl Proposals {
     /// Whether this node, which leads, may act as the leader at this very moment.
     pub fn may_dispatch(&self) -> bool {
         self.commit.as_ref().is_none_or(|commit| commit.may_dispatch())
+    }
+
+    /// Feeds `then` to the loop once a quorum has confirmed that this node leads. If none does, nothing follows: whoever
+    /// asked is cut off with this reign and asks the next leader.
+    pub fn confirm(&self, then: Event) {
+        let Some(commit) = self.commit.clone() else { return };
+        let inputs = self.inputs.clone();
+        tokio::spawn(async move {
+            for _ in 0..CONFIRMATIONS {
+                if commit.confirm().await {
+                    let _ = inputs.send(Input::Core(then));
+                    return;
+                }
+                tokio::time::sleep(CONFIRM_AGAIN).await;
+            }
+        });
     }
 
     /// Adds commands.

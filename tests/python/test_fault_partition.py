@@ -70,3 +70,24 @@ def test_the_minority_refuses_and_the_majority_goes_on(record_property: Any) -> 
         words = [row["detail"] for row in cluster.events.filter("fault")]
         side = " ".join([old.name, friend])
         assert words == [f"partitioned: {side} | {' '.join(majority)}", "healed"]
+
+
+def test_a_leader_that_was_replaced_denies_no_task_that_the_cluster_knows() -> None:
+    lease = hs.ElectionConfig(lease_s=20.0)
+    with hs.Cluster.local(3, name="stale", config=hs.Config.ci(election=lease)) as cluster:
+        old = settle(cluster)
+        with pinned(old.address) as inside:
+            others = other_names(cluster, old.name)
+            cluster.partition([old.name], others)
+            eventually(lambda: (now := cluster.leader) is not None and now.name in others)
+            done = cluster.submit(sample_tasks.square, 3)
+            assert done.result(60) == 9
+            # By its lease the old one still leads, and it never heard of that task.
+            asked = inside.future(done.task_id)
+            stuck = inside.submit(sample_tasks.square, 4)
+            other = cluster.submit(sample_tasks.square, 5)
+            assert other.result(60) == 25
+            assert not asked.done(), asked
+            cluster.heal()
+            assert asked.result(60) == 9
+            assert stuck.result(60) == 16

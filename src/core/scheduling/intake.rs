@@ -152,7 +152,11 @@ impl Leader {
         out: &mut Vec<Effect>,
     ) {
         out.push(Effect::Accept { session, tasks: vec![task] });
-        self.on_followed(state, session, vec![task], out);
+        // The log has told, so it needs no confirmation: an outcome that is forgotten is forgotten everywhere.
+        let unknown = self.follow_known(state, session, vec![task], out);
+        if !unknown.is_empty() {
+            out.push(Effect::DenyKnowledge { session, tasks: unknown });
+        }
     }
 
     fn follow(&mut self, session: SessionId, task: TaskId) {
@@ -162,13 +166,14 @@ impl Leader {
         }
     }
 
-    pub(super) fn on_followed(
+    /// Delivers what has an outcome and follows what is live; returns what is not known here.
+    pub(super) fn follow_known(
         &mut self,
         state: &ClusterState,
         session: SessionId,
         tasks: Vec<TaskId>,
         out: &mut Vec<Effect>,
-    ) {
+    ) -> Vec<TaskId> {
         let (mut outcomes, mut unknown) = (Vec::new(), Vec::new());
         for task in tasks {
             if let Some(finished) = state.outcome(task) {
@@ -182,9 +187,7 @@ impl Leader {
         if !outcomes.is_empty() {
             out.push(Effect::Deliver { session, outcomes });
         }
-        if !unknown.is_empty() {
-            out.push(Effect::DenyKnowledge { session, tasks: unknown });
-        }
+        unknown
     }
 
     pub(super) fn on_finished(

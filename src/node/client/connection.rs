@@ -222,6 +222,8 @@ async fn await_successor(shared: &Shared, target: &Found) -> Found {
                 && !address.is_empty()
                 && let Ok(status) = shared.peers.await_leader(&address, term, STATUS_TIMEOUT).await
                 && leads(&status)
+                // A leader that was replaced may not know it yet.
+                && status.term > target.status.term
             {
                 return Found { address, status };
             }
