@@ -27,7 +27,7 @@ MAX_TRACEBACK_BYTES = 64 << 10
 MAX_JSON_DEPTH = 200
 """Deepest nesting of a JSON result; every JSON decoder has such a bound."""
 DEFAULT_PAYLOAD_LIMIT = 64 << 10
-"""``limits.payload_bytes`` where the node does not say."""
+"""``limits.blob_bytes`` where the node does not say."""
 
 Answer = tuple[bool, str, bytes, str, str, str]
 
@@ -36,7 +36,7 @@ info: dict[str, Any] | None = None
 
 
 class PayloadTooLargeError(ValueError):
-    """A result over ``limits.payload_bytes``."""
+    """A result over ``limits.blob_bytes``."""
 
 
 class CodecRefusedError(RuntimeError):
@@ -207,7 +207,7 @@ def encode_result(codec: str, value: Any) -> bytes:
 
 def _too_large(size: str, limit: int) -> Exception:
     return _public(PayloadTooLargeError)(
-        f"the result is {size}, the limit is {limit} (limits.payload_bytes); return less, or write "
+        f"the result is {size}, the limit is {limit} (limits.blob_bytes); return less, or write "
         "it to storage and return where it is"
     )
 

@@ -52,8 +52,8 @@ pub enum Event {
         /// Which.
         tasks: Vec<TaskId>,
     },
-    /// What [`Effect::ConfirmRead`] asked for: a quorum says that this node led when it was asked, and what was committed
-    /// by then is applied here.
+    /// What [`Effect::ConfirmRead`] asked for: a quorum says that this node led when it was asked, and what was
+    /// committed by then is applied here.
     ReadConfirmed {
         /// Who follows.
         session: SessionId,

@@ -45,13 +45,11 @@ pub(super) async fn start(options: NodeOptions) -> Result<(Arc<Shared>, Arc<Pool
     let peers = Arc::new(GrpcPeers::new(me.id, transport::peer_message_bytes(&config.limits)));
     let gate = Gate::new(me.id, Arc::default());
     let behind = Arc::new(FaultyPeers::new(peers.clone(), gate.clone()));
-    let consensus = match options.may_vote {
-        true => {
-            let started = start_consensus(&me, &config, &clock, &history, &inputs, behind, stores);
-            Some(started.await?)
-        }
-        false => None,
-    };
+    let mut consensus = None;
+    if options.may_vote {
+        let started = start_consensus(&me, &config, &clock, &history, &inputs, behind, stores);
+        consensus = Some(started.await?);
+    }
     let runners = (options.runner_argv, options.runner_env);
     let (pool, ends) = start_pool(&config, options.slots, options.allow_pickle, runners);
     let blobs = Arc::new(BlobStore::open(storage.clone(), &config.limits)?);
@@ -85,9 +83,7 @@ pub(super) async fn start(options: NodeOptions) -> Result<(Arc<Shared>, Arc<Pool
         },
         inputs,
     );
-    if let Some(cluster) = storage.and_then(|storage| storage.identity().cluster) {
-        shared.belong(cluster);
-    }
+    storage.and_then(|storage| storage.identity().cluster).inspect(|c| shared.belong(*c));
     tokio::spawn(task_loop.run(heard));
     tokio::spawn(transport::server::serve(shared.clone(), listener));
     tokio::spawn(membership::follow_leadership(shared.clone()));

@@ -28,8 +28,8 @@ pub trait Commit: Send + Sync {
     /// The future resolves to true once the batch is committed and applied here, to false if it is not known to be.
     fn commit(&self, term: Term, batch: Batch) -> BoxFuture<'static, bool>;
 
-    /// Resolves to true once a quorum has confirmed, after this call, that this node leads, and what was committed by then
-    /// is applied here; to false if no quorum did in time.
+    /// Resolves to true once a quorum has confirmed, after this call, that this node leads, and what was committed by
+    /// then is applied here; to false if no quorum did in time.
     fn confirm(&self) -> BoxFuture<'static, bool>;
 
     /// Whether this node, which leads, has its quorum's lease at this very moment.
@@ -57,8 +57,8 @@ impl Proposals {
         self.commit.as_ref().is_none_or(|commit| commit.may_dispatch())
     }
 
-    /// Feeds `then` to the loop once a quorum has confirmed that this node leads. If none does, nothing follows: whoever
-    /// asked is cut off with this reign and asks the next leader.
+    /// Feeds `then` to the loop once a quorum has confirmed that this node leads. If none does, nothing follows:
+    /// whoever asked is cut off with this reign and asks the next leader.
     pub fn confirm(&self, then: Event) {
         let Some(commit) = self.commit.clone() else { return };
         let inputs = self.inputs.clone();

@@ -54,9 +54,9 @@ def test_what_is_too_large_is_refused_by_name_and_nothing_is_stored() -> None:
     config = hs.Config.ci(limits=hs.Limits(blob_bytes=MIB))
     with hs.Cluster.local(1, name="small", config=config) as small:
         small.wait_leader()
-        with pytest.raises(ValueError, match=r"limits\.blob_bytes"):
+        with pytest.raises(hs.PayloadTooLargeError, match=r"limits\.blob_bytes"):
             small.submit(digest, b"x" * (MIB + 1))
-        with pytest.raises(hs.RemoteTaskError, match=r"limits\.blob_bytes"):
+        with pytest.raises(hs.PayloadTooLargeError, match=r"limits\.blob_bytes"):
             small.submit(repeat, b"x", MIB + 1).result(60)
         assert small.submit(digest, b"x" * (MIB - 1000)).result(60)
 

@@ -22,7 +22,7 @@ PROTO = HERE.parent.parent / "proto"
 def stubs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, Any]]:
     protoc = pytest.importorskip("grpc_tools.protoc")
     out = tmp_path_factory.mktemp("stubs")
-    files = [f"hustings/v1/{name}.proto" for name in ("peer", "client")]
+    files = [f"hustings/v1/{name}.proto" for name in ("peer", "client", "blob")]
     code = protoc.main(
         ["protoc", f"-I{PROTO}", f"--python_out={out}", f"--grpc_python_out={out}", *files]
     )

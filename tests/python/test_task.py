@@ -175,14 +175,6 @@ def test_what_cannot_travel_is_named_with_its_place(cluster: hs.Cluster) -> None
         sample_tasks.return_lock.submit().result(30)
 
 
-def test_payloads_over_the_limit_are_refused_here_and_there(cluster: hs.Cluster) -> None:
-    with pytest.raises(hs.PayloadTooLargeError, match="limit"):
-        cluster.submit(len, b"x" * 3_000_000).result(30)
-    with pytest.raises(Exception, match="limit"):
-        sample_tasks.big.submit(3_000_000).result(30)
-    assert sample_tasks.square.submit(3).result(30) == 9
-
-
 def test_a_registered_name_is_enough(cluster: hs.Cluster) -> None:
     sample_tasks.say_hello.submit("first").result(30)
     assert cluster.options(codec="json").submit("greet", "you").result(30) == "hello you!"

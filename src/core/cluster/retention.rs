@@ -3,7 +3,7 @@
 use super::blobs::Blobs;
 use super::command::{Outcome, Rules, TaskSpec};
 use crate::core::boundary::Finished;
-use crate::core::ids::{SessionId, TaskId, Token};
+use crate::core::ids::{LogIndex, SessionId, TaskId, Token};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -98,12 +98,17 @@ impl Retention {
         }
     }
 
-    /// Forgets what is past its bounds at `now_ms`.
-    pub(super) fn expire(&mut self, now_ms: u64, rules: &Rules, blobs: &mut Blobs) {
+    /// Forgets what is past its bounds at `now_ms`, the time of the entry at `index`.
+    pub(super) fn expire(
+        &mut self,
+        (index, now_ms): (LogIndex, u64),
+        rules: &Rules,
+        blobs: &mut Blobs,
+    ) {
         let mut budget = FORGET_PER_ENTRY;
         while self.acknowledged.len() > ACKNOWLEDGED_KEPT && budget > 0 {
             if let Some(task) = self.acknowledged.pop_front() {
-                self.forget_outcome(task, now_ms, blobs);
+                self.forget_outcome(task, (index, now_ms), blobs);
             }
             budget -= 1;
         }
@@ -116,7 +121,7 @@ impl Retention {
                 break;
             }
             self.by_age.pop_front();
-            self.forget_outcome(task, now_ms, blobs);
+            self.forget_outcome(task, (index, now_ms), blobs);
             budget -= 1;
         }
         while let Some(&(at_ms, task)) = self.remembered_by_age.front() {
@@ -130,10 +135,15 @@ impl Retention {
         }
     }
 
-    fn forget_outcome(&mut self, task: TaskId, now_ms: u64, blobs: &mut Blobs) {
+    fn forget_outcome(
+        &mut self,
+        task: TaskId,
+        (index, now_ms): (LogIndex, u64),
+        blobs: &mut Blobs,
+    ) {
         if let Some(done) = self.done.remove(&task) {
             if let Outcome::Value(payload) = &done.finished.outcome {
-                blobs.release(payload.blob);
+                blobs.release(index, payload.blob);
             }
             self.bytes = self.bytes.saturating_sub(done.finished.outcome.size() as u64);
             self.remembered.insert(task, done.fingerprint);

@@ -121,7 +121,7 @@ impl ClusterState {
             self.apply_one(token, batch.at_ms, command, &mut changes);
         }
         if let Some(rules) = &self.rules {
-            self.retention.expire(batch.at_ms, rules, &mut self.blobs);
+            self.retention.expire((index, batch.at_ms), rules, &mut self.blobs);
         }
         changes
     }
@@ -385,7 +385,7 @@ impl ClusterState {
         if let Outcome::Value(payload) = &outcome {
             self.blobs.hold(payload.blob);
         }
-        self.blobs.release(live.spec.blob);
+        self.blobs.release(self.applied, live.spec.blob);
         let token = live.token();
         let from = live.holder.map(|holder| holder.node);
         let node = from.unwrap_or_default();

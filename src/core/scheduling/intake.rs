@@ -153,10 +153,7 @@ impl Leader {
     ) {
         out.push(Effect::Accept { session, tasks: vec![task] });
         // The log has told, so it needs no confirmation: an outcome that is forgotten is forgotten everywhere.
-        let unknown = self.follow_known(state, session, vec![task], out);
-        if !unknown.is_empty() {
-            out.push(Effect::DenyKnowledge { session, tasks: unknown });
-        }
+        self.follow_or_deny(state, session, vec![task], out);
     }
 
     fn follow(&mut self, session: SessionId, task: TaskId) {
@@ -166,8 +163,35 @@ impl Leader {
         }
     }
 
+    pub(super) fn on_followed(
+        &mut self,
+        state: &ClusterState,
+        session: SessionId,
+        tasks: Vec<TaskId>,
+        out: &mut Vec<Effect>,
+    ) {
+        let unknown = self.follow_known(state, session, tasks, out);
+        if !unknown.is_empty() {
+            out.push(Effect::ConfirmRead { session, tasks: unknown });
+        }
+    }
+
+    /// As `on_followed`, where what this leader does not know nobody knows.
+    pub(super) fn follow_or_deny(
+        &mut self,
+        state: &ClusterState,
+        session: SessionId,
+        tasks: Vec<TaskId>,
+        out: &mut Vec<Effect>,
+    ) {
+        let unknown = self.follow_known(state, session, tasks, out);
+        if !unknown.is_empty() {
+            out.push(Effect::DenyKnowledge { session, tasks: unknown });
+        }
+    }
+
     /// Delivers what has an outcome and follows what is live; returns what is not known here.
-    pub(super) fn follow_known(
+    fn follow_known(
         &mut self,
         state: &ClusterState,
         session: SessionId,

@@ -130,17 +130,9 @@ impl Leader {
             Event::Submitted { session, functions, tasks } => {
                 self.on_submitted(state, session, &functions, tasks, out);
             }
-            Event::Followed { session, tasks } => {
-                let unknown = self.follow_known(state, session, tasks, out);
-                if !unknown.is_empty() {
-                    out.push(Effect::ConfirmRead { session, tasks: unknown });
-                }
-            }
+            Event::Followed { session, tasks } => self.on_followed(state, session, tasks, out),
             Event::ReadConfirmed { session, tasks } => {
-                let unknown = self.follow_known(state, session, tasks, out);
-                if !unknown.is_empty() {
-                    out.push(Effect::DenyKnowledge { session, tasks: unknown });
-                }
+                self.follow_or_deny(state, session, tasks, out);
             }
             Event::Acknowledged { session, tasks } => {
                 out.push(Effect::Propose(vec![Command::Acknowledge { session, tasks }]));

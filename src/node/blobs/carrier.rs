@@ -7,7 +7,7 @@ use crate::node::transport::blob_calls;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 /// Rounds over all voters before a blob is given up, and the wait between them.
@@ -29,6 +29,15 @@ async fn voters(shared: &Arc<Shared>) -> (bool, Vec<(NodeId, String)>) {
     (false, others.map(|member| (member.id, member.address)).collect())
 }
 
+/// Keeps `content`, whose hash was checked, here.
+pub async fn keep(shared: &Shared, blob: BlobRef, content: Bytes) -> Result<()> {
+    let applied = shared.consensus.as_ref().map_or(0, |consensus| {
+        let state = consensus.state();
+        state.lock().unwrap_or_else(PoisonError::into_inner).applied()
+    });
+    shared.blobs.put(shared.clock.now(), applied, blob, content).await
+}
+
 /// Keeps `content` here and at the other voters; returns once a majority holds it, with their number.
 pub async fn spread(shared: &Arc<Shared>, blob: BlobRef, content: Bytes) -> Result<u32> {
     let (seated, others) = voters(shared).await;
@@ -36,8 +45,9 @@ pub async fn spread(shared: &Arc<Shared>, blob: BlobRef, content: Bytes) -> Resu
         let detail = format!("{} is no voter and holds no blobs", shared.me.name);
         return Err(Error::NoQuorum { detail });
     }
-    shared.blobs.put(shared.clock.now(), blob, content.clone()).await?;
-    let need = (others.len() + 1) / 2 + 1;
+    keep(shared, blob, content.clone()).await?;
+    let voters = others.len() + 1;
+    let need = voters / 2 + 1;
     let mut holders = 1;
     // Those beyond the majority get it too, though nobody waits for them.
     let mut puts: FuturesUnordered<_> = others

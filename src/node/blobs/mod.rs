@@ -12,12 +12,12 @@ mod upkeep;
 
 use crate::config::Limits;
 use crate::core::Moment;
-use crate::core::ids::{BlobId, BlobRef};
+use crate::core::ids::{BlobId, BlobRef, LogIndex};
 use crate::error::{Error, Result};
 use crate::node::storage::Storage;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 pub use upkeep::keep;
@@ -51,8 +51,8 @@ struct Entry {
     content: Option<Bytes>,
     /// When it was last put.
     since: Moment,
-    /// The log has named it since then.
-    named: bool,
+    /// The last entry applied then: whatever frees a blob before is about an earlier use.
+    applied: LogIndex,
 }
 
 impl BlobStore {
@@ -63,7 +63,7 @@ impl BlobStore {
             for BlobRef { id, size } in storage.blobs()? {
                 held.bytes += size;
                 // Young until the log was read: what it names is kept, the rest goes in time.
-                let entry = Entry { size, content: None, since: Moment(0), named: false };
+                let entry = Entry { size, content: None, since: Moment(0), applied: 0 };
                 held.blobs.insert(id, entry);
             }
         }
@@ -80,12 +80,19 @@ impl BlobStore {
         self.lock().blobs.contains_key(&id)
     }
 
-    /// Keeps `content`, whose hash was checked; durable when this returns, if anything here is.
-    pub async fn put(&self, now: Moment, blob: BlobRef, content: Bytes) -> Result<()> {
+    /// Keeps `content`, whose hash was checked; durable when this returns, if anything here is. `applied` is the last
+    /// entry applied here.
+    pub async fn put(
+        &self,
+        now: Moment,
+        applied: LogIndex,
+        blob: BlobRef,
+        content: Bytes,
+    ) -> Result<()> {
         {
             let mut held = self.lock();
             if let Some(entry) = held.blobs.get_mut(&blob.id) {
-                (entry.since, entry.named) = (now, false);
+                (entry.since, entry.applied) = (now, applied);
                 return Ok(());
             }
             if held.bytes + blob.size > self.most {
@@ -104,7 +111,7 @@ impl BlobStore {
         };
         let mut held = self.lock();
         let kept = kept.inspect_err(|_| held.bytes -= blob.size)?;
-        let entry = Entry { size: blob.size, content: kept, since: now, named: false };
+        let entry = Entry { size: blob.size, content: kept, since: now, applied };
         if let Some(twin) = held.blobs.insert(blob.id, entry) {
             held.bytes -= twin.size;
         }
@@ -121,16 +128,22 @@ impl BlobStore {
         }
     }
 
-    /// Forgets what the log named and names no more, and what it has not named for `unclaimed`.
-    async fn sweep(&self, now: Moment, unclaimed: Duration, needs: impl Fn(BlobId) -> bool) {
+    /// Forgets what the log let go after it was put, and what the log has not named for `unclaimed`.
+    async fn sweep(
+        &self,
+        now: Moment,
+        unclaimed: Duration,
+        needed: &BTreeSet<BlobId>,
+        freed: &BTreeMap<BlobId, LogIndex>,
+    ) {
         let mut gone = Vec::new();
         {
             let mut held = self.lock();
             let Held { blobs, bytes } = &mut *held;
             blobs.retain(|id, entry| {
-                let needed = needs(*id);
-                let keep = needed || (!entry.named && now.since(entry.since) < unclaimed);
-                entry.named |= needed;
+                let freed = freed.get(id).is_some_and(|index| *index > entry.applied);
+                let old = now.since(entry.since) >= unclaimed;
+                let keep = needed.contains(id) || !(freed || old);
                 if !keep {
                     *bytes -= entry.size;
                     gone.push(*id);
@@ -148,44 +161,47 @@ impl BlobStore {
 mod tests {
     use super::*;
 
-    fn limits(most: u64) -> Limits {
-        Limits { blobs_bytes: most, ..crate::config::Config::default().limits }
+    const AGE: Duration = Duration::from_secs(900);
+
+    fn store(most: u64) -> BlobStore {
+        let limits = Limits { blobs_bytes: most, ..crate::config::Config::default().limits };
+        BlobStore::open(None, &limits).unwrap()
     }
 
     #[tokio::test]
     async fn a_blob_is_found_by_its_content_and_counted_once() {
-        let store = BlobStore::open(None, &limits(10)).unwrap();
+        let store = store(10);
         let content = Bytes::from_static(b"123456");
         let blob = name(&content);
         assert_eq!(blob.size, 6);
-        store.put(Moment(1), blob, content.clone()).await.unwrap();
-        store.put(Moment(2), blob, content.clone()).await.unwrap();
+        store.put(Moment(1), 0, blob, content.clone()).await.unwrap();
+        store.put(Moment(2), 0, blob, content.clone()).await.unwrap();
         assert_eq!(store.get(blob.id).await.unwrap(), Some(content));
         let other = Bytes::from_static(b"12345");
-        let error = store.put(Moment(3), name(&other), other.clone()).await.unwrap_err();
+        let error = store.put(Moment(3), 0, name(&other), other.clone()).await.unwrap_err();
         assert!(error.to_string().contains("limits.blobs_bytes"), "{error}");
-        store.sweep(Moment(10_000_000), Duration::from_secs(1), |_| false).await;
-        assert!(!store.holds(blob.id));
-        store.put(Moment(3), name(&other), other).await.unwrap();
+        let (none, late) = (BTreeSet::new(), Moment(2).after(AGE));
+        store.sweep(late, AGE, &none, &BTreeMap::new()).await;
+        assert!(!store.holds(blob.id), "nobody claimed it");
+        store.put(late, 0, name(&other), other).await.unwrap();
     }
 
     #[tokio::test]
-    async fn what_the_log_names_stays_and_what_it_named_goes() {
-        let store = BlobStore::open(None, &limits(1 << 20)).unwrap();
-        let (a, b) = (Bytes::from_static(b"named"), Bytes::from_static(b"never named"));
-        let (name_a, name_b) = (name(&a), name(&b));
-        for (blob, content) in [(name_a, a.clone()), (name_b, b)] {
-            store.put(Moment(0), blob, content).await.unwrap();
-        }
-        let unclaimed = Duration::from_secs(900);
-        store.sweep(Moment(1), unclaimed, |id| id == name_a.id).await;
-        assert!(store.holds(name_a.id) && store.holds(name_b.id));
-        store.sweep(Moment(2), unclaimed, |_| false).await;
-        assert!(!store.holds(name_a.id), "named once, and no more");
-        assert!(store.holds(name_b.id), "its task may be on its way");
-        // Put again for another task: it must wait for that one.
-        store.put(Moment(3), name_a, a).await.unwrap();
-        store.sweep(Moment(4), unclaimed, |_| false).await;
-        assert!(store.holds(name_a.id));
+    async fn what_the_log_names_stays_and_what_it_let_go_goes() {
+        let store = store(1 << 20);
+        let content = Bytes::from_static(b"content");
+        let blob = name(&content);
+        let named = BTreeSet::from([blob.id]);
+        let freed = BTreeMap::from([(blob.id, 7)]);
+        store.put(Moment(0), 5, blob, content.clone()).await.unwrap();
+        store.sweep(Moment(1).after(AGE), AGE, &named, &freed).await;
+        assert!(store.holds(blob.id), "somebody names it again");
+        // Put again for another task, which is on its way.
+        store.put(Moment(2), 9, blob, content.clone()).await.unwrap();
+        store.sweep(Moment(3), AGE, &BTreeSet::new(), &freed).await;
+        assert!(store.holds(blob.id));
+        let freed = BTreeMap::from([(blob.id, 12)]);
+        store.sweep(Moment(4), AGE, &BTreeSet::new(), &freed).await;
+        assert!(!store.holds(blob.id));
     }
 }

@@ -1,9 +1,9 @@
 //! Keeps what a voter holds in step with the log: fetches what it names and is not here, forgets what it names no more.
 
 use super::carrier;
-use crate::core::ids::BlobRef;
+use crate::core::ids::{BlobId, BlobRef, LogIndex};
 use crate::node::shared::Shared;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -17,14 +17,17 @@ pub async fn keep(shared: Arc<Shared>) {
     let Some(consensus) = shared.consensus.clone() else { return };
     loop {
         tokio::time::sleep(EVERY).await;
-        let needed: BTreeSet<BlobRef> = {
+        let (needed, freed): (BTreeSet<BlobRef>, BTreeMap<BlobId, LogIndex>) = {
             let state = consensus.state();
             let state = state.lock().unwrap_or_else(PoisonError::into_inner);
-            state.blobs().all().collect()
+            let mut freed: Vec<_> = state.blobs().freed().map(|(at, id)| (id, at)).collect();
+            // Where one was let go twice, the later entry counts.
+            freed.reverse();
+            (state.blobs().all().collect(), freed.into_iter().collect())
         };
-        let ids: BTreeSet<_> = needed.iter().map(|blob| blob.id).collect();
+        let ids = needed.iter().map(|blob| blob.id).collect();
         let unclaimed = shared.config.limits.outcome_ttl;
-        shared.blobs.sweep(shared.clock.now(), unclaimed, |id| ids.contains(&id)).await;
+        shared.blobs.sweep(shared.clock.now(), unclaimed, &ids, &freed).await;
         if !consensus.voters().contains_key(&shared.me.id) {
             continue;
         }
@@ -32,7 +35,7 @@ pub async fn keep(shared: Arc<Shared>) {
         for blob in missing.take(FETCHED_PER_ROUND) {
             // Whoever holds it may be away; the next round asks again.
             if let Ok(content) = carrier::fetch_once(&shared, blob).await {
-                let _ = shared.blobs.put(shared.clock.now(), blob, content).await;
+                let _ = carrier::keep(&shared, blob, content).await;
             }
         }
     }

@@ -28,7 +28,7 @@ impl Client {
     /// Brings `content` to a majority of the voters; then tasks may name it.
     pub async fn put_blob(&self, content: Bytes) -> Result<BlobRef> {
         if content.len() > MAX_BLOB {
-            return Err(too_large(content.len(), MAX_BLOB));
+            return Err(too_large("the arguments", content.len(), MAX_BLOB));
         }
         let blob = name(&content);
         let put = |address: String| {
@@ -36,13 +36,18 @@ impl Client {
             async move { blob_calls::put(&address, Bytes::new(), blob, content, true).await }
         };
         self.check_open()?;
-        try_all(&self.shared, "the arguments to be stored", put).await?;
+        try_all(&self.shared, "the arguments", content.len(), put).await?;
         Ok(blob)
     }
 }
 
 /// Tries every node in turn until one does it. What is refused for good is an error at once.
-async fn try_all<T, F>(shared: &Shared, what: &str, call: impl Fn(String) -> F) -> Result<T>
+async fn try_all<T, F>(
+    shared: &Shared,
+    what: &str,
+    size: usize,
+    call: impl Fn(String) -> F,
+) -> Result<T>
 where
     F: Future<Output = Result<T, Status>>,
 {
@@ -52,6 +57,10 @@ where
         for address in shared.peers.candidates() {
             match call(address.clone()).await {
                 Ok(done) => return Ok(done),
+                Err(status) if status.code() == Code::OutOfRange => {
+                    let limit = status.details().try_into().map_or(0, u64::from_be_bytes);
+                    return Err(too_large(what, size, limit as usize));
+                }
                 Err(status) if status.code() == Code::InvalidArgument => {
                     return Err(Error::config("payload", status.message()));
                 }
@@ -69,12 +78,11 @@ where
     }
 }
 
-fn too_large(size: usize, limit: usize) -> Error {
-    let what = "the arguments".to_owned();
-    Error::PayloadTooLarge { what, size, limit, knob: "limits.blob_bytes" }
+fn too_large(what: &str, size: usize, limit: usize) -> Error {
+    Error::PayloadTooLarge { what: what.to_owned(), size, limit, knob: "limits.blob_bytes" }
 }
 
-/// Fetches a result, settles its future, and only then lets the cluster forget it. Any other settles its future at once.
+/// Fetches a large result, settles its future, and only then lets the cluster forget it. Others settle at once.
 pub(super) fn settle_or_fetch(shared: &Arc<Shared>, handle: Arc<Handle>, settled: Settled) {
     match settled {
         Settled::Outcome {
@@ -105,7 +113,7 @@ async fn fetch(shared: &Arc<Shared>, blob: BlobRef) -> Result<Bytes> {
     let get = |address: String| async move { blob_calls::get(&address, Bytes::new(), blob).await };
     let fetch = async {
         let _room = shared.fetching.acquire().await;
-        try_all(shared, "a large result", get).await
+        try_all(shared, "a large result", blob.size as usize, get).await
     };
     tokio::select! { biased;
         _ = shared.closing.acquire() => Err(Error::Stopped { what: "client".into() }),

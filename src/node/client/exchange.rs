@@ -173,8 +173,8 @@ impl Table {
         }
     }
 
-    /// Outcomes arrived. They are acknowledged whether they are news or not: the sender does not know. Those whose value
-    /// must be fetched first are acknowledged once it is here.
+    /// Outcomes arrived. They are acknowledged whether they are news or not: the sender does not know. Those
+    /// whose value must be fetched first are acknowledged once it is here.
     pub fn on_outcomes(&mut self, message: proto::OutcomesResponse) -> Settlements {
         let mut settlements = Vec::with_capacity(message.outcomes.len());
         for outcome in message.outcomes {

@@ -7,11 +7,12 @@ use crate::node::blobs::carrier;
 use crate::node::proto as pb;
 use crate::node::proto::blob_service_server::BlobService;
 use crate::node::shared::Shared;
+use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 use std::pin::Pin;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 /// Blobs that are received at once; each may be in memory as a whole.
 const AT_ONCE: usize = 4;
@@ -38,7 +39,8 @@ impl Blobs {
         let limit = self.shared.config.limits.blob_bytes;
         if blob.size > limit {
             let text = format!("{} bytes, the limit is {limit} (limits.blob_bytes)", blob.size);
-            return Err(Status::invalid_argument(text));
+            let limit = Bytes::copy_from_slice(&limit.to_be_bytes());
+            return Err(Status::with_details(Code::OutOfRange, text, limit));
         }
         Ok(blob)
     }
@@ -66,7 +68,7 @@ impl BlobService for Blobs {
         let shared = &self.shared;
         let holders = match head.spread {
             true => carrier::spread(shared, blob, content).await,
-            false => shared.blobs.put(shared.clock.now(), blob, content).await.map(|()| 1),
+            false => carrier::keep(shared, blob, content).await.map(|()| 1),
         };
         Ok(Response::new(pb::PutResponse { holders: holders.map_err(|error| refusal(&error))? }))
     }

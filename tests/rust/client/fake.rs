@@ -78,11 +78,15 @@ impl State {
         answer.accepted.push(id.clone());
         if self.tasks.contains_key(&id) {
             self.duplicates += 1;
+            // Its first answer was swallowed, and its outcome kept back with it.
+            if !self.hold && self.swallow_answers == 0 && !self.finished.contains_key(&id) {
+                self.finish(session, &id);
+            }
             return;
         }
         self.order.push(id.clone());
         self.tasks.insert(id.clone(), task);
-        if !self.hold {
+        if !self.hold && self.swallow_answers == 0 {
             self.finish(session, &id);
         }
     }
