@@ -117,8 +117,10 @@ pub struct Limits {
     pub outcome_bytes: u64,
     /// How long an unacknowledged outcome is kept.
     pub outcome_ttl: Duration,
-    /// How long a finished task's id is remembered.
+    /// How old a task's id may be to be accepted, and how long it is remembered.
     pub id_memory: Duration,
+    /// Ids of finished tasks remembered at most.
+    pub remembered_ids: u64,
     /// Records each node keeps.
     pub events: u64,
     /// Assigned tasks per node.
@@ -186,6 +188,7 @@ impl Default for Config {
                 outcome_bytes: 1 << 30,
                 outcome_ttl: s(15 * 60),
                 id_memory: s(24 * 3600),
+                remembered_ids: 2_000_000,
                 events: 100_000,
                 node_queue: 1_024,
                 crash_budget: 3,

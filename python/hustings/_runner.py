@@ -15,6 +15,7 @@ import os
 import pickle
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from types import CoroutineType, TracebackType
@@ -32,7 +33,8 @@ DEFAULT_PAYLOAD_LIMIT = 64 << 10
 Answer = tuple[bool, str, bytes, str, str, str]
 
 info: dict[str, Any] | None = None
-"""The running attempt: ``task_id``, ``attempt``, ``fencing_token``, ``timeout_s``; or ``None``."""
+"""The running attempt: ``task_id``, ``attempt``, ``fencing_token``, ``key``, ``timeout_s``,
+``end_by``, ``started_at``; or ``None``."""
 
 
 class PayloadTooLargeError(ValueError):
@@ -139,6 +141,7 @@ def call(fn: Callable[..., Any], codec: str, payload: bytes, attempt: dict[str, 
     try:
         try:
             args, kwargs = decode_arguments(codec, payload)
+            attempt["started_at"] = time.time()
             info = attempt
             value = fn(*args, **kwargs)
             if isinstance(value, CoroutineType):

@@ -20,6 +20,7 @@ from .codec import encode_call
 from .config import Config, StealPolicy
 from .errors import ConfigError, NoClusterError, StoppedError, WaitTimeoutError
 from .events import EventLog, Row
+from .explanation import Explanation, TaskEvent, build_explanation, build_history
 from .faults import AnyNode
 from .future import Deadline, check_map, chunks, gather, stream_map
 from .injector import FailureInjector
@@ -252,6 +253,18 @@ class Cluster(Membership):
         identity = task.task_id if isinstance(task, _core.Future) else task
         return bool(self._client.cancel([task_id_bytes(identity)], kill=kill))
 
+    def why(self, task: _core.Future[Any] | uuid.UUID | str | bytes) -> Explanation:
+        """Why a task is where it is, whoever submitted it."""
+        return build_explanation(self._explain(task))
+
+    def history(self, task: _core.Future[Any] | uuid.UUID | str | bytes) -> list[TaskEvent]:
+        """What happened to a task so far, whoever submitted it."""
+        return build_history(self._explain(task))
+
+    def _explain(self, task: _core.Future[Any] | uuid.UUID | str | bytes) -> dict[str, Any]:
+        identity = task.task_id if isinstance(task, _core.Future) else task
+        return self._client.explain(task_id_bytes(identity))
+
     def _submit(
         self, call: Task[..., Any] | NamedCall, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> _core.Future[Any]:
@@ -331,7 +344,8 @@ class Cluster(Membership):
     def tasks(
         self, state: str | None = None, limit: int = 1000, timeout: float = 5.0
     ) -> list[dict[str, Any]]:
-        """Tasks the cluster holds: ``task_id``, ``function``, ``state``, ``node``, ``attempt``.
+        """Tasks the cluster holds: ``task_id``, ``function``, ``state``, ``node``, ``attempt``,
+        ``key``. ``state="quarantined"`` lists those whose nodes or runners died too often.
 
         Never an old view: a quorum confirms the leader first. Raises ``NoQuorumError``.
         """

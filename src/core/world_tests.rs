@@ -8,7 +8,7 @@ use crate::core::boundary::{Change, Effect, Event, Finished, NodeStatus};
 use crate::core::chance::Chance;
 use crate::core::cluster::command::{
     AssignCause, Batch, Codec, Command, Function, FunctionRef, FunctionSource, Member, Payload,
-    Report, TaskSpec,
+    Report, TaskSpec, Terms,
 };
 use crate::core::cluster::state::ClusterState;
 use crate::core::ids::{NodeId, SessionId, TaskId, Term, Token};
@@ -90,7 +90,8 @@ impl World {
         if self.leader.leads() {
             self.tell(Event::LeadershipLost);
         }
-        self.tell(Event::LeadershipGained { term: self.term });
+        let wall_ms = self.now.0 / 1_000;
+        self.tell(Event::LeadershipGained { term: self.term, wall_ms, followed: true });
     }
 
     fn join(&mut self, id: NodeId) {
@@ -170,7 +171,8 @@ impl World {
             return;
         }
         let index = self.state.applied() + 1;
-        let changes = self.state.apply(index, &Batch { at_ms: self.now.0 / 1_000, commands });
+        let changes =
+            self.state.apply(index, &Batch { at_ms: self.leader.log_ms(self.now), commands });
         for change in &changes {
             match change {
                 Change::Finished { finished, .. } => {
@@ -287,6 +289,8 @@ impl World {
             timeout_ms: 0,
             priority: 5,
             backoff_ms: 0,
+            terms: Terms::default(),
+            claim: None,
         };
         let (session, functions) = (SESSION, vec![function.clone()]);
         self.tell(Event::Submitted { session, functions, tasks: vec![Arc::new(spec)] });

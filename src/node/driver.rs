@@ -14,6 +14,7 @@ use crate::core::cluster::state::ClusterState;
 use crate::core::ids::{FunctionHash, NodeId, SessionId, TaskId, Term, Token};
 use crate::core::load::Load;
 use crate::core::scheduling::Leader;
+use crate::core::scheduling::explanation::{self, Explanation};
 use crate::core::worker::Worker;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,6 +40,8 @@ pub enum Input {
     Core(Event),
     /// Something for the core from the link of that number; ignored once the link is replaced.
     FromLink(u64, Event),
+    /// This node leads that term and has applied the log up to its own first entry.
+    LeadGained(Term),
     /// A client opened its Submit stream.
     SubmitOpened(SessionId, u64, SubmitOutbox),
     /// A client opened its Outcomes stream.
@@ -127,6 +130,8 @@ pub struct TaskLoop {
     next_status: crate::core::Moment,
     pub(super) next_lead: crate::core::Moment,
     heard_leader: crate::core::Moment,
+    /// Some leader spoke to it since it started.
+    followed: bool,
     pub(super) members_changed: bool,
 }
 
@@ -159,6 +164,7 @@ impl TaskLoop {
             next_status: clock.now(),
             next_lead: clock.now(),
             heard_leader: clock.now(),
+            followed: false,
             clock,
             history,
             proposals: Proposals::new(commit, inputs.clone()),
@@ -226,7 +232,7 @@ impl TaskLoop {
         self.tell_members();
         self.tell_status(now);
         self.tell_lead(now);
-        self.proposals.flush(self.leader.term());
+        self.proposals.flush(self.leader.term(), self.leader.log_ms(now));
         self.sessions.flush();
         if let Some(upstream) = &mut self.upstream {
             upstream.flush();
@@ -241,6 +247,10 @@ impl TaskLoop {
                 if node.and_then(|n| self.links.get(&n)).is_some_and(|(l, _)| *l == link) {
                     self.feed(event, effects);
                 }
+            }
+            Input::LeadGained(term) => {
+                let (wall_ms, followed) = (Clock::wall_us() / 1_000, self.followed);
+                self.feed(Event::LeadershipGained { term, wall_ms, followed }, effects);
             }
             Input::SubmitOpened(session, stream, outbox) => {
                 self.sessions.open_submit(session, stream, outbox);
@@ -309,6 +319,9 @@ impl TaskLoop {
             match effect {
                 Effect::Propose(commands) => self.proposals.push(commands),
                 Effect::Accept { session, tasks } => self.sessions.accept(session, tasks),
+                Effect::Join { session, task, existing } => {
+                    self.sessions.join(session, task, existing);
+                }
                 Effect::Reject { session, task, refusal } => {
                     self.sessions.reject(session, task, &refusal);
                 }
@@ -378,6 +391,12 @@ impl TaskLoop {
         cancelled
     }
 
+    /// Why a task is where it is.
+    pub fn explain(&self, task: TaskId) -> Explanation {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        explanation::explain(&self.leader, &state, self.clock.now(), task)
+    }
+
     /// The leader whose words arrive here, with its term and address, if they still do.
     pub fn heard_leader(&self) -> Option<(Term, NodeId, String)> {
         let upstream = self.upstream.as_ref()?;
@@ -411,6 +430,7 @@ impl TaskLoop {
         let (term, leader): (Term, NodeId) = (upstream.term, upstream.leader);
         self.upstream = Some(upstream);
         self.heard_leader = self.clock.now();
+        self.followed = true;
         self.feed(Event::LeaderConnected { term, leader }, effects);
         self.next_status = self.clock.now();
     }

@@ -3,9 +3,9 @@
 use super::errors;
 use super::faults::{self, Link};
 use super::future::Future;
-use super::records::{self, record_dict, status_dict, task_dict};
+use super::records::{self, explanation_dict, record_dict, status_dict, task_dict};
 use super::runtime::{self, Live, check_fork, generation, parse_seconds, process};
-use crate::core::cluster::command::{Codec, FunctionSource};
+use crate::core::cluster::command::{Claim, Codec, FunctionSource, OnDuplicate, Terms};
 use crate::core::ids::{FunctionHash, NodeId, TaskId};
 use crate::error::Error;
 use crate::node::client::{self, ClientOptions, Handle, Submitted, TaskRequest};
@@ -124,7 +124,8 @@ impl Client {
 
     /// Queues a task and returns at once; a refusal arrives as the future's exception.
     #[pyo3(signature = (name, hash, codec, payload, *, retries=0, timeout_ms=0, backoff_ms=0,
-                        priority=5, task_id=None))]
+                        priority=5, task_id=None, delay_ms=0, queue_timeout_ms=0, deadline_ms=0,
+                        key=None, on_duplicate="join"))]
     #[allow(clippy::too_many_arguments, reason = "keyword arguments of a Python method")]
     fn submit(
         &self,
@@ -138,6 +139,11 @@ impl Client {
         backoff_ms: u64,
         priority: u8,
         task_id: Option<&[u8]>,
+        delay_ms: u64,
+        queue_timeout_ms: u64,
+        deadline_ms: u64,
+        key: Option<&str>,
+        on_duplicate: &str,
     ) -> PyResult<Future> {
         self.check(py)?;
         let codec = parse_codec(py, codec)?;
@@ -153,6 +159,8 @@ impl Client {
             timeout_ms,
             backoff_ms,
             priority,
+            terms: Terms { delay_ms, queue_timeout_ms, deadline_ms },
+            claim: key.map(|key| parse_claim(py, key, on_duplicate)).transpose()?,
         };
         let id = task_id.map(|bytes| parse_id(py, bytes)).transpose()?;
         let handle = self.queue(py, request, id)?;
@@ -164,6 +172,19 @@ impl Client {
         self.check(py)?;
         let handle = self.home.client.future(parse_id(py, task_id)?);
         Ok(Future::new(handle.map_err(|error| errors::raise(py, error))?, self.home.clone()))
+    }
+
+    /// Why a task is where it is, and what happened to it so far.
+    #[pyo3(signature = (task_id, timeout=5.0))]
+    fn explain<'py>(
+        &self,
+        py: Python<'py>,
+        task_id: &[u8],
+        timeout: f64,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let (id, timeout) = (parse_id(py, task_id)?, parse_seconds(py, "timeout", timeout)?);
+        let told = self.ask(py, |home| async move { home.client.explain(id, timeout).await })?;
+        explanation_dict(py, &told)
     }
 
     #[pyo3(signature = (task_ids, kill=false, timeout=10.0))]
@@ -381,6 +402,19 @@ fn parse_codec(py: Python<'_>, name: &str) -> PyResult<Codec> {
             Err(errors::raise(py, Error::config("codec", problem)))
         }
     }
+}
+
+fn parse_claim(py: Python<'_>, key: &str, on_duplicate: &str) -> PyResult<Box<Claim>> {
+    let on_duplicate = match on_duplicate {
+        "join" => OnDuplicate::Join,
+        "reject" => OnDuplicate::Reject,
+        "replace" => OnDuplicate::Replace,
+        other => {
+            let problem = format!("{other:?} is not a choice; give join, reject or replace");
+            return Err(errors::raise(py, Error::config("on_duplicate", problem)));
+        }
+    };
+    Ok(Box::new(Claim { key: key.to_owned(), on_duplicate }))
 }
 
 fn parse_hash(py: Python<'_>, bytes: &[u8]) -> PyResult<FunctionHash> {

@@ -100,3 +100,27 @@ def return_lock() -> object:
     import threading
 
     return threading.Lock()
+
+
+@hs.task
+def tell_context(seconds: float = 0.0) -> dict[str, object]:
+    """What the task may know of itself."""
+    time.sleep(seconds)
+    context = hs.get_context()
+    left = context.remaining()
+    assert (left is None) == (context.deadline is None)
+    return {**vars(context), "now": time.time()}
+
+
+@hs.task
+def segfault() -> None:
+    """Dies of signal 11."""
+    os.kill(os.getpid(), 11)
+
+
+@hs.task
+def note(path: str, line: str) -> str:
+    """Leaves a line behind each time it runs."""
+    with open(path, "a") as file:
+        file.write(line + "\n")
+    return line

@@ -1,7 +1,7 @@
 //! Whole nodes over real loopback TCP, without Python: founding, joining, accepting, failing over, leaving.
 
 use hustings::config::Config;
-use hustings::core::cluster::command::{Codec, FunctionSource};
+use hustings::core::cluster::command::{Codec, FunctionSource, Terms};
 use hustings::core::ids::FunctionHash;
 use hustings::core::load::{Load, Position};
 use hustings::error::{Error, Result};
@@ -120,6 +120,8 @@ pub fn request(name: &str, hash: Option<FunctionHash>) -> TaskRequest {
         timeout_ms: 0,
         backoff_ms: 0,
         priority: 5,
+        terms: Terms::default(),
+        claim: None,
     }
 }
 

@@ -1,6 +1,12 @@
 //! The shared truth: what the log can say, and the one place that writes it down.
 
+mod acceptance;
 pub mod command;
+mod endings;
 pub mod live;
 pub mod retention;
 pub mod state;
+pub mod story;
+
+#[cfg(test)]
+mod life_tests;

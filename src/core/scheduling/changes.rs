@@ -3,9 +3,9 @@
 use super::leader::{Leader, Place};
 use super::roster::Post;
 use crate::core::Moment;
-use crate::core::boundary::{Assignment, Change, Effect, Refusal, RequeueReason};
+use crate::core::boundary::{Assignment, Change, Effect, RequeueReason};
 use crate::core::cluster::command::{AssignCause, Member, TaskSpec};
-use crate::core::cluster::live::spec_bytes;
+use crate::core::cluster::live::{Live, spec_bytes};
 use crate::core::cluster::state::ClusterState;
 use crate::core::ids::{NodeId, Token};
 use crate::core::record::{Record, RecordKind};
@@ -25,23 +25,34 @@ impl Leader {
             Change::Submitted { spec } => {
                 self.land(spec_bytes(&spec));
                 self.leave_queue(spec.id);
-                self.enqueue(spec.id, spec.priority);
+                if let Some(live) = state.live().get(&spec.id) {
+                    self.watch_terms(now, spec.id, live);
+                    self.enqueue_when_ready(now, spec.id, live);
+                }
                 out.push(Effect::Accept { session: spec.session, tasks: vec![spec.id] });
             }
-            Change::Joined { session, task, bytes } => {
+            Change::Joined { session, task, existing, bytes } => {
                 self.land(bytes);
-                self.on_joined(state, session, task, out);
+                if existing != task {
+                    self.withdraw(task);
+                }
+                self.on_joined(state, session, task, existing, out);
             }
-            Change::Conflicted { session, task, bytes } => {
+            Change::Refused { session, task, bytes, refusal } => {
                 self.land(bytes);
-                let refusal = Refusal::Conflict;
+                if !state.knows(task) {
+                    self.withdraw(task);
+                }
                 out.push(Effect::Reject { session, task, refusal });
             }
             Change::Assigned { spec, to, from, token, attempt, cause } => {
-                self.on_assigned(spec, to, from, token, attempt, cause, out);
+                self.on_assigned(state, spec, to, from, token, attempt, cause, out);
             }
             Change::Requeued { spec, from, token, attempt, delay, reason } => {
                 self.on_requeued(now, &spec, from, token, delay, reason);
+                if let Some(live) = state.live().get(&spec.id) {
+                    self.watch_terms(now, spec.id, live);
+                }
                 out.push(Effect::Record(requeue_record(&spec, from, attempt, reason)));
             }
             Change::Finished { finished, session, from, token } => {
@@ -92,6 +103,7 @@ impl Leader {
     #[allow(clippy::too_many_arguments, reason = "one per field of the change")]
     fn on_assigned(
         &mut self,
+        state: &ClusterState,
         spec: Arc<TaskSpec>,
         to: NodeId,
         from: Option<NodeId>,
@@ -117,8 +129,16 @@ impl Leader {
         post.assigned.insert(task, token);
         // Without an open session the inventory will show that it is missing, and it is sent then.
         if post.open {
-            self.dispatch.entry(to).or_default().push(Assignment { spec, token, attempt });
+            let end_by_ms = self.end_by(state.live().get(&task));
+            let assignment = Assignment { spec, token, attempt, end_by_ms };
+            self.dispatch.entry(to).or_default().push(assignment);
         }
+    }
+
+    /// The task's deadline as its callback reads it; 0: none.
+    pub(super) fn end_by(&self, live: Option<&Live>) -> u64 {
+        let by = live.and_then(Live::end_by_ms);
+        by.map_or(0, |by| self.era.on_the_wall(by))
     }
 
     fn on_requeued(

@@ -140,6 +140,40 @@ impl Client {
         ids.iter().filter(on_its_way).copied().collect()
     }
 
+    /// Why a task is where it is, and what happened to it; without a quorum, how the quorum stands.
+    pub async fn explain(&self, id: TaskId, timeout: Duration) -> Result<proto::ExplainResponse> {
+        let task = lock(&self.shared.table).known_as(id);
+        let task_id = wire::id_bytes(task);
+        let asked = self.ask(timeout, "the explanation", |mut grpc| {
+            let request = proto::ExplainRequest { task_id: task_id.clone() };
+            async move { grpc.explain(request).await }
+        });
+        let explained = asked.await;
+        let sentence = match (explained, self.sending(id)) {
+            (Err(Error::NoQuorum { detail }), _) => detail,
+            (Ok(told), Some(trouble)) if told.kind == "unknown" => {
+                let kind = "sending".to_owned();
+                let sentence = format!("it is on its way to the cluster{trouble}");
+                return Ok(proto::ExplainResponse { kind, sentence, ..Default::default() });
+            }
+            (other, _) => return other,
+        };
+        let kind = "no_quorum".to_owned();
+        let sentence = format!("no leader with a majority answers: {sentence}");
+        Ok(proto::ExplainResponse { kind, sentence, ..Default::default() })
+    }
+
+    /// Whether the cluster has not said yet what becomes of the task, and what is in the way.
+    fn sending(&self, id: TaskId) -> Option<String> {
+        let on_its_way = {
+            let table = lock(&self.shared.table);
+            table.entries.get(&id).is_some_and(|entry| entry.task.is_some())
+        };
+        let trouble = self.trouble();
+        let told = if trouble.is_empty() { trouble } else { format!("; last trouble: {trouble}") };
+        on_its_way.then_some(told)
+    }
+
     /// Asks the node at `address` to hand over what it holds and leave; returns how many tasks it handed back.
     pub async fn drain(&self, address: &str, grace: Duration) -> Result<u32> {
         let address = address::check(address)?;

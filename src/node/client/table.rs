@@ -2,7 +2,7 @@
 
 use super::handle::{Handle, Settled};
 use super::identity::Identity;
-use crate::core::cluster::command::{Codec, Function, FunctionSource};
+use crate::core::cluster::command::{Claim, Codec, Function, FunctionSource, Terms};
 use crate::core::ids::{FunctionHash, TaskId};
 use crate::error::{Error, Result};
 use bytes::Bytes;
@@ -19,6 +19,8 @@ pub const MAX_BODY: usize = 2 << 20;
 pub const MAX_FUNCTIONS: usize = 10_000;
 /// Length of a function's name.
 pub const MAX_NAME: usize = 1_024;
+/// Length of a key.
+pub const MAX_KEY: usize = 256;
 /// Finished tasks whose handle is found again by its id, while somebody still holds it.
 const MAX_FINISHED: usize = 16_384;
 /// What a queued task costs beside its payload.
@@ -43,6 +45,10 @@ pub struct TaskRequest {
     pub backoff_ms: u64,
     /// 0 (last) to 9 (first).
     pub priority: u8,
+    /// When it may run.
+    pub terms: Terms,
+    /// What it shall be alone with.
+    pub claim: Option<Box<Claim>>,
 }
 
 /// What became of a submit.
@@ -75,6 +81,8 @@ pub(super) struct Entry {
     pub resent: bool,
     /// The cluster did not know the function once although its body was sent.
     pub body_resent: bool,
+    /// The task it joined by its key.
+    pub joined: Option<TaskId>,
     /// Function and payload, where the caller chose the id and may submit it again.
     digest: Option<u128>,
 }
@@ -84,6 +92,8 @@ pub(super) struct Table {
     pub entries: HashMap<TaskId, Entry>,
     pub queue: VecDeque<TaskId>,
     pub deferred: Vec<TaskId>,
+    /// Tasks that others joined by their key, with those.
+    joined: HashMap<TaskId, Vec<TaskId>>,
     /// Ids to follow on the open connection.
     pub follow: Vec<TaskId>,
     /// Ids whose outcomes are stored and not yet acknowledged.
@@ -224,7 +234,8 @@ impl Table {
         self.next_order += 1;
         let stage = if task.is_some() { Stage::Queued } else { Stage::Accepted };
         let (resent, body_resent) = (false, false);
-        let entry = Entry { handle, task, order, stage, resent, body_resent, digest };
+        let joined = None;
+        let entry = Entry { handle, task, order, stage, resent, body_resent, joined, digest };
         self.entries.insert(id, entry);
     }
 
@@ -233,6 +244,31 @@ impl Table {
         if let Some(task) = self.entries.get_mut(&id).and_then(|entry| entry.task.take()) {
             self.bytes = self.bytes.saturating_sub(cost(&task));
         }
+    }
+
+    /// A task joined another one by its key: the other one's outcome is its own.
+    pub fn join_key(&mut self, id: TaskId, existing: TaskId) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        entry.stage = Stage::Accepted;
+        entry.handle.join(existing);
+        entry.handle.accept();
+        if entry.joined.replace(existing).is_none() {
+            self.joined.entry(existing).or_default().push(id);
+        }
+        self.release(id);
+        // Its outcome may have come before this.
+        self.follow.push(existing);
+    }
+
+    /// The id under which the cluster knows a task.
+    pub fn known_as(&self, id: TaskId) -> TaskId {
+        self.entries.get(&id).and_then(|entry| entry.joined).unwrap_or(id)
+    }
+
+    /// Takes out a task and those that joined it.
+    pub fn remove_all(&mut self, id: TaskId) -> Vec<Entry> {
+        let joined = self.joined.remove(&id).unwrap_or_default();
+        joined.into_iter().chain([id]).filter_map(|id| self.remove(id)).collect()
     }
 
     /// Takes a task out; the caller settles its handle.
@@ -258,6 +294,7 @@ impl Table {
         self.queue.clear();
         self.deferred.clear();
         self.follow.clear();
+        self.joined.clear();
         self.bytes = 0;
         self.entries.drain().map(|(_, entry)| entry.handle).collect()
     }
@@ -268,6 +305,12 @@ pub(super) fn check_task(task: &TaskRequest) -> Result<()> {
     check_name(&task.name)?;
     if task.priority > 9 {
         return Err(Error::config("priority", format!("{} is outside 0 to 9", task.priority)));
+    }
+    if let Some(claim) = &task.claim
+        && (claim.key.is_empty() || claim.key.len() > MAX_KEY)
+    {
+        let problem = format!("{} bytes; give 1 to {MAX_KEY}", claim.key.len());
+        return Err(Error::config("key", problem));
     }
     if task.payload.len() > MAX_BODY {
         return Err(Error::PayloadTooLarge {

@@ -186,6 +186,21 @@ impl ClientService for Client {
         self.answer(from, listed).await
     }
 
+    async fn explain(
+        &self,
+        request: Request<pb::ExplainRequest>,
+    ) -> Result<Response<pb::ExplainResponse>, Status> {
+        if let Route::Leader(way) = forward::route(&self.shared, request.metadata()).await? {
+            let call = |mut leader: Leader, request| async move { leader.explain(request).await };
+            return forward::ask(&self.shared, way, request.into_inner(), call).await;
+        }
+        let from = forward::origin(request.metadata());
+        let task = wire::task_id(&request.into_inner().task_id)?;
+        self.confirm().await?;
+        let explanation = ask(&self.shared, move |l| l.explain(task)).await?;
+        self.answer(from, status::explanation_out(explanation)).await
+    }
+
     type WatchStream = Answers<pb::WatchResponse>;
 
     async fn watch(
@@ -325,8 +340,8 @@ async fn read_submissions(
         let Ok(permit) = shared.intake.clone().acquire_many_owned(room).await else { break };
         let (event, rejected) = intake::sort(shared, session, request);
         if !rejected.is_empty() {
-            let accepted = Vec::new();
-            if outbox.send(Ok(pb::SubmitResponse { accepted, rejected })).await.is_err() {
+            let refused = pb::SubmitResponse { rejected, ..Default::default() };
+            if outbox.send(Ok(refused)).await.is_err() {
                 break;
             }
         }

@@ -40,6 +40,7 @@ struct Session {
     half_closed: bool,
     outcomes: Option<(u64, OutcomesOutbox)>,
     accepted: Vec<TaskId>,
+    joined: Vec<pb::Joined>,
     rejected: Vec<pb::Rejection>,
     finished: Vec<Arc<Finished>>,
     unknown: Vec<TaskId>,
@@ -117,6 +118,17 @@ impl Sessions {
         }
     }
 
+    /// A task joined another one.
+    pub fn join(&mut self, id: SessionId, task: TaskId, existing: TaskId) {
+        if let Some(session) = self.open.get_mut(&id) {
+            session.owed = session.owed.saturating_sub(1);
+            session.joined.push(pb::Joined {
+                task_id: wire::id_bytes(task.to_bytes()),
+                existing: wire::id_bytes(existing.to_bytes()),
+            });
+        }
+    }
+
     /// A task was refused.
     pub fn reject(&mut self, id: SessionId, task: TaskId, refusal: &Refusal) {
         if let Some(session) = self.open.get_mut(&id) {
@@ -151,12 +163,13 @@ impl Sessions {
 
 impl Session {
     fn flush_submit(&mut self) {
-        if self.accepted.is_empty() && self.rejected.is_empty() {
+        if self.accepted.is_empty() && self.rejected.is_empty() && self.joined.is_empty() {
             return self.end_submit();
         }
         let response = pb::SubmitResponse {
             accepted: wire::task_ids_out(&std::mem::take(&mut self.accepted)),
             rejected: std::mem::take(&mut self.rejected),
+            joined: std::mem::take(&mut self.joined),
         };
         if let Some((_, outbox)) = &self.submit
             && outbox.try_send(Ok(response)).is_err()

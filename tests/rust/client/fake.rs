@@ -72,6 +72,7 @@ impl State {
                 refusal: refusal.into(),
                 message: "refused by the test".into(),
                 retry_after_ms: 250,
+                existing: Bytes::new(),
             });
             return;
         }
@@ -228,6 +229,13 @@ impl ClientService for Service {
         let row = |id: &Bytes| TaskInfo { task_id: id.clone(), ..TaskInfo::default() };
         let tasks = state.order.iter().take(limit).map(row).collect();
         Ok(Response::new(ListTasksResponse { tasks, total: state.order.len() as u64 }))
+    }
+
+    async fn explain(
+        &self,
+        _: Request<ExplainRequest>,
+    ) -> Result<Response<ExplainResponse>, Status> {
+        Ok(Response::new(ExplainResponse::default()))
     }
 
     async fn watch(
