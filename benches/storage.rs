@@ -85,7 +85,7 @@ async fn appends(stores: &Stores, what: &str, tasks: usize, depth: usize, next: 
         let (since, receiver) = waiting.pop_front().unwrap();
         receiver.await.unwrap().unwrap();
         times.push(since.elapsed());
-        if *next % CUT_EVERY == 0 {
+        if next.is_multiple_of(CUT_EVERY) {
             cut(stores, &mut log, *next - CUT_EVERY / 2).await;
         }
     }

@@ -20,7 +20,7 @@ from .codec import encode_call
 from .config import Config, StealPolicy
 from .errors import ConfigError, NoClusterError, StoppedError, WaitTimeoutError
 from .events import EventLog, Row
-from .explanation import Explanation, TaskEvent, build_explanation, build_history
+from .explanation import Explained
 from .faults import AnyNode
 from .future import Deadline, check_map, chunks, gather, stream_map
 from .injector import FailureInjector
@@ -71,7 +71,7 @@ def current_cluster() -> Cluster:
         ) from None
 
 
-class Cluster(Membership):
+class Cluster(Membership, Explained):
     """A running cluster. Make one with :meth:`local` or :meth:`connect`."""
 
     def __init__(
@@ -252,18 +252,6 @@ class Cluster(Membership):
         already."""
         identity = task.task_id if isinstance(task, _core.Future) else task
         return bool(self._client.cancel([task_id_bytes(identity)], kill=kill))
-
-    def why(self, task: _core.Future[Any] | uuid.UUID | str | bytes) -> Explanation:
-        """Why a task is where it is, whoever submitted it."""
-        return build_explanation(self._explain(task))
-
-    def history(self, task: _core.Future[Any] | uuid.UUID | str | bytes) -> list[TaskEvent]:
-        """What happened to a task so far, whoever submitted it."""
-        return build_history(self._explain(task))
-
-    def _explain(self, task: _core.Future[Any] | uuid.UUID | str | bytes) -> dict[str, Any]:
-        identity = task.task_id if isinstance(task, _core.Future) else task
-        return self._client.explain(task_id_bytes(identity))
 
     def _submit(
         self, call: Task[..., Any] | NamedCall, args: tuple[Any, ...], kwargs: dict[str, Any]

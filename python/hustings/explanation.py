@@ -3,10 +3,14 @@ return."""
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
+
+from . import _core
+from .tasks import task_id_bytes
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,24 @@ class TaskEvent:
         place = f" on {self.node}" if self.node else ""
         attempt = f", attempt {self.attempt}" if self.attempt else ""
         return f"{time} {self.kind}{place}{attempt}"
+
+
+class Explained:
+    """What a cluster says of single tasks."""
+
+    _client: _core.Client
+
+    def why(self, task: _core.Future[Any] | uuid.UUID | str | bytes) -> Explanation:
+        """Why a task is where it is, whoever submitted it."""
+        return build_explanation(self._explain(task))
+
+    def history(self, task: _core.Future[Any] | uuid.UUID | str | bytes) -> list[TaskEvent]:
+        """What happened to a task so far, whoever submitted it."""
+        return build_history(self._explain(task))
+
+    def _explain(self, task: _core.Future[Any] | uuid.UUID | str | bytes) -> dict[str, Any]:
+        identity = task.task_id if isinstance(task, _core.Future) else task
+        return self._client.explain(task_id_bytes(identity))
 
 
 def build_explanation(told: Mapping[str, Any]) -> Explanation:

@@ -14,7 +14,6 @@ use crate::core::cluster::state::ClusterState;
 use crate::core::ids::{FunctionHash, NodeId, SessionId, TaskId, Term, Token};
 use crate::core::load::Load;
 use crate::core::scheduling::Leader;
-use crate::core::scheduling::explanation::{self, Explanation};
 use crate::core::worker::Worker;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,6 +45,8 @@ pub enum Input {
     SubmitOpened(SessionId, u64, SubmitOutbox),
     /// A client opened its Outcomes stream.
     OutcomesOpened(SessionId, u64, OutcomesOutbox),
+    /// A slow client took a message of outcomes.
+    OutcomesDrained(SessionId, u64),
     /// A client sends no more tasks on its Submit stream.
     SubmitHalfClosed(SessionId, u64),
     /// One of a client's streams ended.
@@ -117,7 +118,7 @@ pub struct TaskLoop {
     /// The last sample and score.
     pub measured: (Load, f64),
     pub(super) config: Arc<Config>,
-    clock: Clock,
+    pub(super) clock: Clock,
     pub(super) history: Arc<History>,
     proposals: Proposals,
     pub(super) hands: Arc<dyn Hands>,
@@ -233,7 +234,7 @@ impl TaskLoop {
         self.tell_status(now);
         self.tell_lead(now);
         self.proposals.flush(self.leader.term(), self.leader.log_ms(now));
-        self.sessions.flush();
+        self.sessions.flush(&self.inputs);
         if let Some(upstream) = &mut self.upstream {
             upstream.flush();
         }
@@ -258,6 +259,7 @@ impl TaskLoop {
             Input::OutcomesOpened(session, stream, outbox) => {
                 self.sessions.open_outcomes(session, stream, outbox);
             }
+            Input::OutcomesDrained(session, stream) => self.sessions.on_drained(session, stream),
             Input::SubmitHalfClosed(session, stream) => self.sessions.half_close(session, stream),
             Input::StreamClosed(session, stream) => {
                 if self.sessions.close(session, stream) {
@@ -378,23 +380,6 @@ impl TaskLoop {
         if let Some(upstream) = &mut self.upstream {
             upstream.status(&status);
         }
-    }
-
-    /// Cancels what can be; says which tasks that is. The outcome follows as any other.
-    pub fn cancel(&mut self, tasks: &[TaskId], kill: bool) -> Vec<TaskId> {
-        let cancelled = {
-            let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            crate::core::scheduling::cancellable(&self.leader, &state, tasks, kill)
-        };
-        let asked = Event::CancelAsked { tasks: cancelled.clone(), kill };
-        let _ = self.inputs.send(Input::Core(asked));
-        cancelled
-    }
-
-    /// Why a task is where it is.
-    pub fn explain(&self, task: TaskId) -> Explanation {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        explanation::explain(&self.leader, &state, self.clock.now(), task)
     }
 
     /// The leader whose words arrive here, with its term and address, if they still do.

@@ -185,13 +185,13 @@ def test_a_task_that_kills_its_runners_is_quarantined(cluster: hs.Cluster) -> No
 
 
 def test_why_says_that_all_are_full(cluster: hs.Cluster, busy: Any) -> None:
-    futures = [sample_tasks.square.submit(i) for i in range(30)]
+    futures = [sample_tasks.square.submit(i) for i in range(200)]
     why = eventually(lambda: (w := futures[-1].why()).kind == "full" and w)
     assert str(why).startswith("all 3 nodes in reach are full: queue ")
     assert why.facts["full"] == 3
     assert float(why.facts["ahead"]) > 0
     busy.open()
-    assert [f.result(30) for f in futures] == [i * i for i in range(30)]
+    assert [f.result(30) for f in futures] == [i * i for i in range(200)]
     assert futures[0].why().kind == "finished"
     assert str(futures[0].history()[-1]).endswith("attempt 1")
 

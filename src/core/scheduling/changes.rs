@@ -22,20 +22,9 @@ impl Leader {
         out: &mut Vec<Effect>,
     ) {
         match change {
-            Change::Submitted { spec } => {
-                self.land(spec_bytes(&spec));
-                self.leave_queue(spec.id);
-                if let Some(live) = state.live().get(&spec.id) {
-                    self.watch_terms(now, spec.id, live);
-                    self.enqueue_when_ready(now, spec.id, live);
-                }
-                out.push(Effect::Accept { session: spec.session, tasks: vec![spec.id] });
-            }
+            Change::Submitted { spec } => self.on_accepted(now, state, &spec, out),
             Change::Joined { session, task, existing, bytes } => {
                 self.land(bytes);
-                if existing != task {
-                    self.withdraw(task);
-                }
                 self.on_joined(state, session, task, existing, out);
             }
             Change::Refused { session, task, bytes, refusal } => {
@@ -50,9 +39,7 @@ impl Leader {
             }
             Change::Requeued { spec, from, token, attempt, delay, reason } => {
                 self.on_requeued(now, &spec, from, token, delay, reason);
-                if let Some(live) = state.live().get(&spec.id) {
-                    self.watch_terms(now, spec.id, live);
-                }
+                self.watch_terms(now, state, spec.id);
                 out.push(Effect::Record(requeue_record(&spec, from, attempt, reason)));
             }
             Change::Finished { finished, session, from, token } => {
@@ -82,6 +69,23 @@ impl Leader {
                 out.push(Effect::CloseSession { node: member.id });
             }
         }
+    }
+
+    fn on_accepted(
+        &mut self,
+        now: Moment,
+        state: &ClusterState,
+        spec: &TaskSpec,
+        out: &mut Vec<Effect>,
+    ) {
+        let (session, task) = (spec.session, spec.id);
+        self.land(spec_bytes(spec));
+        self.leave_queue(task);
+        if let Some(live) = state.live().get(&task) {
+            self.watch_terms(now, state, task);
+            self.enqueue_when_ready(now, task, live);
+        }
+        out.push(Effect::Accept { session, tasks: vec![task] });
     }
 
     fn on_admitted(&mut self, now: Moment, member: Member, out: &mut Vec<Effect>) {

@@ -1,7 +1,7 @@
 //! When a task's time is over, and which time that is: the leader watches, proposes, and the log decides.
 //!
-//! The clock of the log goes on from leader to leader by how long each of them has waited, measured by its own monotonic
-//! clock; wall clocks, which may be wrong, only say where it begins, and go on after all nodes were down.
+//! The clock of the log goes on from leader to leader by how long each of them has waited, measured by its own
+//! monotonic clock; wall clocks, which may be wrong, only say where it begins, and how long all nodes were down.
 
 use super::leader::{Leader, Place};
 use crate::core::Moment;
@@ -98,7 +98,8 @@ impl Dues {
 
 impl Leader {
     /// Remembers to look at a task when its time may be over.
-    pub(super) fn watch_terms(&mut self, now: Moment, task: TaskId, live: &Live) {
+    pub(super) fn watch_terms(&mut self, now: Moment, state: &ClusterState, task: TaskId) {
+        let Some(live) = state.live().get(&task) else { return };
         let by = [live.start_by_ms(), live.end_by_ms()].into_iter().flatten().min();
         if let Some(by_ms) = by {
             self.dues.watch(task, self.era.moment(now, by_ms));

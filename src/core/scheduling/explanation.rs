@@ -144,15 +144,20 @@ impl Question<'_> {
                 }
             }
             Some(Place::Delayed(due)) => delayed(live, due.since(self.now).as_secs_f64()),
-            Some(Place::Queued(key)) => self.queued(live, Some(*key)),
-            None => self.queued(live, None),
+            Some(Place::Queued(key)) => self.queued(live, *key),
+            // The log is a moment ahead of the leader's view.
+            None => Explanation {
+                kind: "queued",
+                sentence: "it was accepted, or given back, this moment".to_owned(),
+                ..Explanation::default()
+            },
         }
     }
 
-    fn queued(&self, live: &Live, key: Option<(u8, u64)>) -> Explanation {
+    fn queued(&self, live: &Live, key: (u8, u64)) -> Explanation {
         let nodes = self.survey();
         let waiting = &self.leader.waiting;
-        let ahead = key.map_or(0, |key| waiting.range(..key).take(MAX_COUNTED).count());
+        let ahead = waiting.range(..key).take(MAX_COUNTED).count();
         let oldest = waiting.values().next().and_then(|first| self.state.live().get(first));
         let oldest = oldest.map_or(0.0, |live| self.seconds_since(live.story.submitted_ms));
         let waited = self.seconds_since(live.story.submitted_ms);

@@ -165,10 +165,12 @@ impl Leader {
         existing: TaskId,
         out: &mut Vec<Effect>,
     ) {
-        out.push(match existing == task {
-            true => Effect::Accept { session, tasks: vec![task] },
-            false => Effect::Join { session, task, existing },
-        });
+        if existing == task {
+            out.push(Effect::Accept { session, tasks: vec![task] });
+        } else {
+            self.withdraw(task);
+            out.push(Effect::Join { session, task, existing });
+        }
         self.on_followed(state, session, vec![existing], out);
     }
 

@@ -204,7 +204,7 @@ impl Leader {
             out.push(Effect::OpenSession { member: member.clone() });
         }
         for (task, live) in state.live() {
-            self.watch_terms(now, *task, live);
+            self.watch_terms(now, state, *task);
             match live.holder {
                 None => self.enqueue_when_ready(now, *task, live),
                 Some(holder) => match self.roster.get_mut(&holder.node) {

@@ -83,7 +83,8 @@ impl Client {
         .await
     }
 
-    /// Cancels tasks; `kill`: also those that run. Returns those that are cancelled now.
+    /// Cancels tasks; `kill`: also those that run. Returns those that are cancelled now. Ids of which the cluster knows
+    /// not a single one are an error.
     pub async fn cancel(
         &self,
         ids: &[TaskId],
@@ -101,13 +102,18 @@ impl Client {
         let began = clock.now();
         while !rest.is_empty() {
             let left = timeout.saturating_sub(clock.now().since(began));
-            let cancelled = self.ask_cancel(&rest, kill, left).await?;
+            let (cancelled, unknown) = self.ask_cancel(&rest, kill, left).await?;
             let settlements = lock(&self.shared.table).on_cancelled(&cancelled);
             settle_all(settlements);
             self.shared.ids_ready.notify_one();
             // What is still on its way to the cluster could not be found there yet: ask again.
             rest = self.unanswered(&rest, &cancelled);
             done.extend(cancelled);
+            if let Some(first) = unknown.first().filter(|_| rest.is_empty() && done.is_empty())
+                && unknown.len() == ids.len()
+            {
+                return Err(Error::TaskNotFound { task: first.to_string() });
+            }
             if rest.is_empty() || clock.now().since(began) >= timeout {
                 break;
             }
@@ -116,8 +122,14 @@ impl Client {
         Ok(done)
     }
 
-    async fn ask_cancel(&self, ids: &[TaskId], kill: bool, left: Duration) -> Result<Vec<TaskId>> {
-        let mut cancelled = Vec::new();
+    /// Which are cancelled, and which are unknown.
+    async fn ask_cancel(
+        &self,
+        ids: &[TaskId],
+        kill: bool,
+        left: Duration,
+    ) -> Result<(Vec<TaskId>, Vec<TaskId>)> {
+        let (mut cancelled, mut unknown) = (Vec::new(), Vec::new());
         for batch in ids.chunks(BATCH) {
             let task_ids = wire::ids_bytes(batch);
             let response = self
@@ -127,8 +139,9 @@ impl Client {
                 })
                 .await?;
             cancelled.extend(wire::parse_ids(&response.cancelled));
+            unknown.extend(wire::parse_ids(&response.unknown));
         }
-        Ok(cancelled)
+        Ok((cancelled, unknown))
     }
 
     fn unanswered(&self, ids: &[TaskId], cancelled: &[TaskId]) -> Vec<TaskId> {

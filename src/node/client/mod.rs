@@ -135,6 +135,7 @@ impl Client {
             }
         };
         *lock(&shared.connected) = Some(found.address.clone());
+        lock(&shared.table).payload_limit = found.status.payload_bytes as usize;
         if shared.options.watch {
             tokio::spawn(watch::watch_members(shared.clone()));
         }

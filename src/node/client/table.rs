@@ -83,7 +83,7 @@ pub(super) struct Entry {
     pub body_resent: bool,
     /// The task it joined by its key.
     pub joined: Option<TaskId>,
-    /// Function and payload, where the caller chose the id and may submit it again.
+    /// Function and payload; `None` where the task was only followed.
     digest: Option<u128>,
 }
 
@@ -107,6 +107,8 @@ pub(super) struct Table {
     finished_order: VecDeque<TaskId>,
     bytes: usize,
     next_order: u64,
+    /// Most bytes of arguments the cluster takes; 0: it has not said.
+    pub payload_limit: usize,
     /// Threads that wait for room.
     pub waiting: u32,
     /// Why no more is taken.
@@ -162,7 +164,10 @@ impl Table {
         if let Some(error) = &self.closed {
             return Err(error.clone());
         }
-        let digest = id.map(|_| digest(&task));
+        if self.payload_limit > 0 {
+            check_payload(&task, self.payload_limit)?;
+        }
+        let digest = Some(digest(&task));
         let id = match id {
             Some(id) => {
                 if let Some(handle) = self.join(id, digest) {
@@ -312,13 +317,14 @@ pub(super) fn check_task(task: &TaskRequest) -> Result<()> {
         let problem = format!("{} bytes; give 1 to {MAX_KEY}", claim.key.len());
         return Err(Error::config("key", problem));
     }
-    if task.payload.len() > MAX_BODY {
-        return Err(Error::PayloadTooLarge {
-            what: format!("arguments of {:?}", task.name),
-            size: task.payload.len(),
-            limit: MAX_BODY,
-            knob: "limits.payload_bytes",
-        });
+    check_payload(task, MAX_BODY)
+}
+
+fn check_payload(task: &TaskRequest, limit: usize) -> Result<()> {
+    let size = task.payload.len();
+    if size > limit {
+        let (what, knob) = (format!("arguments of {:?}", task.name), "limits.payload_bytes");
+        return Err(Error::PayloadTooLarge { what, size, limit, knob });
     }
     Ok(())
 }
@@ -337,12 +343,12 @@ fn cost(task: &TaskRequest) -> usize {
     task.payload.len() + OVERHEAD
 }
 
+/// What tells one submission from another under the same id.
 fn digest(task: &TaskRequest) -> u128 {
-    let mut hasher = xxhash_rust::xxh3::Xxh3::new();
-    hasher.update(&(task.name.len() as u64).to_le_bytes());
-    hasher.update(task.name.as_bytes());
-    hasher.update(&task.hash.map_or(0, |h| h.0).to_le_bytes());
-    hasher.update(&[task.codec as u8]);
-    hasher.update(&task.payload);
-    hasher.digest128()
+    use xxhash_rust::xxh3::{xxh3_64, xxh3_128_with_seed};
+    let function = match task.hash {
+        Some(hash) => (hash.0 >> 64) as u64 ^ hash.0 as u64,
+        None => xxh3_64(task.name.as_bytes()),
+    };
+    xxh3_128_with_seed(&task.payload, function.wrapping_add(task.codec as u64))
 }

@@ -2,7 +2,7 @@
 
 use super::carried::Carried;
 use super::forward::{self, Route};
-use super::sessions::{OUTBOX, OutcomesOutbox, SubmitOutbox};
+use super::sessions::{OUTBOX, OUTCOMES_OUTBOX, OutcomesOutbox, SubmitOutbox};
 use super::{fault_service, intake, status, wire};
 use crate::core::boundary::Event;
 use crate::core::ids::{NodeId, SessionId};
@@ -129,7 +129,7 @@ impl ClientService for Client {
         if let Route::Leader(way) = forward::route(&self.shared, request.metadata()).await? {
             return forward::outcomes(&self.shared, way, request.into_inner(), seat).await;
         }
-        let (outbox, answers) = mpsc::channel(OUTBOX);
+        let (outbox, answers) = mpsc::channel(OUTCOMES_OUTBOX);
         let (shared, from) = (self.shared.clone(), forward::origin(request.metadata()));
         tokio::spawn(async move {
             let _seat = seat;
@@ -150,8 +150,9 @@ impl ClientService for Client {
         let from = forward::origin(request.metadata());
         let request = request.into_inner();
         let tasks = wire::task_ids(&request.task_ids)?;
-        let cancelled = ask(&self.shared, move |l| l.cancel(&tasks, request.kill)).await?;
-        self.answer(from, pb::CancelResponse { cancelled: wire::task_ids_out(&cancelled) }).await
+        let asked = ask(&self.shared, move |l| l.cancel(&tasks, request.kill)).await?;
+        let (cancelled, unknown) = (wire::task_ids_out(&asked.0), wire::task_ids_out(&asked.1));
+        self.answer(from, pb::CancelResponse { cancelled, unknown }).await
     }
 
     async fn status(

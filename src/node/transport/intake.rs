@@ -81,7 +81,7 @@ pub fn spec_in(
         .and_then(|id| check_time(id, Clock::wall_us() / 1_000).map(|()| id))
         .map_err(|text| (pb::Refusal::InvalidId, text))?;
     let codec = codec_in(spec.codec()).ok_or_else(|| {
-        let text = "codec: unset or unknown; use CODEC_JSON or CODEC_PICKLE".to_owned();
+        let text = format!("codec: {} is unknown; use CODEC_JSON or CODEC_PICKLE", spec.codec);
         (pb::Refusal::Codec, text)
     })?;
     check_name("function_name", &spec.function_name).map_err(invalid)?;

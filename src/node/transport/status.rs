@@ -50,6 +50,7 @@ async fn view(shared: &Arc<Shared>, leads: bool) -> Result<pb::StatusResponse, S
         removed: shared.removed.load(Ordering::Acquire),
         problem: shared.standing().fatal.as_ref().map(Error::to_string).unwrap_or_default(),
         refusals: Some(refusals(&shared.refusals)),
+        payload_bytes: shared.config.limits.payload_bytes,
         ..seen.response
     };
     let mut leader = seen.leader;
