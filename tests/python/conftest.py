@@ -106,8 +106,15 @@ def stubs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, Any]]
     protoc = pytest.importorskip("grpc_tools.protoc")
     out = tmp_path_factory.mktemp("stubs")
     files = [f"hustings/v1/{name}.proto" for name in ("peer", "client")]
+    proto = HERE.parent.parent / "proto"
     code = protoc.main(
-        ["protoc", f"-I{HERE.parent.parent / 'proto'}", f"--python_out={out}", f"--grpc_python_out={out}", *files]
+        [
+            "protoc",
+            f"-I{proto}",
+            f"--python_out={out}",
+            f"--grpc_python_out={out}",
+            *files,
+        ]
     )
     assert code == 0
     # The generated modules live below a package that is ours already.

@@ -25,9 +25,7 @@ def test_a_slow_reader_waits_alone_and_loses_nothing(
     session = uuid.uuid4().bytes
     ids = [uuid.uuid4().bytes for _ in range(TASKS)]
     call = pickle.dumps(((SIZE,), {}))
-    specs = [
-        messages.TaskSpec(task_id=i, function_name="big", codec=2, payload=call) for i in ids
-    ]
+    specs = [messages.TaskSpec(task_id=i, function_name="big", codec=2, payload=call) for i in ids]
     function = messages.SubmitRequest().functions.add(name="big", reference="sample_tasks:big")
     request = messages.SubmitRequest(session_id=session, functions=[function], tasks=specs)
     leader = cluster.wait_leader()

@@ -88,9 +88,7 @@ def test_a_delayed_task_starts_later(cluster: hs.Cluster) -> None:
     assert assigned.at - accepted.at >= 0.99
 
 
-def test_a_key_joins_the_task_that_holds_it(
-    cluster: hs.Cluster, busy: Any, tmp_path: Path
-) -> None:
+def test_a_key_joins_the_task_that_holds_it(cluster: hs.Cluster, busy: Any, tmp_path: Path) -> None:
     path = str(tmp_path / "lines")
     once = sample_tasks.note.options(key="nightly")
     first, second, third = (once.submit(path, line) for line in ("a", "b", "c"))
@@ -111,7 +109,7 @@ def test_a_key_that_is_held_rejects_or_replaces(
     first = held.submit(gate.path, 1)
     eventually(lambda: first.why().kind == "running")
     refused = held.options(on_duplicate="reject").submit(gate.path, 2)
-    with pytest.raises(hs.DuplicateTaskError, match="key \"one\" is held by task") as caught:
+    with pytest.raises(hs.DuplicateTaskError, match='key "one" is held by task') as caught:
         refused.result(30)
     assert caught.value.task_id == first.task_id
     assert refused.state == "rejected"
@@ -252,8 +250,6 @@ def test_the_command_why(cluster: hs.Cluster) -> None:
         ({"backoff": 31}, ValueError),
     ],
 )
-def test_a_bad_option_is_refused_by_name(
-    options: dict[str, Any], error: type[Exception]
-) -> None:
+def test_a_bad_option_is_refused_by_name(options: dict[str, Any], error: type[Exception]) -> None:
     with pytest.raises(error, match=f"{next(iter(options))}="):
         hs.task(**options)(len)

@@ -123,8 +123,8 @@ impl Leader {
             self.era.begin(now, state.clock_ms(), wall_ms, followed);
             return self.on_gained(now, term, state, out);
         }
+        self.era.see(now, state.clock_ms());
         if !self.leading {
-            self.era.see(now, state.clock_ms());
             return self.refuse_all(event, out);
         }
         match event {
