@@ -50,7 +50,7 @@ def get_context() -> TaskContext:
     timeout, end_by = info["timeout_s"], info["end_by"]
     ends = [end_by] if end_by is not None else []
     if timeout is not None:
-        ends.append(info["started_at"] + timeout)
+        ends.append(_runner.started_at + timeout)
     return TaskContext(
         task_id=info["task_id"],
         attempt=info["attempt"],
