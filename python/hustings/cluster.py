@@ -198,13 +198,13 @@ class Cluster(Membership, Explained):
         ``chunksize`` calls travel, run and fail as one task (where pickle is allowed).
         ``buffersize`` bounds how many
         tasks are submitted ahead of the consumer. Leaving the iterator early cancels what has not
-        finished.
+        finished. A ``key`` or ``task_id`` is refused: all calls would be one task.
         """
-        check_map(chunksize, buffersize)
+        called = task_of(fn)
+        check_map(chunksize, buffersize, called._options)
         if not iterables:
             raise TypeError("map: give at least one iterable of arguments")
         deadline = Deadline(timeout)
-        called = task_of(fn)
         lengths = [len(i) for i in iterables if isinstance(i, Sized)]
         total = min(lengths) if lengths else None
         calls: Iterable[tuple[Any, ...]] = zip(*iterables, strict=False)

@@ -235,7 +235,11 @@ impl Future {
         if self.handle.settled().is_none() {
             let (home, id) = (self.home.clone(), self.handle.id());
             process(py)?.block_on(py, async move {
-                home.client.cancel(&[id], kill, CANCEL_TIMEOUT).await
+                match home.client.cancel(&[id], kill, CANCEL_TIMEOUT).await {
+                    // This future is told so too.
+                    Ok(_) | Err(Error::TaskNotFound { .. }) => Ok(()),
+                    Err(error) => Err(error),
+                }
             })?;
         }
         Ok(self.is_cancelled())

@@ -234,6 +234,21 @@ def test_the_command_why(cluster: hs.Cluster) -> None:
     assert '"kind": "unknown"' in unknown.stdout
 
 
+@pytest.mark.parametrize("one", [{"key": "k"}, {"task_id": uuid.uuid4()}])
+def test_what_belongs_to_one_call_is_refused_in_map(
+    cluster: hs.Cluster, one: dict[str, Any]
+) -> None:
+    with pytest.raises(hs.ConfigError, match="belongs to one call"):
+        cluster.map(sample_tasks.square.options(**one), range(3))
+
+
+def test_a_future_of_an_unknown_task_cannot_be_cancelled(cluster: hs.Cluster) -> None:
+    unknown = cluster.future(uuid.uuid4())
+    assert not unknown.cancel()
+    with pytest.raises(hs.TaskNotFoundError):
+        unknown.result(30)
+
+
 @pytest.mark.parametrize(
     ("options", "error"),
     [

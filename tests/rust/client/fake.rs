@@ -184,7 +184,7 @@ impl ClientService for Service {
         let state = self.state();
         let open = |id: &Bytes| state.tasks.contains_key(id) && !state.finished.contains_key(id);
         let cancelled = request.into_inner().task_ids.into_iter().filter(open).collect();
-        Ok(Response::new(CancelResponse { cancelled }))
+        Ok(Response::new(CancelResponse { cancelled, ..Default::default() }))
     }
 
     async fn status(
