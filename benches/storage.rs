@@ -10,7 +10,7 @@
     reason = "a bench measures, and stops at any error"
 )]
 
-use hustings::core::cluster::command::{Batch, Codec, Command, FunctionRef, TaskSpec};
+use hustings::core::cluster::command::{Batch, Codec, Command, FunctionRef, TaskSpec, Terms};
 use hustings::core::ids::{FunctionHash, SessionId, TaskId};
 use hustings::node::consensus::Stores;
 use hustings::node::consensus::log_store::LogStore;
@@ -46,6 +46,8 @@ fn entry(index: u64, tasks: usize) -> Entry {
             timeout_ms: 0,
             priority: 5,
             backoff_ms: 0,
+            terms: Terms::default(),
+            claim: None,
         })
     };
     let commands = (0..tasks).map(|i| Command::Submit { spec: spec(i), to: None }).collect();
@@ -84,7 +86,7 @@ async fn appends(stores: &Stores, what: &str, tasks: usize, depth: usize, next: 
         let (since, receiver) = waiting.pop_front().unwrap();
         receiver.await.unwrap().unwrap();
         times.push(since.elapsed());
-        if *next % CUT_EVERY == 0 {
+        if next.is_multiple_of(CUT_EVERY) {
             cut(stores, &mut log, *next - CUT_EVERY / 2).await;
         }
     }

@@ -121,8 +121,10 @@ pub struct Limits {
     pub outcome_bytes: u64,
     /// How long an unacknowledged outcome is kept.
     pub outcome_ttl: Duration,
-    /// How long a finished task's id is remembered.
+    /// How old a task's id may be to be accepted, and how long it is remembered.
     pub id_memory: Duration,
+    /// Ids of finished tasks remembered at most.
+    pub remembered_ids: u64,
     /// Records each node keeps.
     pub events: u64,
     /// Assigned tasks per node.
@@ -179,28 +181,35 @@ impl Default for Config {
             },
             placement: Placement::Window,
             assign_reach: f64::INFINITY,
-            limits: Limits {
-                queued_tasks: 1_000_000,
-                queued_bytes: 1 << 30,
-                payload_bytes: 64 << 10,
-                blob_bytes: 256 << 20,
-                blobs_bytes: 4 << 30,
-                function_bytes: 1 << 20,
-                functions: 10_000,
-                message_bytes: 4 << 20,
-                outcomes: 1_000_000,
-                outcome_bytes: 1 << 30,
-                outcome_ttl: s(15 * 60),
-                id_memory: s(24 * 3600),
-                events: 100_000,
-                node_queue: 1_024,
-                crash_budget: 3,
-                worker_lease: s(3),
-                members: 1_000,
-                sessions: 10_000,
-                log_entries: 20_000,
-                log_bytes: 64 << 20,
-            },
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            queued_tasks: 1_000_000,
+            queued_bytes: 1 << 30,
+            payload_bytes: 64 << 10,
+            blob_bytes: 256 << 20,
+            blobs_bytes: 4 << 30,
+            function_bytes: 1 << 20,
+            functions: 10_000,
+            message_bytes: 4 << 20,
+            outcomes: 1_000_000,
+            outcome_bytes: 1 << 30,
+            outcome_ttl: Duration::from_secs(15 * 60),
+            id_memory: Duration::from_secs(24 * 3600),
+            remembered_ids: 2_000_000,
+            events: 100_000,
+            node_queue: 1_024,
+            crash_budget: 3,
+            worker_lease: Duration::from_secs(3),
+            members: 1_000,
+            sessions: 10_000,
+            log_entries: 20_000,
+            log_bytes: 64 << 20,
         }
     }
 }

@@ -74,6 +74,23 @@ pub enum Error {
         /// What is wrong.
         problem: String,
     },
+    /// An id as old as one that may have been forgotten.
+    #[error(
+        "task {task} is older than what the cluster remembers (limits.id_memory_s, limits.remembered_ids): whether it \
+         ran cannot be said any more; submit it under a new id if it shall run (again)"
+    )]
+    TaskIdExpired {
+        /// The id.
+        task: String,
+    },
+    /// Another unfinished task holds the key.
+    #[error("{problem}; wait for that task, or use on_duplicate=\"join\" or \"replace\"")]
+    DuplicateTask {
+        /// The task that holds it.
+        existing: String,
+        /// Which key.
+        problem: String,
+    },
     /// No function by that name.
     #[error("no function {name:?} is registered{hint}")]
     TaskNotRegistered {

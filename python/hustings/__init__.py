@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from . import errors, loads, viz
     from .cluster import Cluster, current_cluster
     from .config import Config, ElectionConfig, Limits, ScoreWeights, StealPolicy
+    from .context import TaskContext, get_context
     from .elections import Election, Failover, Handover, Reign
     from .errors import *  # noqa: F403
     from .events import EventLog, ScoreHistory, Steal
+    from .explanation import Explanation, TaskEvent
     from .failures import RandomFailures
     from .fault_spans import Fault
     from .future import as_completed, gather, wait
@@ -46,6 +48,8 @@ _HOMES = {
     "Limits": "config",
     "ScoreWeights": "config",
     "StealPolicy": "config",
+    "TaskContext": "context",
+    "get_context": "context",
     "Election": "elections",
     "Failover": "elections",
     "Handover": "elections",
@@ -53,6 +57,8 @@ _HOMES = {
     "EventLog": "events",
     "ScoreHistory": "events",
     "Steal": "events",
+    "Explanation": "explanation",
+    "TaskEvent": "explanation",
     "RandomFailures": "failures",
     "LeaderChange": "simulation",
     "Outcome": "simulation",
@@ -82,6 +88,7 @@ _ERRORS = (
     "ConsensusError",
     "CorruptLogError",
     "DataDirLockedError",
+    "DuplicateTaskError",
     "FaultInjectionDisabledError",
     "ForkedProcessError",
     "HustingsError",
@@ -94,6 +101,7 @@ _ERRORS = (
     "MembershipChangeInProgressError",
     "NoClusterError",
     "NoQuorumError",
+    "NoTaskError",
     "NodeIdInUseError",
     "NodeNameInUseError",
     "NotSerializableError",
@@ -107,6 +115,7 @@ _ERRORS = (
     "StorageError",
     "TaskError",
     "TaskIdConflictError",
+    "TaskIdExpiredError",
     "TaskLostError",
     "TaskNotFoundError",
     "TaskNotRegisteredError",
@@ -165,6 +174,7 @@ __all__ = [
     "Election",
     "ElectionConfig",
     "EventLog",
+    "Explanation",
     "Failover",
     "Fault",
     "Future",
@@ -188,12 +198,15 @@ __all__ = [
     "Summary",
     "Sweep",
     "Task",
+    "TaskContext",
+    "TaskEvent",
     "Violation",
     "__version__",
     "as_completed",
     "current_cluster",
     "errors",
     "gather",
+    "get_context",
     "loads",
     "task",
     "viz",

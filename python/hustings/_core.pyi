@@ -7,6 +7,8 @@ from concurrent.futures import Future as StdFuture
 from types import GenericAlias
 from typing import Any, Generic, TypeVar, final
 
+from .explanation import Explanation, TaskEvent
+
 _R = TypeVar("_R")
 
 __all__ = [
@@ -218,13 +220,26 @@ class Client:
         backoff_ms: int = 0,
         priority: int = 5,
         task_id: bytes | None = None,
+        delay_ms: int = 0,
+        queue_timeout_ms: int = 0,
+        deadline_ms: int = 0,
+        key: str | None = None,
+        on_duplicate: str = "join",
     ) -> Future[Any]:
-        """Queues a task and returns at once; a refusal arrives as the future's exception.
+        """Queues a task and returns at once; a refusal arrives as the future's exception. Times
+        that are 0 are no bound.
 
         Blocks (interruptibly) only while the client's own bounded queue is full.
         """
     def future(self, task_id: bytes) -> Future[Any]:
         """A handle on a task submitted earlier, by anybody."""
+    def explain(self, task_id: bytes, timeout: float = 5.0) -> dict[str, Any]:
+        """Why a task is where it is: ``kind``, ``sentence``, ``facts`` (a dict), ``history`` (a
+        list of ``{at_ms, kind, node, node_name, attempt}``) and ``skipped``, the steps left out.
+
+        Blocks for one question to the leader, at most ``timeout`` seconds; without a quorum that is
+        the answer.
+        """
     def cancel(
         self, task_ids: Sequence[bytes], kill: bool = False, timeout: float = 10.0
     ) -> list[bytes]: ...
@@ -243,8 +258,9 @@ class Client:
     def tasks(
         self, state: str | None = None, limit: int = 1000, timeout: float = 5.0
     ) -> list[dict[str, Any]]:
-        """Tasks as ``{task_id, function, state, node, attempt, token}``; ``state``: ``"pending"``,
-        ``"assigned"``, ``"succeeded"``, ``"failed"``, ``"cancelled"`` or ``"lost"``.
+        """Tasks as ``{task_id, function, state, node, attempt, token, key}``; ``state``:
+        ``"pending"``, ``"assigned"``, ``"succeeded"``, ``"failed"``, ``"cancelled"``,
+        ``"quarantined"`` or ``"expired"``.
         """
     def drain_node(self, address: str, grace: float = 30.0) -> int: ...
     def handover(self, to: str | None = None, timeout: float = 5.0) -> str: ...
@@ -300,11 +316,13 @@ class Future(Generic[_R]):
     """A task's outcome to come. Thread-safe; the result stays bytes until it is asked for."""
 
     @property
-    def task_id(self) -> str: ...
+    def task_id(self) -> str:
+        """Its id; once it joined another task by its key, that one's."""
     @property
     def state(self) -> str:
         """``"submitted"``, ``"accepted"``, ``"succeeded"``, ``"failed"``, ``"cancelled"``,
-        ``"lost"`` or ``"rejected"``.
+        ``"expired"``, ``"quarantined"``, ``"lost"`` (the cluster does not know it any more) or
+        ``"rejected"``.
         """
     @property
     def node(self) -> str | None: ...
@@ -317,6 +335,14 @@ class Future(Generic[_R]):
         """Accepted by the cluster and without an outcome."""
     def cancelled(self) -> bool: ...
     def cancel(self, kill: bool = False) -> bool: ...
+    def why(self, timeout: float = 5.0) -> Explanation:
+        """Why the task is where it is, as its leader sees it.
+
+        Blocks for one question to the leader, at most ``timeout`` seconds; without a quorum that is
+        the answer. ``str()`` of it is a sentence.
+        """
+    def history(self, timeout: float = 5.0) -> list[TaskEvent]:
+        """What happened to the task so far, oldest first, its outcome last. Blocks as ``why``."""
     def add_done_callback(self, fn: Callable[[Future[_R]], object], /) -> None: ...
     def as_future(self) -> StdFuture[_R]: ...
     def __await__(self) -> Generator[Any, None, _R]: ...

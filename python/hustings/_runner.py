@@ -15,6 +15,7 @@ import os
 import pickle
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from types import CoroutineType, TracebackType
@@ -32,7 +33,10 @@ DEFAULT_PAYLOAD_LIMIT = 64 << 10
 Answer = tuple[bool, str, bytes, str, str, str]
 
 info: dict[str, Any] | None = None
-"""The running attempt: ``task_id``, ``attempt``, ``fencing_token``, ``timeout_s``; or ``None``."""
+"""The running attempt: ``task_id``, ``attempt``, ``fencing_token``, ``key``, ``timeout_s``,
+``end_by``; or ``None``."""
+started_at = 0.0
+"""When it started, in seconds since 1970."""
 
 
 class PayloadTooLargeError(ValueError):
@@ -135,11 +139,11 @@ def call(fn: Callable[..., Any], codec: str, payload: bytes, attempt: dict[str, 
     Returns ``(True, codec, body, "", "", "")``, or ``(False, codec, pickled exception, type name,
     message, traceback)``.
     """
-    global info
+    global info, started_at
     try:
         try:
             args, kwargs = decode_arguments(codec, payload)
-            info = attempt
+            info, started_at = attempt, time.time()
             value = fn(*args, **kwargs)
             if isinstance(value, CoroutineType):
                 value = asyncio.run(value)

@@ -76,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_members(commands)
     _add_remove(commands)
     _add_submit(commands)
+    _add_why(commands)
     _add_sim(commands)
     _add_config(commands)
     return parser
@@ -322,6 +323,24 @@ def _submit(arguments: argparse.Namespace) -> int:
     args, kwargs = load_generator.parse_call(arguments.args)
     with _connect(arguments) as cluster:
         return load_generator.run(cluster, arguments, args, kwargs)
+
+
+def _add_why(commands: Any) -> None:
+    p = _command(commands, "why", _why, "why a task is where it is, and what happened to it")
+    p.add_argument("task_id", metavar="ID", help="the task's id, a UUID")
+    _add_connect(p)
+
+
+def _why(arguments: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    with _connect(arguments) as cluster:
+        why, events = cluster.why(arguments.task_id), cluster.history(arguments.task_id)
+    if arguments.json:
+        print(json.dumps({**asdict(why), "history": [asdict(event) for event in events]}))
+    else:
+        print("\n".join([f"{why.kind}: {why}", *(f"  {event}" for event in events)]))
+    return FAILED if why.kind in ("unknown", "no_quorum") else OK
 
 
 def _add_sim(commands: Any) -> None:

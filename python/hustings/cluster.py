@@ -20,6 +20,7 @@ from .codec import encode_call
 from .config import Config, StealPolicy
 from .errors import ConfigError, NoClusterError, StoppedError, WaitTimeoutError
 from .events import EventLog, Row
+from .explanation import Explained
 from .faults import AnyNode
 from .future import Deadline, check_map, chunks, gather, stream_map
 from .injector import FailureInjector
@@ -70,7 +71,7 @@ def current_cluster() -> Cluster:
         ) from None
 
 
-class Cluster(Membership):
+class Cluster(Membership, Explained):
     """A running cluster. Make one with :meth:`local` or :meth:`connect`."""
 
     def __init__(
@@ -130,7 +131,6 @@ class Cluster(Membership):
         names = [f"n{i + 1}" for i in range(count)]
         if positions is not None and len(positions) != count:
             raise ConfigError(f"positions: {len(positions)} for {count} nodes; give one per node")
-        folder = check_data_dir(data_dir)
         # The nodes share this machine: what one uses, every other measures as taken.
         shared = Config(steal=StealPolicy(cpu_floor=0.0))
         knobs = (config or shared).resolved()
@@ -145,7 +145,7 @@ class Cluster(Membership):
                 "allow_faults": True,
                 "load": load,
                 "config": knobs,
-                "data_dir": node_dir(folder, names[i]),
+                "data_dir": node_dir(check_data_dir(data_dir), names[i]),
             }
             kind = ProcessNode if isolated else InProcessNode
             nodes.append(kind(options, voter=i < voting))
@@ -197,13 +197,13 @@ class Cluster(Membership):
         ``chunksize`` calls travel, run and fail as one task (where pickle is allowed).
         ``buffersize`` bounds how many
         tasks are submitted ahead of the consumer. Leaving the iterator early cancels what has not
-        finished.
+        finished. A ``key`` or ``task_id`` is refused: all calls would be one task.
         """
-        check_map(chunksize, buffersize)
+        called = task_of(fn)
+        check_map(chunksize, buffersize, called._options)
         if not iterables:
             raise TypeError("map: give at least one iterable of arguments")
         deadline = Deadline(timeout)
-        called = task_of(fn)
         lengths = [len(i) for i in iterables if isinstance(i, Sized)]
         total = min(lengths) if lengths else None
         calls: Iterable[tuple[Any, ...]] = zip(*iterables, strict=False)
@@ -331,7 +331,8 @@ class Cluster(Membership):
     def tasks(
         self, state: str | None = None, limit: int = 1000, timeout: float = 5.0
     ) -> list[dict[str, Any]]:
-        """Tasks the cluster holds: ``task_id``, ``function``, ``state``, ``node``, ``attempt``.
+        """Tasks the cluster holds: ``task_id``, ``function``, ``state``, ``node``, ``attempt``,
+        ``key``. ``state="quarantined"`` lists those whose nodes or runners died too often.
 
         Never an old view: a quorum confirms the leader first. Raises ``NoQuorumError``.
         """

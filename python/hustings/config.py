@@ -100,6 +100,7 @@ class Limits(_Section):
     outcome_bytes: int | None = None
     outcome_ttl_s: float | None = None
     id_memory_s: float | None = None
+    remembered_ids: int | None = None
     events: int | None = None
     node_queue: int | None = None
     crash_budget: int | None = None

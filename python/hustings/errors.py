@@ -15,7 +15,10 @@
     ├── WaitTimeoutError (TimeoutError) the answer is unknown: sending the same id again is safe
     ├── QueueFullError                 refused before acceptance; ``retry_after_s``
     ├── TaskIdConflictError            the same id with another function or payload
+    ├── DuplicateTaskError             ``on_duplicate="reject"``: another task holds the key
     ├── InvalidTaskIdError (ValueError)
+    │   └── TaskIdExpiredError         older than what the cluster can remember
+    ├── NoTaskError (LookupError)      ``get_context`` outside of a task
     ├── TaskNotRegisteredError (LookupError)  no function by that name; close names
     ├── TaskNotFoundError (LookupError)       no task by that id
     ├── PayloadTooLargeError (ValueError)     with size and limit
@@ -35,12 +38,18 @@
     ├── ConsensusError                 the replicated log stopped
     └── TaskError                      a task ran, and this is its outcome
         ├── RemoteTaskError            it raised something that cannot be rebuilt here
-        ├── TaskLostError              its nodes or runners died too often; ``attempts``
-        └── TaskTimeoutError (TimeoutError)  an attempt ran longer than ``timeout``
+        ├── TaskLostError              its nodes or runners died too often: it is quarantined;
+        │                              ``attempts``
+        └── TaskTimeoutError (TimeoutError)  its ``timeout``, ``queue_timeout`` or ``deadline``
+                                       passed
 
 A task that raises delivers *its own* exception, with a ``RemoteTraceback`` as ``__cause__``. A
 cancelled task raises
 ``CancelledError``, which is ``concurrent.futures.CancelledError``.
+
+A refusal is definite: nothing was stored, and the same call may be made again. ``NoQuorumError``
+and ``WaitTimeoutError`` are not: the task may have been accepted. Keep waiting on the same future,
+or submit the same ``task_id`` again, which never makes a second task.
 """
 
 from __future__ import annotations
@@ -111,8 +120,23 @@ class TaskIdConflictError(HustingsError):
     """A task by that id exists with another function or other arguments."""
 
 
+class DuplicateTaskError(HustingsError):
+    """Another unfinished task holds the key."""
+
+    task_id: str = ""
+    """That task."""
+
+
 class InvalidTaskIdError(HustingsError, ValueError):
-    """A task id is a UUID: 16 bytes."""
+    """A task id is a UUID: 16 bytes, not all zero, and not from the future."""
+
+
+class TaskIdExpiredError(InvalidTaskIdError):
+    """The id is older than what the cluster can remember: whether its task ran cannot be said."""
+
+
+class NoTaskError(HustingsError, LookupError):
+    """No task runs here."""
 
 
 class TaskNotRegisteredError(HustingsError, LookupError):
@@ -222,7 +246,10 @@ class RemoteTaskError(TaskError):
 
 
 class TaskLostError(TaskError):
-    """The nodes or runners under the task died too often; it is not tried again."""
+    """The nodes or runners under the task died too often: it is quarantined, not tried again.
+
+    The text says for each death which attempt it was, where, and by which signal or exit code.
+    """
 
     def __init__(self, message: str = "", attempts: int = 0) -> None:
         super().__init__(message)
@@ -230,7 +257,8 @@ class TaskLostError(TaskError):
 
 
 class TaskTimeoutError(TaskError, TimeoutError):
-    """An attempt ran longer than the task's ``timeout``, with no retry left."""
+    """An attempt ran longer than the task's ``timeout``, with no retry left; or the task never
+    started within its ``queue_timeout``; or it had no outcome by its ``deadline``."""
 
 
 class RemoteTraceback(Exception):
@@ -258,6 +286,7 @@ __all__ = [
     "ConsensusError",
     "CorruptLogError",
     "DataDirLockedError",
+    "DuplicateTaskError",
     "FaultInjectionDisabledError",
     "ForkedProcessError",
     "HustingsError",
@@ -270,6 +299,7 @@ __all__ = [
     "MembershipChangeInProgressError",
     "NoClusterError",
     "NoQuorumError",
+    "NoTaskError",
     "NodeIdInUseError",
     "NodeNameInUseError",
     "NotSerializableError",
@@ -283,6 +313,7 @@ __all__ = [
     "StorageError",
     "TaskError",
     "TaskIdConflictError",
+    "TaskIdExpiredError",
     "TaskLostError",
     "TaskNotFoundError",
     "TaskNotRegisteredError",

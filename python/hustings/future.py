@@ -13,6 +13,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar, cast
 
 from ._core import CompletionQueue, Future
 from .errors import ConfigError, WaitTimeoutError
+from .tasks import TaskOptions
 
 R = TypeVar("R")
 
@@ -216,8 +217,11 @@ def chunks(calls: Iterable[tuple[Any, ...]], size: int) -> Iterator[tuple[list[t
         yield (group,)
 
 
-def check_map(chunksize: object, buffersize: object) -> None:
-    """Refuses a bad ``chunksize`` or ``buffersize``."""
+def check_map(chunksize: object, buffersize: object, options: TaskOptions) -> None:
+    """Refuses a bad ``chunksize`` or ``buffersize``, and options that belong to one call."""
+    for name in ("task_id", "key"):
+        if getattr(options, name) is not None:
+            raise ConfigError(f"map: {name}= belongs to one call, and would make all calls one")
     for name, value, low in (("chunksize", chunksize, 1), ("buffersize", buffersize, 1)):
         if value is None and name == "buffersize":
             continue

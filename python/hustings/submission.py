@@ -90,6 +90,17 @@ def bind(
     """What all calls of one task on one cluster share: how a payload is sent, and its codec."""
     options = call._options
     codec = options.codec or ("pickle" if allow_pickle else "json")
+    rare: dict[str, Any] = {}
+    if options.task_id is not None:
+        rare["task_id"] = task_id_bytes(options.task_id)
+    if options.key is not None:
+        rare.update(key=options.key, on_duplicate=options.on_duplicate)
+    if options.delay or options.queue_timeout or options.deadline:
+        rare.update(
+            delay_ms=_milliseconds(options.delay),
+            queue_timeout_ms=_milliseconds(options.queue_timeout),
+            deadline_ms=_milliseconds(options.deadline),
+        )
     send = functools.partial(
         client.submit,
         call.name,
@@ -99,7 +110,7 @@ def bind(
         timeout_ms=_milliseconds(options.timeout),
         backoff_ms=_milliseconds(options.backoff),
         priority=options.priority,
-        task_id=None if options.task_id is None else task_id_bytes(options.task_id),
+        **rare,
     )
     return send, codec
 

@@ -24,10 +24,15 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 MAX_TIMEOUT_S = 30 * 86_400.0
-"""The longest ``timeout`` and ``backoff``."""
+"""The longest of all times of a task, except ``backoff``."""
+MAX_BACKOFF_S = 30.0
+"""The longest ``backoff``."""
 MAX_RETRIES = 1_000_000
 MAX_NAME = 256
 """Characters of a task's name."""
+MAX_KEY = 256
+"""Bytes of a task's key."""
+ON_DUPLICATE = ("join", "reject", "replace")
 
 
 @dataclass(frozen=True)
@@ -39,13 +44,29 @@ class TaskOptions:
     timeout: float | None = None
     """Seconds one attempt may take; its runner is killed after that."""
     backoff: float = 0.0
-    """Seconds before the first retry; doubles each time, at most 30 s."""
+    """Seconds before the first retry; doubles each time up to 30 s, and is a quarter more or less
+    by chance, so that tasks that failed together do not come back together."""
     priority: int = 5
     """0 (last) to 9 (first)."""
     codec: str | None = None
     """``"pickle"`` or ``"json"``; ``None``: pickle where the cluster allows it."""
     task_id: uuid.UUID | str | bytes | None = None
-    """An id of your own: the same id again joins the task that is already there."""
+    """An id of your own: the same id again joins the task that is already there. A UUID of version
+    7 says when it was made and is refused once it may have been forgotten; any other is remembered
+    for ``limits.id_memory_s``."""
+    delay: float = 0.0
+    """Seconds from acceptance before which it does not start."""
+    queue_timeout: float | None = None
+    """Seconds it waits for its first start, after ``delay``; then its outcome is a
+    ``TaskTimeoutError`` and it never runs."""
+    deadline: float | None = None
+    """Seconds from acceptance until it must have its outcome, all attempts and waits included; then
+    that is a ``TaskTimeoutError``, and what still runs is killed."""
+    key: str | None = None
+    """At most one unfinished task of the cluster has this key."""
+    on_duplicate: str = "join"
+    """What becomes of a call whose ``key`` is held: ``"join"``, its future is that of the task that
+    is there; ``"reject"``, ``DuplicateTaskError``; ``"replace"``, the other one is cancelled."""
 
     def __post_init__(self) -> None:
         """Checks every field; raises ``ValueError`` or ``TypeError`` naming it."""
@@ -53,7 +74,12 @@ class TaskOptions:
         _check_whole("priority", self.priority, 0, 9)
         if self.timeout is not None:
             _check_seconds("timeout", self.timeout, positive=True)
-        _check_seconds("backoff", self.backoff, positive=False)
+        _check_seconds("backoff", self.backoff, positive=False, most=MAX_BACKOFF_S)
+        _check_seconds("delay", self.delay, positive=False)
+        for name in ("queue_timeout", "deadline"):
+            if getattr(self, name) is not None:
+                _check_seconds(name, getattr(self, name), positive=True)
+        _check_key(self.key, self.on_duplicate)
         if self.codec is not None and self.codec not in codecs.CODECS:
             choices = " or ".join(map(repr, codecs.CODECS))
             raise ConfigError(f"codec={self.codec!r}: give {choices}, or None")
@@ -206,6 +232,11 @@ def task(
     backoff: float = 0.0,
     priority: int = 5,
     codec: str | None = None,
+    delay: float = 0.0,
+    queue_timeout: float | None = None,
+    deadline: float | None = None,
+    key: str | None = None,
+    on_duplicate: str = "join",
 ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Makes a function a task: ``@task`` or ``@task(retries=3, timeout=30)``.
@@ -321,11 +352,27 @@ def _check_whole(name: str, value: object, low: int, high: int) -> None:
         raise ValueError(f"{name}={value!r}: give a whole number from {low} to {high}")
 
 
-def _check_seconds(name: str, value: object, *, positive: bool) -> None:
-    bound = f"seconds, {'more than' if positive else 'at least'} 0 and at most {MAX_TIMEOUT_S:.0f}"
+def _check_key(key: object, on_duplicate: object) -> None:
+    if on_duplicate not in ON_DUPLICATE:
+        choices = ", ".join(map(repr, ON_DUPLICATE))
+        raise ConfigError(f"on_duplicate={on_duplicate!r}: give one of {choices}")
+    if key is None:
+        return
+    if not isinstance(key, str):
+        raise TypeError(f"key={key!r}: give text, or None")
+    size = len(key.encode("utf-8", "surrogatepass"))
+    if not 1 <= size <= MAX_KEY or not key.isprintable():
+        shown = ascii(key[:60])
+        raise ConfigError(f"key={shown}: give 1 to {MAX_KEY} bytes of printable text")
+
+
+def _check_seconds(
+    name: str, value: object, *, positive: bool, most: float = MAX_TIMEOUT_S
+) -> None:
+    bound = f"seconds, {'more than' if positive else 'at least'} 0 and at most {most:.0f}"
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name}={value!r}: give {bound}")
-    if not math.isfinite(value) or value < 0 or (positive and value == 0) or value > MAX_TIMEOUT_S:
+    if not math.isfinite(value) or value < 0 or (positive and value == 0) or value > most:
         raise ValueError(f"{name}={value!r}: give {bound}")
 
 

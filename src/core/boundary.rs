@@ -21,6 +21,10 @@ pub enum Event {
     LeadershipGained {
         /// The term it leads.
         term: Term,
+        /// The wall clock, in milliseconds since 1970.
+        wall_ms: u64,
+        /// It heard a leader since it started, and so knows how much time passed since the last entry.
+        followed: bool,
     },
     /// This node no longer leads.
     LeadershipLost,
@@ -207,6 +211,15 @@ pub enum Effect {
         /// Which.
         tasks: Vec<TaskId>,
     },
+    /// Tell a client that its task joined another one, by its key: the other one's outcome is its own.
+    Join {
+        /// Who.
+        session: SessionId,
+        /// Which task.
+        task: TaskId,
+        /// The one that is there.
+        existing: TaskId,
+    },
     /// Tell a client that a task is refused; nothing was stored.
     Reject {
         /// Who.
@@ -327,23 +340,27 @@ pub enum Change {
         /// The task.
         spec: Arc<TaskSpec>,
     },
-    /// A task that is already there was submitted again, with the same content: it joins.
+    /// A task that is already there was submitted again, or another one holds its key: it joins.
     Joined {
         /// Who asked.
         session: SessionId,
         /// Which task.
         task: TaskId,
+        /// The task that is there: the same, or the holder of the key.
+        existing: TaskId,
         /// What the submission was charged for.
         bytes: u64,
     },
-    /// The same id with other content: refused.
-    Conflicted {
+    /// A submission changed nothing.
+    Refused {
         /// Who asked.
         session: SessionId,
         /// Which task.
         task: TaskId,
         /// What the submission was charged for.
         bytes: u64,
+        /// Why.
+        refusal: Refusal,
     },
     /// A new attempt is live.
     Assigned {
@@ -463,6 +480,8 @@ pub struct Assignment {
     pub token: Token,
     /// Counted from 1.
     pub attempt: u32,
+    /// When the task must have its outcome, in milliseconds since 1970, for the callback to know; 0: some time.
+    pub end_by_ms: u64,
 }
 
 /// How a node is, several times a second.
@@ -496,6 +515,15 @@ pub enum Refusal {
     },
     /// Same id, other content.
     Conflict,
+    /// The id is older than what can be remembered.
+    IdExpired,
+    /// Another unfinished task holds the key.
+    Duplicate {
+        /// Which.
+        existing: TaskId,
+        /// In words.
+        detail: String,
+    },
     /// Nobody registered that name.
     UnknownFunction {
         /// The name asked for.

@@ -66,6 +66,14 @@ pub struct BlobRef {
     pub size: u64,
 }
 
+impl TaskId {
+    /// When the id was made, in milliseconds since 1970, if it says so: a UUID of version 7.
+    pub fn time_ms(self) -> Option<u64> {
+        let version_and_variant = ((self.0 >> 76) & 0xf, (self.0 >> 62) & 0b11);
+        (version_and_variant == (7, 0b10)).then_some((self.0 >> 80) as u64)
+    }
+}
+
 /// The fencing token of one attempt: `(log index of its assignment << 16) + position in the entry` (design D5c).
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,

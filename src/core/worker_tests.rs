@@ -1,7 +1,7 @@
 //! A worker's decisions, one event at a time; no effect is left unexamined.
 
 use super::*;
-use crate::core::cluster::command::{Codec, FunctionRef, Payload, TaskSpec};
+use crate::core::cluster::command::{Codec, FunctionRef, Payload, TaskSpec, Terms};
 use crate::core::ids::{FunctionHash, NodeId, SessionId};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -18,8 +18,10 @@ fn assignment(id: u128, token: u64) -> Assignment {
         timeout_ms: 0,
         priority: 5,
         backoff_ms: 0,
+        terms: Terms::default(),
+        claim: None,
     };
-    Assignment { spec: Arc::new(spec), token: Token(token), attempt: 1 }
+    Assignment { spec: Arc::new(spec), token: Token(token), attempt: 1, end_by_ms: 0 }
 }
 
 fn value() -> Report {

@@ -3,12 +3,13 @@
 
 use super::Moment;
 use super::scheduling::Leader;
+use super::scheduling::explanation::explain;
 use crate::config::Config;
 use crate::core::boundary::{Change, Effect, Event, Finished, NodeStatus};
 use crate::core::chance::Chance;
 use crate::core::cluster::command::{
-    AssignCause, Batch, Codec, Command, Function, FunctionRef, FunctionSource, Member, Payload,
-    Report, TaskSpec,
+    AssignCause, Batch, Codec, Command, Function, FunctionRef, FunctionSource, Member, Outcome,
+    Payload, Report, TaskSpec, Terms,
 };
 use crate::core::cluster::state::ClusterState;
 use crate::core::ids::{NodeId, SessionId, TaskId, Term, Token};
@@ -24,6 +25,8 @@ const SESSION: SessionId = SessionId(1);
 struct Weather {
     deaths: bool,
     leader_changes: bool,
+    /// Some tasks are delayed, some may not wait long, some have a deadline.
+    terms: bool,
 }
 
 struct Hand {
@@ -90,7 +93,8 @@ impl World {
         if self.leader.leads() {
             self.tell(Event::LeadershipLost);
         }
-        self.tell(Event::LeadershipGained { term: self.term });
+        let wall_ms = self.now.0 / 1_000;
+        self.tell(Event::LeadershipGained { term: self.term, wall_ms, followed: true });
     }
 
     fn join(&mut self, id: NodeId) {
@@ -170,7 +174,8 @@ impl World {
             return;
         }
         let index = self.state.applied() + 1;
-        let changes = self.state.apply(index, &Batch { at_ms: self.now.0 / 1_000, commands });
+        let changes =
+            self.state.apply(index, &Batch { at_ms: self.leader.log_ms(self.now), commands });
         for change in &changes {
             match change {
                 Change::Finished { finished, .. } => {
@@ -276,6 +281,10 @@ impl World {
     }
 
     fn submit(&mut self, id: u128, function: &Arc<Function>) {
+        self.submit_with(id, function, Terms::default());
+    }
+
+    fn submit_with(&mut self, id: u128, function: &Arc<Function>, terms: Terms) {
         let spec = TaskSpec {
             id: TaskId(id),
             session: SESSION,
@@ -287,6 +296,8 @@ impl World {
             timeout_ms: 0,
             priority: 5,
             backoff_ms: 0,
+            terms,
+            claim: None,
         };
         let (session, functions) = (SESSION, vec![function.clone()]);
         self.tell(Event::Submitted { session, functions, tasks: vec![Arc::new(spec)] });
@@ -295,18 +306,28 @@ impl World {
     /// Submits until everything has an outcome, as a client does, then compares.
     fn run(&mut self, tasks: u128, weather: Weather) {
         let function = Arc::new(Function::new("f".into(), FunctionSource::Reference("m:f".into())));
+        let terms = |id: u128| {
+            let every =
+                |n: u128, ms: u64| if weather.terms && id.is_multiple_of(n) { ms } else { 0 };
+            Terms {
+                delay_ms: every(5, 20),
+                queue_timeout_ms: every(3, 15),
+                deadline_ms: every(7, 60),
+            }
+        };
         let mut next = 1;
         for round in 0..400_000 {
             if next <= tasks && round % 3 == 0 {
-                self.submit(next, &function);
+                self.submit_with(next, &function, terms(next));
                 next += 1;
             }
             if round % 4_000 == 3_999 {
+                self.knock();
                 // The client asks again for whatever it has not heard of.
                 let missing: Vec<u128> =
                     (1..next).filter(|id| !self.outcomes.contains_key(&TaskId(*id))).collect();
                 for id in missing {
-                    self.submit(id, &function);
+                    self.submit_with(id, &function, terms(id));
                 }
             }
             self.step(weather);
@@ -323,15 +344,26 @@ impl World {
         assert!(self.outcomes.values().all(|count| *count == 1), "and only one");
     }
 
+    /// Nodes whose wish to join was lost with a leader ask again.
+    fn knock(&mut self) {
+        let members = self.state.members().clone();
+        let hands = self.hands.iter().filter(|(id, hand)| hand.alive && !members.contains_key(id));
+        for id in hands.map(|(id, _)| *id).collect::<Vec<_>>() {
+            let member = Member { id, slots: 2, address: id.to_string(), ..Member::default() };
+            self.tell(Event::JoinAsked { member, functions: vec![] });
+        }
+    }
+
     fn stuck(&self) -> Vec<String> {
         let shown = |(task, live): (&TaskId, &crate::core::cluster::live::Live)| {
-            format!("{} {:?}", task.0, live.holder)
+            let told = explain(&self.leader, &self.state, self.now, *task);
+            format!("{} {:?} {} {}", task.0, live.holder, told.kind, told.sentence)
         };
         self.state.live().iter().take(3).map(shown).collect()
     }
 }
 
-const CALM: Weather = Weather { deaths: false, leader_changes: false };
+const CALM: Weather = Weather { deaths: false, leader_changes: false, terms: false };
 
 #[test]
 fn without_faults_nothing_starts_twice_and_thieves_find_work() {
@@ -350,7 +382,7 @@ fn without_faults_nothing_starts_twice_and_thieves_find_work() {
 
 #[test]
 fn with_deaths_and_new_leaders_every_task_gets_exactly_one_outcome() {
-    let weather = Weather { deaths: true, leader_changes: true };
+    let weather = Weather { deaths: true, leader_changes: true, terms: false };
     let mut again = 0;
     for seed in 0..150 {
         for placement in [crate::config::Placement::Window, crate::config::Placement::Random] {
@@ -361,6 +393,30 @@ fn with_deaths_and_new_leaders_every_task_gets_exactly_one_outcome() {
     }
     assert!(again > 0, "no attempt was ever repeated: the weather was too calm to prove anything");
     // Late completions are rare here, as a dead node says nothing; frozen nodes are the loopback tests' affair.
+}
+
+#[test]
+fn tasks_with_terms_have_one_outcome_too_and_expire_only_when_they_must() {
+    let (mut never, mut late, mut done) = (0, 0, 0);
+    for seed in 0..150 {
+        let weather = Weather { deaths: seed % 3 == 0, leader_changes: seed % 2 == 0, terms: true };
+        let mut world = World::new(seed, 3, crate::config::Placement::Window);
+        world.run(60, weather);
+        for (task, finished) in &world.delivered {
+            let started = world.started.contains_key(task);
+            match &finished.outcome {
+                Outcome::NeverStarted(_) if weather.deaths => never += 1,
+                Outcome::NeverStarted(_) => {
+                    assert!(!started, "seed {seed}: {task} was started and never started");
+                    never += 1;
+                }
+                Outcome::PastDeadline(_) => late += 1,
+                Outcome::Value(_) => done += 1,
+                other => panic!("seed {seed}: {task} {other:?}"),
+            }
+        }
+    }
+    assert!(never > 100 && late > 100 && done > 1_000, "{never} {late} {done}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::transport::links::Word;
 use super::transport::sessions::{OutcomesOutbox, Sessions, SubmitOutbox};
 use super::transport::upstream::{Upstream, Words};
 use crate::config::Config;
-use crate::core::boundary::{Assignment, Effect, Event, NodeStatus};
+use crate::core::boundary::{Assignment, Change, Effect, Event, NodeStatus};
 use crate::core::cluster::command::{Function, Member};
 use crate::core::cluster::state::ClusterState;
 use crate::core::ids::{FunctionHash, NodeId, SessionId, TaskId, Term, Token};
@@ -39,10 +39,14 @@ pub enum Input {
     Core(Event),
     /// Something for the core from the link of that number; ignored once the link is replaced.
     FromLink(u64, Event),
+    /// This node leads that term and has applied the log up to its own first entry.
+    LeadGained(Term),
     /// A client opened its Submit stream.
     SubmitOpened(SessionId, u64, SubmitOutbox),
     /// A client opened its Outcomes stream.
     OutcomesOpened(SessionId, u64, OutcomesOutbox),
+    /// A slow client took a message of outcomes.
+    OutcomesDrained(SessionId, u64),
     /// A client sends no more tasks on its Submit stream.
     SubmitHalfClosed(SessionId, u64),
     /// One of a client's streams ended.
@@ -114,7 +118,7 @@ pub struct TaskLoop {
     /// The last sample and score.
     pub measured: (Load, f64),
     pub(super) config: Arc<Config>,
-    clock: Clock,
+    pub(super) clock: Clock,
     pub(super) history: Arc<History>,
     proposals: Proposals,
     pub(super) hands: Arc<dyn Hands>,
@@ -127,6 +131,8 @@ pub struct TaskLoop {
     next_status: crate::core::Moment,
     pub(super) next_lead: crate::core::Moment,
     heard_leader: crate::core::Moment,
+    /// Some leader spoke to it since it started.
+    followed: bool,
     pub(super) members_changed: bool,
 }
 
@@ -159,6 +165,7 @@ impl TaskLoop {
             next_status: clock.now(),
             next_lead: clock.now(),
             heard_leader: clock.now(),
+            followed: false,
             clock,
             history,
             proposals: Proposals::new(commit, inputs.clone()),
@@ -226,8 +233,8 @@ impl TaskLoop {
         self.tell_members();
         self.tell_status(now);
         self.tell_lead(now);
-        self.proposals.flush(self.leader.term());
-        self.sessions.flush();
+        self.proposals.flush(self.leader.term(), self.leader.log_ms(now));
+        self.sessions.flush(&self.inputs);
         if let Some(upstream) = &mut self.upstream {
             upstream.flush();
         }
@@ -242,12 +249,17 @@ impl TaskLoop {
                     self.feed(event, effects);
                 }
             }
+            Input::LeadGained(term) => {
+                let (wall_ms, followed) = (Clock::wall_us() / 1_000, self.followed);
+                self.feed(Event::LeadershipGained { term, wall_ms, followed }, effects);
+            }
             Input::SubmitOpened(session, stream, outbox) => {
                 self.sessions.open_submit(session, stream, outbox);
             }
             Input::OutcomesOpened(session, stream, outbox) => {
                 self.sessions.open_outcomes(session, stream, outbox);
             }
+            Input::OutcomesDrained(session, stream) => self.sessions.on_drained(session, stream),
             Input::SubmitHalfClosed(session, stream) => self.sessions.half_close(session, stream),
             Input::StreamClosed(session, stream) => {
                 if self.sessions.close(session, stream) {
@@ -289,7 +301,6 @@ impl TaskLoop {
                 self.sessions.cut_all();
             }
             Event::Applied { changes, .. } => {
-                use crate::core::boundary::Change;
                 let moved =
                     |c: &Change| matches!(c, Change::Admitted { .. } | Change::Removed { .. });
                 self.members_changed |= changes.iter().any(moved);
@@ -309,6 +320,9 @@ impl TaskLoop {
             match effect {
                 Effect::Propose(commands) => self.proposals.push(commands),
                 Effect::Accept { session, tasks } => self.sessions.accept(session, tasks),
+                Effect::Join { session, task, existing } => {
+                    self.sessions.join(session, task, existing);
+                }
                 Effect::Reject { session, task, refusal } => {
                     self.sessions.reject(session, task, &refusal);
                 }
@@ -370,17 +384,6 @@ impl TaskLoop {
         }
     }
 
-    /// Cancels what can be; says which tasks that is. The outcome follows as any other.
-    pub fn cancel(&mut self, tasks: &[TaskId], kill: bool) -> Vec<TaskId> {
-        let cancelled = {
-            let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            crate::core::scheduling::cancellable(&self.leader, &state, tasks, kill)
-        };
-        let asked = Event::CancelAsked { tasks: cancelled.clone(), kill };
-        let _ = self.inputs.send(Input::Core(asked));
-        cancelled
-    }
-
     /// The leader whose words arrive here, with its term and address, if they still do.
     pub fn heard_leader(&self) -> Option<(Term, NodeId, String)> {
         let upstream = self.upstream.as_ref()?;
@@ -414,6 +417,7 @@ impl TaskLoop {
         let (term, leader): (Term, NodeId) = (upstream.term, upstream.leader);
         self.upstream = Some(upstream);
         self.heard_leader = self.clock.now();
+        self.followed = true;
         self.feed(Event::LeaderConnected { term, leader }, effects);
         self.next_status = self.clock.now();
     }

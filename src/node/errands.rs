@@ -1,4 +1,5 @@
-//! What the task loop does for the core beyond its own door: links to members, words on them, attempts in runners.
+//! What the task loop does for the core beyond its own door: links to members, words on them, attempts in runners,
+//! questions and wishes about single tasks.
 
 use super::driver::{Input, LEAD_EVERY, TaskLoop};
 use super::transport::links::{self, Word};
@@ -6,13 +7,35 @@ use super::transport::peer_message_bytes;
 use crate::core::Moment;
 use crate::core::boundary::{Assignment, Event};
 use crate::core::cluster::command::{Codec, Failure, Function, FunctionSource, Member, Report};
-use crate::core::ids::{FunctionHash, NodeId};
+use crate::core::ids::{FunctionHash, NodeId, TaskId};
+use crate::core::scheduling::cancellable;
+use crate::core::scheduling::explanation::{self, Explanation};
 use bytes::Bytes;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
 impl TaskLoop {
+    /// Cancels what can be. Says which tasks that is, and which ids nobody knows; outcomes follow as any other.
+    pub fn cancel(&mut self, tasks: &[TaskId], kill: bool) -> (Vec<TaskId>, Vec<TaskId>) {
+        let (cancelled, unknown) = {
+            let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let unknown = tasks.iter().filter(|task| !state.knows(**task)).copied().collect();
+            (cancellable(&self.leader, &state, tasks, kill), unknown)
+        };
+        if !cancelled.is_empty() {
+            let asked = Event::CancelAsked { tasks: cancelled.clone(), kill };
+            let _ = self.inputs.send(Input::Core(asked));
+        }
+        (cancelled, unknown)
+    }
+
+    /// Why a task is where it is.
+    pub fn explain(&self, task: TaskId) -> Explanation {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        explanation::explain(&self.leader, &state, self.clock.now(), task)
+    }
+
     pub(super) fn open_link(&mut self, member: Member) {
         self.next_link += 1;
         let (link, inputs) = (self.next_link, self.inputs.clone());

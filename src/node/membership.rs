@@ -417,7 +417,7 @@ pub async fn follow_leadership(shared: Arc<Shared>) {
         }
         if let (None, Some(term)) = (leading, ready) {
             leading = Some(term);
-            shared.tell(Input::Core(Event::LeadershipGained { term }));
+            shared.tell(Input::LeadGained(term));
             shared.leads.store(true, Ordering::Release);
         }
         if let Some(node) = view.leader.filter(|_| !view.leader_address.is_empty()) {

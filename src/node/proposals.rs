@@ -1,6 +1,5 @@
 //! The way into the log: what is queued shares an entry; a few entries are on their way at once; no timer.
 
-use super::clock::Clock;
 use super::driver::Input;
 use crate::core::boundary::Event;
 use crate::core::cluster::command::{Batch, Command};
@@ -83,15 +82,15 @@ impl Proposals {
         self.queue.clear();
     }
 
-    /// Sends what may leave.
-    pub fn flush(&mut self, term: Term) {
+    /// Sends what may leave, stamped with the clock of the log.
+    pub fn flush(&mut self, term: Term, at_ms: u64) {
         while !self.queue.is_empty() && self.in_flight.load(Ordering::Acquire) < ENTRIES_IN_FLIGHT {
             let commands = self.next_entry();
             let Some(commit) = &self.commit else {
                 let _ = self.inputs.send(Input::Core(Event::ProposalFailed { commands }));
                 continue;
             };
-            let batch = Batch { at_ms: Clock::wall_us() / 1_000, commands };
+            let batch = Batch { at_ms, commands };
             let kept = batch.commands.clone();
             let outcome = commit.commit(term, batch);
             self.in_flight.fetch_add(1, Ordering::AcqRel);

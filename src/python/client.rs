@@ -1,12 +1,15 @@
 //! The client, as Python sees it: arguments in, dicts and futures out.
 
+use super::arguments::{
+    function_source, parse_claim, parse_codec, parse_hash, parse_id, parse_node,
+};
 use super::errors;
 use super::faults::{self, Link};
 use super::future::Future;
-use super::records::{self, record_dict, status_dict, task_dict};
+use super::records::{self, explanation_dict, record_dict, status_dict, task_dict};
 use super::runtime::{self, Live, check_fork, generation, parse_seconds, process};
-use crate::core::cluster::command::{Codec, FunctionSource};
-use crate::core::ids::{FunctionHash, NodeId, TaskId};
+use crate::core::cluster::command::{Codec, Terms};
+use crate::core::ids::TaskId;
 use crate::error::Error;
 use crate::node::client::{self, ClientOptions, Handle, INLINE, Submitted, TaskRequest};
 use bytes::Bytes;
@@ -124,7 +127,8 @@ impl Client {
 
     /// Queues a task and returns at once; a refusal arrives as the future's exception.
     #[pyo3(signature = (name, hash, codec, payload, *, retries=0, timeout_ms=0, backoff_ms=0,
-                        priority=5, task_id=None))]
+                        priority=5, task_id=None, delay_ms=0, queue_timeout_ms=0, deadline_ms=0,
+                        key=None, on_duplicate="join"))]
     #[allow(clippy::too_many_arguments, reason = "keyword arguments of a Python method")]
     fn submit(
         &self,
@@ -138,6 +142,11 @@ impl Client {
         backoff_ms: u64,
         priority: u8,
         task_id: Option<&[u8]>,
+        delay_ms: u64,
+        queue_timeout_ms: u64,
+        deadline_ms: u64,
+        key: Option<&str>,
+        on_duplicate: &str,
     ) -> PyResult<Future> {
         self.check(py)?;
         let codec = parse_codec(py, codec)?;
@@ -163,6 +172,8 @@ impl Client {
             timeout_ms,
             backoff_ms,
             priority,
+            terms: Terms { delay_ms, queue_timeout_ms, deadline_ms },
+            claim: key.map(|key| parse_claim(py, key, on_duplicate)).transpose()?,
         };
         let id = task_id.map(|bytes| parse_id(py, bytes)).transpose()?;
         let handle = self.queue(py, request, id)?;
@@ -174,6 +185,19 @@ impl Client {
         self.check(py)?;
         let handle = self.home.client.future(parse_id(py, task_id)?);
         Ok(Future::new(handle.map_err(|error| errors::raise(py, error))?, self.home.clone()))
+    }
+
+    /// Why a task is where it is, and what happened to it so far.
+    #[pyo3(signature = (task_id, timeout=5.0))]
+    fn explain<'py>(
+        &self,
+        py: Python<'py>,
+        task_id: &[u8],
+        timeout: f64,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let (id, timeout) = (parse_id(py, task_id)?, parse_seconds(py, "timeout", timeout)?);
+        let told = self.ask(py, |home| async move { home.client.explain(id, timeout).await })?;
+        explanation_dict(py, &told)
     }
 
     #[pyo3(signature = (task_ids, kill=false, timeout=10.0))]
@@ -364,54 +388,4 @@ impl Client {
             py.check_signals()?;
         }
     }
-}
-
-/// A function's source out of the two keyword arguments, of which exactly one is given.
-pub(super) fn function_source(
-    py: Python<'_>,
-    reference: Option<String>,
-    pickled: Option<&[u8]>,
-) -> PyResult<FunctionSource> {
-    match (reference, pickled) {
-        (Some(text), None) => Ok(FunctionSource::Reference(text)),
-        (None, Some(body)) => Ok(FunctionSource::Pickled(Bytes::copy_from_slice(body))),
-        _ => {
-            let problem = "give either `reference` (module:qualname) or `pickled`";
-            Err(errors::raise(py, Error::config("function", problem)))
-        }
-    }
-}
-
-fn parse_codec(py: Python<'_>, name: &str) -> PyResult<Codec> {
-    match name {
-        "json" => Ok(Codec::Json),
-        "pickle" => Ok(Codec::Pickle),
-        other => {
-            let problem = format!("{other:?} is not a codec; choose json or pickle");
-            Err(errors::raise(py, Error::config("codec", problem)))
-        }
-    }
-}
-
-fn parse_hash(py: Python<'_>, bytes: &[u8]) -> PyResult<FunctionHash> {
-    FunctionHash::from_bytes(bytes).ok_or_else(|| {
-        let problem = format!("{} bytes; use what `function` returned, 16 bytes", bytes.len());
-        errors::raise(py, Error::config("hash", problem))
-    })
-}
-
-fn parse_id(py: Python<'_>, bytes: &[u8]) -> PyResult<TaskId> {
-    let id = TaskId::from_bytes(bytes).filter(|id| id.0 != 0);
-    id.ok_or_else(|| {
-        let problem = format!("{} bytes given; an id is a UUID's 16 bytes, not all 0", bytes.len());
-        errors::raise(py, Error::InvalidTaskId { problem })
-    })
-}
-
-pub(super) fn parse_node(py: Python<'_>, field: &str, text: &str) -> PyResult<NodeId> {
-    let id = (text.len() == 16).then(|| u64::from_str_radix(text, 16).ok()).flatten();
-    id.filter(|id| *id != 0).map(NodeId).ok_or_else(|| {
-        let problem = format!("{text:?} is not a node's id; ids have 16 hexadecimal digits");
-        errors::raise(py, Error::config(field, problem))
-    })
 }

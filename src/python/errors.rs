@@ -39,6 +39,8 @@ fn class_name(error: &Error) -> &'static str {
         Error::WaitTimeout { .. } => "WaitTimeoutError",
         Error::TaskIdConflict { .. } => "TaskIdConflictError",
         Error::InvalidTaskId { .. } => "InvalidTaskIdError",
+        Error::TaskIdExpired { .. } => "TaskIdExpiredError",
+        Error::DuplicateTask { .. } => "DuplicateTaskError",
         Error::TaskNotRegistered { .. } => "TaskNotRegisteredError",
         Error::TaskNotFound { .. } => "TaskNotFoundError",
         Error::PayloadTooLarge { .. } => "PayloadTooLargeError",
@@ -76,9 +78,10 @@ fn attributes<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'py, PyDict
             dict.set_item("size", size)?;
             dict.set_item("limit", limit)?;
         }
-        Error::TaskIdConflict { task } | Error::TaskNotFound { task } => {
-            dict.set_item("task_id", task)?;
-        }
+        Error::TaskIdConflict { task }
+        | Error::TaskIdExpired { task }
+        | Error::TaskNotFound { task } => dict.set_item("task_id", task)?,
+        Error::DuplicateTask { existing, .. } => dict.set_item("task_id", existing)?,
         Error::Storage { path, .. } => dict.set_item("path", path)?,
         Error::CorruptLog { file, place, .. } => {
             dict.set_item("path", file)?;

@@ -1,6 +1,6 @@
 //! A fault call out of Python's arguments.
 
-use super::client::parse_node;
+use super::arguments::parse_node;
 use crate::node::client::messages::{InjectFaultsRequest, LinkFault};
 use pyo3::prelude::*;
 

@@ -3,10 +3,11 @@
 use super::client::{CANCEL_TIMEOUT, Home};
 use super::errors;
 use super::outcome::{self, Decoded};
-use super::records::node_text;
+use super::records::{explanation_dict, node_text};
 use super::resolver::{self, Job};
 use super::runtime::{check_fork, parse_timeout, process, wait_sliced};
 use crate::error::Error;
+use crate::node::client::messages::ExplainResponse;
 use crate::node::client::{Handle, Phase, Settled};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::intern;
@@ -42,7 +43,7 @@ impl Future {
         let timeout = parse_timeout(py, "timeout", timeout)?;
         wait_sliced(py, timeout, |at_most| self.handle.wait(at_most).then_some(()))?;
         self.handle.settled().ok_or_else(|| {
-            let id = self.handle.id().to_string();
+            let id = self.handle.task().to_string();
             let waited = timeout.unwrap_or_default();
             let trouble = self.home.client.trouble();
             let leaderless = self.home.client.leaderless();
@@ -53,7 +54,7 @@ impl Future {
 
     fn decode(&self, py: Python<'_>, settled: &Settled) -> PyResult<&Decoded> {
         self.decoded.get_or_try_init(py, || {
-            outcome::decode(py, self.handle.id(), settled, self.home.allow_pickle)
+            outcome::decode(py, self.handle.task(), settled, self.home.allow_pickle)
         })
     }
 
@@ -63,6 +64,19 @@ impl Future {
             Decoded::Value(value) => Ok(value.bind(py).clone()),
             Decoded::Raised(raised) => Err(PyErr::from_value(raised.bind(py).clone())),
         }
+    }
+
+    fn explain<'py>(&self, py: Python<'py>, timeout: f64) -> PyResult<Bound<'py, PyDict>> {
+        self.check(py)?;
+        if let Some(Settled::Refused { message, .. }) = self.handle.settled() {
+            let (kind, sentence) = ("rejected".to_owned(), format!("it was refused: {message}"));
+            let told = ExplainResponse { kind, sentence, ..Default::default() };
+            return explanation_dict(py, &told);
+        }
+        let timeout = parse_timeout(py, "timeout", Some(timeout))?.unwrap_or_default();
+        let (home, id) = (self.home.clone(), self.handle.task());
+        let asked = async move { home.client.explain(id, timeout).await };
+        explanation_dict(py, &process(py)?.block_on(py, asked)?)
     }
 
     fn is_cancelled(&self) -> bool {
@@ -132,7 +146,21 @@ impl Future {
 impl Future {
     #[getter]
     fn task_id(&self) -> String {
-        self.handle.id().to_string()
+        self.handle.task().to_string()
+    }
+
+    /// Why the task is where it is: an `Explanation`.
+    #[pyo3(signature = (timeout=5.0))]
+    fn why<'py>(&self, py: Python<'py>, timeout: f64) -> PyResult<Bound<'py, PyAny>> {
+        let told = self.explain(py, timeout)?;
+        py.import("hustings.explanation")?.getattr("build_explanation")?.call1((told,))
+    }
+
+    /// What happened to the task so far: a list of `TaskEvent`.
+    #[pyo3(signature = (timeout=5.0))]
+    fn history<'py>(&self, py: Python<'py>, timeout: f64) -> PyResult<Bound<'py, PyAny>> {
+        let told = self.explain(py, timeout)?;
+        py.import("hustings.explanation")?.getattr("build_history")?.call1((told,))
     }
 
     #[getter]
@@ -207,7 +235,11 @@ impl Future {
         if self.handle.settled().is_none() {
             let (home, id) = (self.home.clone(), self.handle.id());
             process(py)?.block_on(py, async move {
-                home.client.cancel(&[id], kill, CANCEL_TIMEOUT).await
+                match home.client.cancel(&[id], kill, CANCEL_TIMEOUT).await {
+                    // This future is told so too.
+                    Ok(_) | Err(Error::TaskNotFound { .. }) => Ok(()),
+                    Err(error) => Err(error),
+                }
             })?;
         }
         Ok(self.is_cancelled())
@@ -281,9 +313,9 @@ impl Future {
         match self.handle.settled() {
             Some(Settled::Outcome { attempts, node, .. }) if node.0 != 0 => {
                 let tries = if *attempts == 1 { "attempt" } else { "attempts" };
-                format!("<Future {} {state} on {node}, {attempts} {tries}>", self.handle.id())
+                format!("<Future {} {state} on {node}, {attempts} {tries}>", self.handle.task())
             }
-            _ => format!("<Future {} {state}>", self.handle.id()),
+            _ => format!("<Future {} {state}>", self.handle.task()),
         }
     }
 }

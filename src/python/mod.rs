@@ -1,5 +1,6 @@
 //! **Speaks.** pyo3: converts and forwards, nothing else.
 
+mod arguments;
 mod awaitable;
 mod client;
 mod completion;

@@ -1,6 +1,6 @@
 //! The node, as Python sees it: arguments in, dicts out.
 
-use super::client::function_source;
+use super::arguments::function_source;
 use super::config::config_from;
 use super::errors;
 use super::records::{record_dict, status_dict};

@@ -62,7 +62,16 @@ pub(super) fn decode(
         Settled::Outcome { outcome, attempts, node } => {
             failed(py, outcome, *attempts, *node, allow_pickle)?
         }
-        Settled::Refused { refusal, message, retry_after } => {
+        Settled::Refused { refusal: Refusal::DuplicateKey, message, existing, .. } => {
+            let existing = existing.map(|id| id.to_string()).unwrap_or_default();
+            let error = Error::DuplicateTask { existing, problem: message.clone() };
+            return Ok(Decoded::Raised(errors::raise(py, error).into_value(py).into_any()));
+        }
+        Settled::Refused { refusal: Refusal::IdExpired, .. } => {
+            let error = Error::TaskIdExpired { task: task.to_string() };
+            return Ok(Decoded::Raised(errors::raise(py, error).into_value(py).into_any()));
+        }
+        Settled::Refused { refusal, message, retry_after, .. } => {
             let story = blank(py, "rejected", message)?;
             story.set_item(intern!(py, "refusal"), refusal_text(*refusal))?;
             story.set_item(intern!(py, "retry_after_s"), retry_after.as_secs_f64())?;
@@ -114,6 +123,18 @@ fn failed<'py>(
             let limit = *ms as f64 / 1_000.0;
             blank(py, "timeout", &format!("the task ran longer than its timeout of {limit} s"))?
         }
+        Outcome::NeverStarted(ms) => {
+            let limit = *ms as f64 / 1_000.0;
+            let text = format!("the task never started: it waited {limit} s, its queue_timeout");
+            blank(py, "timeout", &text)?
+        }
+        Outcome::PastDeadline(ms) => {
+            let limit = *ms as f64 / 1_000.0;
+            let text = format!(
+                "the task had no outcome after {limit} s, its deadline; attempts: {attempts}"
+            );
+            blank(py, "timeout", &text)?
+        }
         Outcome::Cancelled | Outcome::Value(_) => blank(py, "cancelled", "")?,
     };
     story.set_item(intern!(py, "attempts"), attempts)?;
@@ -146,5 +167,8 @@ fn refusal_text(refusal: Refusal) -> &'static str {
         Refusal::PayloadTooLarge => "payload_too_large",
         Refusal::Codec => "codec",
         Refusal::Stopping => "stopping",
+        Refusal::InvalidId => "invalid_id",
+        Refusal::IdExpired => "id_expired",
+        Refusal::DuplicateKey => "duplicate_key",
     }
 }

@@ -2,8 +2,8 @@
 
 use crate::core::ids::{ClusterId, NodeId, TaskId};
 use crate::node::client::messages::{
-    Counters, LinkFault, Load, Member, MemberStatus, Record, Refusals, Role, StatusResponse,
-    TaskInfo, TaskState,
+    Counters, ExplainResponse, LinkFault, Load, Member, MemberStatus, Record, Refusals, Role,
+    StatusResponse, TaskEvent, TaskInfo, TaskState, fact,
 };
 use crate::sim::world::Row;
 use pyo3::intern;
@@ -43,17 +43,18 @@ fn state_text(state: TaskState) -> &'static str {
         TaskState::Succeeded => "succeeded",
         TaskState::Failed => "failed",
         TaskState::Cancelled => "cancelled",
-        TaskState::Lost => "lost",
+        TaskState::Quarantined => "quarantined",
+        TaskState::Expired => "expired",
     }
 }
 
 /// The words `tasks(state=...)` takes.
-pub(super) const STATES: [&str; 6] =
-    ["pending", "assigned", "succeeded", "failed", "cancelled", "lost"];
+pub(super) const STATES: [&str; 7] =
+    ["pending", "assigned", "succeeded", "failed", "cancelled", "quarantined", "expired"];
 
 /// The state called `name`.
 pub(super) fn parse_state(name: &str) -> Option<TaskState> {
-    let states = (1..=6).filter_map(|n| TaskState::try_from(n).ok());
+    let states = (1..=7).filter_map(|n| TaskState::try_from(n).ok());
     states.into_iter().find(|state| state_text(*state) == name)
 }
 
@@ -113,6 +114,39 @@ pub(super) fn task_dict<'py>(py: Python<'py>, task: &TaskInfo) -> PyResult<Bound
         "node": node_text(task.node),
         "attempt": task.attempt,
         "token": task.token,
+        "key": (!task.key.is_empty()).then_some(&task.key),
+    }))
+}
+
+/// Why a task is where it is.
+pub(super) fn explanation_dict<'py>(
+    py: Python<'py>,
+    told: &ExplainResponse,
+) -> PyResult<Bound<'py, PyDict>> {
+    let facts = PyDict::new(py);
+    for fact in &told.facts {
+        match &fact.value {
+            Some(fact::Value::Text(text)) => facts.set_item(&fact.name, text)?,
+            Some(fact::Value::Number(number)) => facts.set_item(&fact.name, number)?,
+            None => {}
+        }
+    }
+    let event = |event: &TaskEvent| {
+        Ok(dict!(py, {
+            "at_ms": event.at_ms,
+            "kind": &event.kind,
+            "node": node_text(event.node),
+            "node_name": (!event.node_name.is_empty()).then_some(&event.node_name),
+            "attempt": event.attempt,
+        }))
+    };
+    let history = told.history.iter().map(event).collect::<PyResult<Vec<_>>>()?;
+    Ok(dict!(py, {
+        "kind": &told.kind,
+        "sentence": &told.sentence,
+        "facts": facts,
+        "history": history,
+        "skipped": told.skipped,
     }))
 }
 
@@ -158,6 +192,7 @@ fn counters_dict<'py>(py: Python<'py>, c: &Counters) -> PyResult<Bound<'py, PyDi
         "succeeded": c.succeeded,
         "failed": c.failed,
         "cancelled": c.cancelled,
+        "expired": c.expired,
         "lost": c.lost,
         "retries": c.retries,
         "reassigned": c.reassigned,

@@ -134,6 +134,9 @@ impl<'py> RunnerLoop<'py, '_> {
         info.set_item("fencing_token", run.token.0)?;
         let timeout = (run.timeout_ms > 0).then(|| run.timeout_ms as f64 / 1000.0);
         info.set_item("timeout_s", timeout)?;
+        let end_by = (run.end_by_ms > 0).then(|| run.end_by_ms as f64 / 1000.0);
+        info.set_item("end_by", end_by)?;
+        info.set_item("key", (!run.key.is_empty()).then_some(run.key))?;
         let payload = PyBytes::new(py, run.payload);
         let answer = self.call.call1((function, codec_name(run.codec), payload, info));
         if std::process::id() != self.pid {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
@@ -97,3 +98,32 @@ def gate(tmp_path: Path) -> Any:
     made = Gate()
     yield made
     made.open()
+
+
+@pytest.fixture(scope="module")
+def stubs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, Any]]:
+    """Messages and services generated from ``proto/``, as a client without hustings has them."""
+    protoc = pytest.importorskip("grpc_tools.protoc")
+    out = tmp_path_factory.mktemp("stubs")
+    files = [f"hustings/v1/{name}.proto" for name in ("peer", "client", "blob")]
+    proto = HERE.parent.parent / "proto"
+    code = protoc.main(
+        [
+            "protoc",
+            f"-I{proto}",
+            f"--python_out={out}",
+            f"--grpc_python_out={out}",
+            *files,
+        ]
+    )
+    assert code == 0
+    # The generated modules live below a package that is ours already.
+    package = importlib.import_module("hustings")
+    package.__path__.append(str(out / "hustings"))
+    sys.path.append(str(out))
+    yield (
+        importlib.import_module("hustings.v1.client_pb2"),
+        importlib.import_module("hustings.v1.client_pb2_grpc"),
+    )
+    package.__path__.remove(str(out / "hustings"))
+    sys.path.remove(str(out))

@@ -100,3 +100,63 @@ def return_lock() -> object:
     import threading
 
     return threading.Lock()
+
+
+@hs.task
+def tell_context(seconds: float = 0.0) -> dict[str, object]:
+    """What the task may know of itself."""
+    time.sleep(seconds)
+    context = hs.get_context()
+    left = context.remaining()
+    assert (left is None) == (context.deadline is None)
+    return {**vars(context), "now": time.time()}
+
+
+@hs.task
+def segfault() -> None:
+    """Dies of signal 11."""
+    os.kill(os.getpid(), 11)
+
+
+@hs.task
+def note(path: str, line: str) -> str:
+    """Leaves a line behind each time it runs."""
+    with open(path, "a") as file:
+        file.write(line + "\n")
+    return line
+
+
+@hs.task
+def cyclic() -> list[object]:
+    value: list[object] = []
+    value.append(value)
+    return value
+
+
+@hs.task
+def fail_at_length(size: int) -> None:
+    raise ValueError("x" * size)
+
+
+class WordlessError(Exception):
+    """Cannot even be shown."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+    __repr__ = __str__
+
+
+@hs.task
+def fail_without_words() -> None:
+    raise WordlessError
+
+
+@hs.task
+def fail_with_a_class_of_its_own() -> None:
+    raise type("Elsewhere", (Exception,), {})("only there")
+
+
+@hs.task
+def submit_inside() -> int:
+    return square.submit(1).result(30)

@@ -1,7 +1,7 @@
 //! Whole nodes over real loopback TCP, without Python: founding, joining, accepting, failing over, leaving.
 
 use hustings::config::Config;
-use hustings::core::cluster::command::{Codec, FunctionSource};
+use hustings::core::cluster::command::{Codec, FunctionSource, Terms};
 use hustings::core::ids::FunctionHash;
 use hustings::core::load::{Load, Position};
 use hustings::error::{Error, Result};
@@ -121,6 +121,8 @@ pub fn request(name: &str, hash: Option<FunctionHash>) -> TaskRequest {
         timeout_ms: 0,
         backoff_ms: 0,
         priority: 5,
+        terms: Terms::default(),
+        claim: None,
     }
 }
 
@@ -151,14 +153,14 @@ async fn an_accepted_task_survives_the_leader_and_has_one_outcome() {
     let first = client.submit(request("m:f", Some(hash)), None).unwrap();
     // Three runner deaths are the crash budget.
     let settled = outcome(first).await.unwrap();
-    assert!(format!("{settled:?}").contains("crash budget"), "{settled:?}");
+    assert!(format!("{settled:?}").contains("crash_budget"), "{settled:?}");
     let leader = cluster.leader().await;
     let handles: Vec<_> =
         (0..4).map(|_| client.submit(request("m:f", Some(hash)), None).unwrap()).collect();
     leader.abort();
     for handle in handles {
         let settled = outcome(handle).await.unwrap();
-        assert!(format!("{settled:?}").contains("crash budget"), "{settled:?}");
+        assert!(format!("{settled:?}").contains("crash_budget"), "{settled:?}");
     }
     let status = cluster.leader().await.status().await.unwrap();
     let counters = status.counters.unwrap();
@@ -278,7 +280,7 @@ async fn another_client_that_submits_a_finished_id_gets_its_outcome() {
     let second = cluster.client().await;
     let hash = second.function("m:f", FunctionSource::Reference("m:f".to_owned())).unwrap();
     let same = outcome(second.submit(request("m:f", Some(hash)), Some(id)).unwrap()).await.unwrap();
-    assert!(format!("{same:?}").contains("crash budget"), "{same:?}");
+    assert!(format!("{same:?}").contains("crash_budget"), "{same:?}");
     let other = TaskRequest {
         payload: bytes::Bytes::from_static(br#"{"args":[1],"kwargs":{}}"#),
         ..request("m:f", Some(hash))

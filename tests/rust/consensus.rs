@@ -3,7 +3,9 @@
 
 use hustings::config::Config;
 use hustings::core::boundary::Change;
-use hustings::core::cluster::command::{Batch, Codec, Command, FunctionRef, Member, TaskSpec};
+use hustings::core::cluster::command::{
+    Batch, Codec, Command, FunctionRef, Member, TaskSpec, Terms,
+};
 use hustings::core::election::RaftRole;
 use hustings::core::ids::{FunctionHash, LogIndex, NodeId, SessionId, TaskId, Term};
 use hustings::core::load::Load;
@@ -170,6 +172,8 @@ fn task(id: u128) -> TaskSpec {
         timeout_ms: 0,
         priority: 5,
         backoff_ms: 0,
+        terms: Terms::default(),
+        claim: None,
     }
 }
 

@@ -3,7 +3,7 @@
 
 use hustings::core::boundary::Assignment;
 use hustings::core::cluster::command::{
-    Codec, Function, FunctionRef, FunctionSource, Report, TaskSpec,
+    Codec, Function, FunctionRef, FunctionSource, Report, TaskSpec, Terms,
 };
 use hustings::core::ids::{SessionId, TaskId, Token};
 use hustings::node::execution::frame::{self, Frame, PROTOCOL, RunResult};
@@ -63,8 +63,15 @@ impl Bench {
             timeout_ms,
             priority: 5,
             backoff_ms: 0,
+            terms: Terms::default(),
+            claim: None,
         };
-        let assignment = Assignment { spec: Arc::new(spec), token: Token(task as u64), attempt: 1 };
+        let assignment = Assignment {
+            spec: Arc::new(spec),
+            token: Token(task as u64),
+            attempt: 1,
+            end_by_ms: 0,
+        };
         self.pool.run(assignment, function);
     }
 

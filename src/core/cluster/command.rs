@@ -10,7 +10,7 @@ use std::sync::Arc;
 /// One log entry: the commands that were queued when it was proposed, in order.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Batch {
-    /// The proposing leader's wall clock in milliseconds since 1970: what retention is counted in.
+    /// The proposing leader's clock of the log, in milliseconds since 1970: what retention and terms are counted in.
     pub at_ms: u64,
     /// At most [`Token::MAX_PER_ENTRY`].
     pub commands: Vec<Command>,
@@ -75,6 +75,13 @@ pub enum Command {
         /// Which task.
         task: TaskId,
     },
+    /// A task's time is over, by its terms; ignored unless it is by the clock of the log too.
+    Expire {
+        /// Which task.
+        task: TaskId,
+        /// Which of its terms.
+        cause: ExpireCause,
+    },
     /// The submitter holds the outcomes; they may be forgotten.
     Acknowledge {
         /// Who.
@@ -104,7 +111,7 @@ impl Command {
     /// Rough size in memory and on the wire.
     pub fn size(&self) -> usize {
         match self {
-            Command::Submit { spec, .. } => spec.payload.len() + spec.function.name.len() + 96,
+            Command::Submit { spec, .. } => super::live::spec_bytes(spec) as usize,
             Command::Complete { report, .. } => report.size() + 48,
             Command::Acknowledge { tasks, .. } => tasks.len() * 16 + 24,
             Command::Register(function) => function.name.len() + function.source.size() + 32,
@@ -112,6 +119,7 @@ impl Command {
             Command::Assign { .. }
             | Command::Release { .. }
             | Command::Cancel { .. }
+            | Command::Expire { .. }
             | Command::Adopt(_)
             | Command::Remove { .. }
             | Command::Expel { .. } => 48,
@@ -140,6 +148,15 @@ pub enum ReleaseCause {
     },
 }
 
+/// Which of a task's terms is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ExpireCause {
+    /// Its `queue_timeout`: it waits still, and never ran.
+    NeverStarted,
+    /// Its `deadline`, wherever it is.
+    Deadline,
+}
+
 /// The bounds `apply` works with. They are in the log, so that every node forgets the same things.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rules {
@@ -151,8 +168,10 @@ pub struct Rules {
     pub outcome_bytes: u64,
     /// How long an unacknowledged outcome is kept.
     pub outcome_ttl_ms: u64,
-    /// How long a finished task's id is remembered.
+    /// How old an id may be to be accepted; at least so long it is remembered.
     pub id_memory_ms: u64,
+    /// Ids remembered at most; whoever is older than a forgotten one is refused.
+    pub remembered_ids: u64,
 }
 
 /// A task as its client gave it.
@@ -176,8 +195,44 @@ pub struct TaskSpec {
     pub timeout_ms: u64,
     /// 0 (last) to 9 (first).
     pub priority: u8,
-    /// Wait before the first retry in milliseconds, doubling, at most 30 s.
+    /// Wait before the first retry in milliseconds, doubling, at most 30 s, and a quarter more or less.
     pub backoff_ms: u64,
+    /// When it may run.
+    pub terms: Terms,
+    /// What it shall be alone with.
+    pub claim: Option<Box<Claim>>,
+}
+
+/// When a task may run, counted in milliseconds from its acceptance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    /// It does not start before.
+    pub delay_ms: u64,
+    /// How long it waits for its first start, after `delay_ms`; 0: for ever.
+    pub queue_timeout_ms: u64,
+    /// When it must have its outcome; 0: some time.
+    pub deadline_ms: u64,
+}
+
+/// A key that at most one unfinished task holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// The key.
+    pub key: String,
+    /// What happens if another task holds it.
+    pub on_duplicate: OnDuplicate,
+}
+
+/// What becomes of a task whose key is held by another one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnDuplicate {
+    /// It is not run; whoever submitted it is told the other one's outcome.
+    #[default]
+    Join,
+    /// It is refused.
+    Reject,
+    /// The other one is cancelled.
+    Replace,
 }
 
 /// A function by name and content.
@@ -319,6 +374,10 @@ pub enum Outcome {
     Lost(String),
     /// It timed out (milliseconds), with no retry left.
     TimedOut(u64),
+    /// It waited so many milliseconds for its first start, which it may not.
+    NeverStarted(u64),
+    /// It had no outcome so many milliseconds after it was accepted, which it must.
+    PastDeadline(u64),
 }
 
 impl Outcome {
@@ -330,7 +389,10 @@ impl Outcome {
                 failure.traceback.len() + failure.pickled.len() + failure.message.len()
             }
             Outcome::Lost(text) => text.len(),
-            Outcome::Cancelled | Outcome::TimedOut(_) => 8,
+            Outcome::Cancelled
+            | Outcome::TimedOut(_)
+            | Outcome::NeverStarted(_)
+            | Outcome::PastDeadline(_) => 8,
         }
     }
 }

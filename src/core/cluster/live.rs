@@ -1,7 +1,8 @@
 //! A task that has no outcome yet, and the counts of those that have.
 
 use super::command::TaskSpec;
-use crate::core::ids::{NodeId, Token};
+use super::story::Story;
+use crate::core::ids::{NodeId, TaskId, Token};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -16,6 +17,14 @@ pub struct Live {
     pub attempt: u32,
     /// Times it was stolen.
     pub steals: u32,
+    /// What happened to it.
+    pub story: Story,
+    /// It does not start before, by the clock of the log: it is delayed, or waits for its next attempt.
+    pub ready_ms: u64,
+    /// How its runners and nodes died, for people; no more than the crash budget.
+    pub(super) deaths: Vec<String>,
+    /// Submissions that joined it by its key.
+    pub(super) joined: Vec<TaskId>,
     pub(super) failures: u32,
     pub(super) crashes: u32,
     /// The last attempt that was reported, so that a re-sent report is told from a late one.
@@ -43,6 +52,8 @@ pub struct Counters {
     pub failed: u64,
     /// Cancelled tasks.
     pub cancelled: u64,
+    /// Tasks whose `queue_timeout` or `deadline` passed.
+    pub expired: u64,
     /// Tasks past their crash budget.
     pub lost: u64,
     /// Attempts after a failure of user code, a timeout or a crash.
@@ -62,12 +73,36 @@ impl Live {
     pub fn token(&self) -> Token {
         self.holder.map_or(Token(0), |holder| holder.token)
     }
+
+    /// It is known to have been started: its `queue_timeout` is of no concern any more.
+    pub fn has_run(&self) -> bool {
+        self.failures + self.crashes > 0
+    }
+
+    /// Attempts that failed or timed out, and runners or nodes that died under it.
+    pub fn mishaps(&self) -> (u32, u32) {
+        (self.failures, self.crashes)
+    }
+
+    /// When it must have started for the first time, by the clock of the log.
+    pub fn start_by_ms(&self) -> Option<u64> {
+        let terms = &self.spec.terms;
+        let wait_ms = terms.delay_ms.saturating_add(terms.queue_timeout_ms);
+        (terms.queue_timeout_ms > 0 && !self.has_run())
+            .then(|| self.story.submitted_ms.saturating_add(wait_ms))
+    }
+
+    /// When it must have its outcome, by the clock of the log.
+    pub fn end_by_ms(&self) -> Option<u64> {
+        let deadline_ms = self.spec.terms.deadline_ms;
+        (deadline_ms > 0).then(|| self.story.submitted_ms.saturating_add(deadline_ms))
+    }
 }
 
 impl Counters {
     /// Tasks that have an outcome.
     pub fn finished(&self) -> u64 {
-        self.succeeded + self.failed + self.cancelled + self.lost
+        self.succeeded + self.failed + self.cancelled + self.expired + self.lost
     }
 }
 
@@ -85,5 +120,6 @@ pub fn fingerprint(spec: &TaskSpec) -> u64 {
 
 /// What a live task is charged for.
 pub fn spec_bytes(spec: &TaskSpec) -> u64 {
-    (spec.payload.len() + spec.function.name.len() + 96) as u64
+    let key = spec.claim.as_ref().map_or(0, |claim| claim.key.len() + 48);
+    (spec.payload.len() + spec.function.name.len() + key + 96) as u64
 }

@@ -1,38 +1,38 @@
 //! What every voter agrees on. [`ClusterState::apply`] is the only writer: a pure function of the log.
 
 use super::blobs::Blobs;
-use super::command::{
-    AssignCause, Batch, Command, Function, Member, Outcome, ReleaseCause, Report, Rules, TaskSpec,
-};
-use super::live::{Counters, Holder, Live, fingerprint, spec_bytes};
+use super::command::{AssignCause, Batch, Command, Function, Member, Outcome, Rules};
+use super::live::{Counters, Holder, Live};
 use super::retention::Retention;
-use crate::core::boundary::{Change, Finished, RequeueReason};
+use super::story::{Step, StepKind};
+use crate::core::boundary::{Change, Finished};
 use crate::core::ids::{FunctionHash, LogIndex, NodeId, TaskId, Token};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Longest text or payload in a snapshot; `limits.message_bytes` bounds what a message can bring in.
 const LONGEST_ITEM: usize = 64 << 20;
 /// Removed ids that are remembered; by the time one is forgotten its node has long heard of it.
 const MAX_EXPELLED: usize = 1_000;
-/// Longest wait before a retry.
-const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
 /// The replicated state.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ClusterState {
     applied: LogIndex,
-    live: BTreeMap<TaskId, Live>,
-    live_bytes: u64,
-    retention: Retention,
-    blobs: Blobs,
+    /// The clock of the log: the latest time an entry carried. It never goes back, whoever leads.
+    pub(super) clock_ms: u64,
+    pub(super) live: BTreeMap<TaskId, Live>,
+    pub(super) live_bytes: u64,
+    /// Which unfinished task holds a key.
+    pub(super) keys: BTreeMap<String, TaskId>,
+    pub(super) retention: Retention,
+    pub(super) blobs: Blobs,
     functions: BTreeMap<FunctionHash, Arc<Function>>,
     newest: BTreeMap<String, FunctionHash>,
-    members: BTreeMap<NodeId, Member>,
-    counters: Counters,
-    rules: Option<Rules>,
+    pub(super) members: BTreeMap<NodeId, Member>,
+    pub(super) counters: Counters,
+    pub(super) rules: Option<Rules>,
     /// Ids that may not come back, oldest first.
     expelled: VecDeque<NodeId>,
 }
@@ -41,6 +41,23 @@ impl ClusterState {
     /// The last entry applied.
     pub fn applied(&self) -> LogIndex {
         self.applied
+    }
+
+    /// The latest time an entry carried, in milliseconds since 1970.
+    pub fn clock_ms(&self) -> u64 {
+        self.clock_ms
+    }
+
+    /// The unfinished task that holds `key`.
+    pub fn holder_of(&self, key: &str) -> Option<TaskId> {
+        self.keys.get(key).copied()
+    }
+
+    /// Whether `task` was submitted before, and is still known.
+    pub fn knows(&self, task: TaskId) -> bool {
+        self.live.contains_key(&task)
+            || self.retention.fingerprint(task).is_some()
+            || self.retention.alias(task).is_some()
     }
 
     /// Tasks without an outcome, by id.
@@ -115,34 +132,36 @@ impl ClusterState {
     pub fn apply(&mut self, index: LogIndex, batch: &Batch) -> Vec<Change> {
         debug_assert!(index > self.applied, "entries are applied once, in order");
         self.applied = index;
+        self.clock_ms = self.clock_ms.max(batch.at_ms);
         let mut changes = Vec::with_capacity(batch.commands.len() * 2);
         for (position, command) in batch.commands.iter().enumerate() {
             let token = Token::new(index, position);
-            self.apply_one(token, batch.at_ms, command, &mut changes);
+            self.apply_one(token, command, &mut changes);
         }
         if let Some(rules) = &self.rules {
-            self.retention.expire((index, batch.at_ms), rules, &mut self.blobs);
+            self.retention.expire((index, self.clock_ms), rules, &mut self.blobs);
         }
         changes
     }
 
-    fn apply_one(&mut self, token: Token, at_ms: u64, command: &Command, out: &mut Vec<Change>) {
+    fn apply_one(&mut self, token: Token, command: &Command, out: &mut Vec<Change>) {
         match command {
             Command::Submit { spec, to } => self.submit(token, spec, *to, out),
             Command::Assign { task, to, cause, replaces } => {
                 self.assign(token, *task, *to, *cause, *replaces, out);
             }
             Command::Release { task, replaces, cause } => {
-                self.release(*task, *replaces, *cause, at_ms, out);
+                self.release(*task, *replaces, *cause, out);
             }
             Command::Complete { task, token, node, report } => {
-                self.complete(*task, *token, *node, report, at_ms, out);
+                self.complete(*task, *token, *node, report, out);
             }
             Command::Cancel { task } => {
                 if self.live.contains_key(task) {
-                    self.finish(*task, Outcome::Cancelled, at_ms, out);
+                    self.finish(*task, Outcome::Cancelled, out);
                 }
             }
+            Command::Expire { task, cause } => self.expire(*task, *cause, out),
             Command::Acknowledge { session, tasks } => {
                 for task in tasks {
                     self.retention.acknowledge(*task, *session);
@@ -176,51 +195,7 @@ impl ClusterState {
         }
     }
 
-    fn submit(
-        &mut self,
-        token: Token,
-        spec: &Arc<TaskSpec>,
-        to: Option<NodeId>,
-        out: &mut Vec<Change>,
-    ) {
-        let (task, session) = (spec.id, spec.session);
-        let fingerprint = fingerprint(spec);
-        let known = self
-            .live
-            .get(&task)
-            .map(|live| live.fingerprint)
-            .or_else(|| self.retention.fingerprint(task));
-        if let Some(known) = known {
-            self.counters.duplicates += 1;
-            let bytes = spec_bytes(spec);
-            out.push(if known == fingerprint {
-                Change::Joined { session, task, bytes }
-            } else {
-                Change::Conflicted { session, task, bytes }
-            });
-            return;
-        }
-        self.counters.accepted += 1;
-        self.live_bytes += spec_bytes(spec);
-        self.blobs.hold(spec.blob);
-        let live = Live {
-            spec: spec.clone(),
-            holder: None,
-            attempt: 0,
-            steals: 0,
-            failures: 0,
-            crashes: 0,
-            reported: Token(0),
-            fingerprint,
-        };
-        self.live.insert(task, live);
-        out.push(Change::Submitted { spec: spec.clone() });
-        if let Some(to) = to.filter(|node| self.members.contains_key(node)) {
-            self.assign(token, task, to, AssignCause::Placed, Token(0), out);
-        }
-    }
-
-    fn assign(
+    pub(super) fn assign(
         &mut self,
         token: Token,
         task: TaskId,
@@ -238,163 +213,21 @@ impl ClusterState {
         let from = live.holder.map(|holder| holder.node);
         live.holder = Some(Holder { node: to, token });
         live.attempt += 1;
+        let kind = match cause {
+            AssignCause::Placed => StepKind::Assigned,
+            AssignCause::Stolen => StepKind::Stolen,
+        };
+        let (at_ms, attempt) = (self.clock_ms, live.attempt);
+        live.story.note(Step { at_ms, node: to, attempt, kind });
         if cause == AssignCause::Stolen {
             live.steals += 1;
             self.counters.steals += 1;
         }
-        let (spec, attempt) = (live.spec.clone(), live.attempt);
+        let spec = live.spec.clone();
         out.push(Change::Assigned { spec, to, from, token, attempt, cause });
-    }
-
-    fn release(
-        &mut self,
-        task: TaskId,
-        replaces: Token,
-        cause: ReleaseCause,
-        at_ms: u64,
-        out: &mut Vec<Change>,
-    ) {
-        let Some(live) = self.live.get_mut(&task) else { return };
-        if live.token() != replaces || replaces == Token(0) {
-            return;
-        }
-        let reason = match cause {
-            ReleaseCause::HandedBack => RequeueReason::HandedBack,
-            ReleaseCause::NodeLost { started } => {
-                self.counters.reassigned += 1;
-                if started {
-                    live.crashes += 1;
-                }
-                RequeueReason::NodeLost
-            }
-        };
-        self.requeue_or_bury(task, reason, "its node died", at_ms, out);
-    }
-
-    fn complete(
-        &mut self,
-        task: TaskId,
-        token: Token,
-        node: NodeId,
-        report: &Report,
-        at_ms: u64,
-        out: &mut Vec<Change>,
-    ) {
-        let Some(live) = self.live.get_mut(&task) else {
-            let repeated = self.retention.get(task).is_some_and(|done| done.token == token);
-            out.push(self.stale(repeated, task, node, token));
-            return;
-        };
-        if live.token() != token {
-            let repeated = live.reported == token;
-            out.push(self.stale(repeated, task, node, token));
-            return;
-        }
-        live.reported = token;
-        match report {
-            Report::Value(payload) => {
-                self.finish(task, Outcome::Value(payload.clone()), at_ms, out);
-            }
-            Report::Failure(failure) => {
-                live.failures += 1;
-                if live.failures > live.spec.retries {
-                    self.finish(task, Outcome::Failure(failure.clone()), at_ms, out);
-                } else {
-                    self.requeue(task, RequeueReason::Failed, out);
-                }
-            }
-            Report::TimedOut(after_ms) => {
-                live.failures += 1;
-                if live.failures > live.spec.retries {
-                    self.finish(task, Outcome::TimedOut(*after_ms), at_ms, out);
-                } else {
-                    self.requeue(task, RequeueReason::TimedOut, out);
-                }
-            }
-            Report::Crashed(detail) => {
-                live.crashes += 1;
-                self.requeue_or_bury(task, RequeueReason::Crashed, detail, at_ms, out);
-            }
-        }
-    }
-
-    fn stale(&mut self, repeated: bool, task: TaskId, node: NodeId, token: Token) -> Change {
-        if repeated {
-            return Change::Repeated { task, node };
-        }
-        self.counters.late_completions += 1;
-        Change::LateCompletion { task, node, token }
-    }
-
-    /// Another attempt, unless the task has used up its crash budget.
-    fn requeue_or_bury(
-        &mut self,
-        task: TaskId,
-        reason: RequeueReason,
-        detail: &str,
-        at_ms: u64,
-        out: &mut Vec<Change>,
-    ) {
-        let budget = self.rules.map_or(u32::MAX, |rules| rules.crash_budget);
-        let crashes = self.live.get(&task).map_or(0, |live| live.crashes);
-        if crashes >= budget {
-            let text = format!(
-                "its runner or node died {crashes} times, the crash budget; last: {detail}"
-            );
-            self.finish(task, Outcome::Lost(text), at_ms, out);
-        } else {
-            self.requeue(task, reason, out);
-        }
-    }
-
-    fn requeue(&mut self, task: TaskId, reason: RequeueReason, out: &mut Vec<Change>) {
-        let Some(live) = self.live.get_mut(&task) else { return };
-        let Some(holder) = live.holder.take() else { return };
-        let delay = match reason {
-            RequeueReason::Failed | RequeueReason::TimedOut => {
-                self.counters.retries += 1;
-                let doublings = live.failures.saturating_sub(1).min(16);
-                (Duration::from_millis(live.spec.backoff_ms) * (1 << doublings)).min(MAX_BACKOFF)
-            }
-            RequeueReason::Crashed => {
-                self.counters.retries += 1;
-                Duration::ZERO
-            }
-            RequeueReason::HandedBack | RequeueReason::NodeLost => Duration::ZERO,
-        };
-        let (spec, attempt) = (live.spec.clone(), live.attempt);
-        out.push(Change::Requeued {
-            spec,
-            from: holder.node,
-            token: holder.token,
-            attempt,
-            delay,
-            reason,
-        });
-    }
-
-    fn finish(&mut self, task: TaskId, outcome: Outcome, at_ms: u64, out: &mut Vec<Change>) {
-        let Some(live) = self.live.remove(&task) else { return };
-        self.live_bytes = self.live_bytes.saturating_sub(spec_bytes(&live.spec));
-        match &outcome {
-            Outcome::Value(_) => self.counters.succeeded += 1,
-            Outcome::Failure(_) | Outcome::TimedOut(_) => self.counters.failed += 1,
-            Outcome::Cancelled => self.counters.cancelled += 1,
-            Outcome::Lost(_) => self.counters.lost += 1,
-        }
-        if let Outcome::Value(payload) = &outcome {
-            self.blobs.hold(payload.blob);
-        }
-        self.blobs.release(self.applied, live.spec.blob);
-        let token = live.token();
-        let from = live.holder.map(|holder| holder.node);
-        let node = from.unwrap_or_default();
-        let finished = Arc::new(Finished { task, outcome, attempts: live.attempt, node });
-        self.retention.keep(finished.clone(), &live.spec, token, live.fingerprint, at_ms);
-        out.push(Change::Finished { finished, session: live.spec.session, from, token });
     }
 }
 
 #[cfg(test)]
 #[path = "state_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -3,9 +3,9 @@
 use super::leader::{Leader, Place};
 use super::roster::Post;
 use crate::core::Moment;
-use crate::core::boundary::{Assignment, Change, Effect, Refusal, RequeueReason};
+use crate::core::boundary::{Assignment, Change, Effect, RequeueReason};
 use crate::core::cluster::command::{AssignCause, Member, TaskSpec};
-use crate::core::cluster::live::spec_bytes;
+use crate::core::cluster::live::{Live, spec_bytes};
 use crate::core::cluster::state::ClusterState;
 use crate::core::ids::{NodeId, Token};
 use crate::core::record::{Record, RecordKind};
@@ -22,26 +22,24 @@ impl Leader {
         out: &mut Vec<Effect>,
     ) {
         match change {
-            Change::Submitted { spec } => {
-                self.land(spec_bytes(&spec));
-                self.leave_queue(spec.id);
-                self.enqueue(spec.id, spec.priority);
-                out.push(Effect::Accept { session: spec.session, tasks: vec![spec.id] });
-            }
-            Change::Joined { session, task, bytes } => {
+            Change::Submitted { spec } => self.on_accepted(now, state, &spec, out),
+            Change::Joined { session, task, existing, bytes } => {
                 self.land(bytes);
-                self.on_joined(state, session, task, out);
+                self.on_joined(state, session, task, existing, out);
             }
-            Change::Conflicted { session, task, bytes } => {
+            Change::Refused { session, task, bytes, refusal } => {
                 self.land(bytes);
-                let refusal = Refusal::Conflict;
+                if !state.knows(task) {
+                    self.withdraw(task);
+                }
                 out.push(Effect::Reject { session, task, refusal });
             }
             Change::Assigned { spec, to, from, token, attempt, cause } => {
-                self.on_assigned(spec, to, from, token, attempt, cause, out);
+                self.on_assigned(state, spec, to, from, token, attempt, cause, out);
             }
             Change::Requeued { spec, from, token, attempt, delay, reason } => {
                 self.on_requeued(now, &spec, from, token, delay, reason);
+                self.watch_terms(now, state, spec.id);
                 out.push(Effect::Record(requeue_record(&spec, from, attempt, reason)));
             }
             Change::Finished { finished, session, from, token } => {
@@ -73,6 +71,23 @@ impl Leader {
         }
     }
 
+    fn on_accepted(
+        &mut self,
+        now: Moment,
+        state: &ClusterState,
+        spec: &TaskSpec,
+        out: &mut Vec<Effect>,
+    ) {
+        let (session, task) = (spec.session, spec.id);
+        self.land(spec_bytes(spec));
+        self.leave_queue(task);
+        if let Some(live) = state.live().get(&task) {
+            self.watch_terms(now, state, task);
+            self.enqueue_when_ready(now, task, live);
+        }
+        out.push(Effect::Accept { session, tasks: vec![task] });
+    }
+
     fn on_admitted(&mut self, now: Moment, member: Member, out: &mut Vec<Effect>) {
         if self.roster.get(&member.id).is_some_and(|post| post.open && post.member == member) {
             return;
@@ -92,6 +107,7 @@ impl Leader {
     #[allow(clippy::too_many_arguments, reason = "one per field of the change")]
     fn on_assigned(
         &mut self,
+        state: &ClusterState,
         spec: Arc<TaskSpec>,
         to: NodeId,
         from: Option<NodeId>,
@@ -117,8 +133,16 @@ impl Leader {
         post.assigned.insert(task, token);
         // Without an open session the inventory will show that it is missing, and it is sent then.
         if post.open {
-            self.dispatch.entry(to).or_default().push(Assignment { spec, token, attempt });
+            let end_by_ms = self.end_by(state.live().get(&task));
+            let assignment = Assignment { spec, token, attempt, end_by_ms };
+            self.dispatch.entry(to).or_default().push(assignment);
         }
+    }
+
+    /// The task's deadline as its callback reads it; 0: none.
+    pub(super) fn end_by(&self, live: Option<&Live>) -> u64 {
+        let by = live.and_then(Live::end_by_ms);
+        by.map_or(0, |by| self.era.on_the_wall(by))
     }
 
     fn on_requeued(

@@ -3,6 +3,7 @@
 use super::leader::{Leader, Place};
 use super::placement::plan_placement;
 use crate::config::did_you_mean;
+use crate::core::Moment;
 use crate::core::boundary::{Effect, Event, Finished, Refusal};
 use crate::core::cluster::command::{AssignCause, Command, Function, FunctionRef, TaskSpec};
 use crate::core::cluster::live::spec_bytes;
@@ -27,6 +28,7 @@ impl Leader {
 
     pub(super) fn on_submitted(
         &mut self,
+        now: Moment,
         state: &ClusterState,
         session: SessionId,
         functions: &[Arc<Function>],
@@ -36,8 +38,8 @@ impl Leader {
         let mut commands = self.register(state, functions);
         for spec in tasks {
             let task = spec.id;
-            match self.admit(state, spec) {
-                Ok(spec) => commands.push(self.submit(spec)),
+            match self.admit(now, state, spec) {
+                Ok(spec) => commands.push(self.submit(state, spec)),
                 Err(refusal) => out.push(Effect::Reject { session, task, refusal }),
             }
         }
@@ -67,8 +69,17 @@ impl Leader {
     }
 
     /// Checks a task against the bounds and binds it to a function.
-    fn admit(&self, state: &ClusterState, spec: Arc<TaskSpec>) -> Result<Arc<TaskSpec>, Refusal> {
+    fn admit(
+        &self,
+        now: Moment,
+        state: &ClusterState,
+        spec: Arc<TaskSpec>,
+    ) -> Result<Arc<TaskSpec>, Refusal> {
         let limits = &self.config.limits;
+        let oldest_ms = self.era.wall_ms(now).saturating_sub(limits.id_memory.as_millis() as u64);
+        if spec.id.time_ms().is_some_and(|made| made < oldest_ms) && !state.knows(spec.id) {
+            return Err(Refusal::IdExpired);
+        }
         let tasks = state.live().len() as u64 + self.in_flight;
         let bytes = state.live_bytes() + self.in_flight_bytes;
         if tasks >= limits.queued_tasks || bytes + spec_bytes(&spec) > limits.queued_bytes {
@@ -102,13 +113,15 @@ impl Leader {
         Refusal::UnknownFunction { name: name.to_owned(), hint }
     }
 
-    fn submit(&mut self, spec: Arc<TaskSpec>) -> Command {
+    fn submit(&mut self, state: &ClusterState, spec: Arc<TaskSpec>) -> Command {
         self.in_flight += 1;
         self.in_flight_bytes += spec_bytes(&spec);
-        // Those who wait go first: a newcomer is placed at once only when nobody does.
-        let to = if self.waiting.is_empty() { self.reserve() } else { None };
+        // Those who wait go first: a newcomer is placed at once only when nobody does. A task that is there already
+        // has its place, and one that is delayed wants none yet.
+        let placed = state.knows(spec.id) || self.places.contains_key(&spec.id);
+        let wanted = self.waiting.is_empty() && !placed && spec.terms.delay_ms == 0;
+        let to = if wanted { self.reserve() } else { None };
         if let Some(node) = to {
-            self.leave_queue(spec.id);
             self.places.insert(spec.id, Place::Proposed(node));
         }
         Command::Submit { spec, to }
@@ -149,11 +162,17 @@ impl Leader {
         state: &ClusterState,
         session: SessionId,
         task: TaskId,
+        existing: TaskId,
         out: &mut Vec<Effect>,
     ) {
-        out.push(Effect::Accept { session, tasks: vec![task] });
+        if existing == task {
+            out.push(Effect::Accept { session, tasks: vec![task] });
+        } else {
+            self.withdraw(task);
+            out.push(Effect::Join { session, task, existing });
+        }
         // The log has told, so it needs no confirmation: an outcome that is forgotten is forgotten everywhere.
-        self.follow_or_deny(state, session, vec![task], out);
+        self.follow_or_deny(state, session, vec![existing], out);
     }
 
     fn follow(&mut self, session: SessionId, task: TaskId) {
@@ -225,6 +244,7 @@ impl Leader {
         use crate::core::cluster::command::Outcome;
         let task = finished.task;
         self.leave_queue(task);
+        self.dues.forget(task);
         if let Some(node) = from {
             if let Some(post) = self.roster.get_mut(&node)
                 && post.assigned.get(&task) == Some(&token)
@@ -232,7 +252,11 @@ impl Leader {
                 post.assigned.remove(&task);
                 post.revoking.remove(&task);
             }
-            if finished.outcome == Outcome::Cancelled {
+            let cut_short = matches!(
+                finished.outcome,
+                Outcome::Cancelled | Outcome::NeverStarted(_) | Outcome::PastDeadline(_)
+            );
+            if cut_short {
                 out.push(Effect::Revoke { node, tasks: vec![task] });
                 out.push(Effect::Kill { node, tasks: vec![task] });
             } else {

@@ -1,12 +1,13 @@
 //! The leader: events in, effects out; its view is rebuilt from the log whenever it is elected.
 
+use super::expiry::{Dues, Era};
 use super::roster::{Post, Roster};
 use crate::config::Config;
 use crate::core::Moment;
 use crate::core::boundary::{Assignment, Effect, Event, Refusal};
 use crate::core::chance::Chance;
 use crate::core::cluster::command::{AssignCause, Command, ReleaseCause, Rules};
-use crate::core::cluster::live::spec_bytes;
+use crate::core::cluster::live::{Live, spec_bytes};
 use crate::core::cluster::state::ClusterState;
 use crate::core::ids::{FunctionHash, LogIndex, NodeId, SessionId, TaskId, Term, Token};
 use crate::core::load::Position;
@@ -35,6 +36,8 @@ pub struct Leader {
     pub(super) places: BTreeMap<TaskId, Place>,
     arrivals: u64,
     pub(super) delayed: BTreeSet<(Moment, TaskId)>,
+    pub(super) era: Era,
+    pub(super) dues: Dues,
     /// Who else is told an outcome, besides the submitter.
     pub(super) followers: BTreeMap<TaskId, Vec<SessionId>>,
     pub(super) in_flight: u64,
@@ -74,6 +77,8 @@ impl Leader {
             places: BTreeMap::new(),
             arrivals: 0,
             delayed: BTreeSet::new(),
+            era: Era::default(),
+            dues: Dues::default(),
             followers: BTreeMap::new(),
             in_flight: 0,
             in_flight_bytes: 0,
@@ -96,6 +101,11 @@ impl Leader {
         self.term
     }
 
+    /// The clock of the log, in milliseconds since 1970: what this leader's entries are stamped with.
+    pub fn log_ms(&self, now: Moment) -> u64 {
+        self.era.log_ms(now)
+    }
+
     /// The members as the leader sees them.
     pub fn roster(&self) -> &Roster {
         &self.roster
@@ -109,9 +119,11 @@ impl Leader {
         event: Event,
         out: &mut Vec<Effect>,
     ) {
-        if let Event::LeadershipGained { term } = event {
+        if let Event::LeadershipGained { term, wall_ms, followed } = event {
+            self.era.begin(now, state.clock_ms(), wall_ms, followed);
             return self.on_gained(now, term, state, out);
         }
+        self.era.see(now, state.clock_ms());
         if !self.leading {
             return self.refuse_all(event, out);
         }
@@ -128,7 +140,7 @@ impl Leader {
                 self.on_proposal_failed(now, state, commands, out)
             }
             Event::Submitted { session, functions, tasks } => {
-                self.on_submitted(state, session, &functions, tasks, out);
+                self.on_submitted(now, state, session, &functions, tasks, out);
             }
             Event::Followed { session, tasks } => self.on_followed(state, session, tasks, out),
             Event::ReadConfirmed { session, tasks } => {
@@ -179,13 +191,14 @@ impl Leader {
             return None;
         }
         let delayed = self.delayed.first().map(|(due, _)| *due);
-        let leases = self.next_lease();
-        [delayed, leases, self.retry_at, Some(self.next_load_record)].into_iter().flatten().min()
+        let (leases, terms) = (self.next_lease(), self.dues.next());
+        let always = [Some(self.next_load_record), delayed, leases, terms, self.retry_at];
+        always.into_iter().flatten().min()
     }
 
     fn on_gained(&mut self, now: Moment, term: Term, state: &ClusterState, out: &mut Vec<Effect>) {
-        let chance = self.chance.clone();
-        *self = Leader { chance, term, ..Leader::new(self.me, self.config.clone(), 0) };
+        let (chance, era) = (self.chance.clone(), self.era);
+        *self = Leader { chance, era, term, ..Leader::new(self.me, self.config.clone(), 0) };
         self.leading = true;
         self.rebuilt_at = state.applied();
         self.next_load_record = now;
@@ -194,8 +207,9 @@ impl Leader {
             out.push(Effect::OpenSession { member: member.clone() });
         }
         for (task, live) in state.live() {
+            self.watch_terms(now, state, *task);
             match live.holder {
-                None => self.enqueue(*task, live.spec.priority),
+                None => self.enqueue_when_ready(now, *task, live),
                 Some(holder) => match self.roster.get_mut(&holder.node) {
                     Some(post) => {
                         post.assigned.insert(*task, holder.token);
@@ -221,6 +235,7 @@ impl Leader {
             outcome_bytes: limits.outcome_bytes,
             outcome_ttl_ms: limits.outcome_ttl.as_millis() as u64,
             id_memory_ms: limits.id_memory.as_millis() as u64,
+            remembered_ids: limits.remembered_ids,
         }
     }
 
@@ -228,8 +243,8 @@ impl Leader {
         for node in self.roster.keys() {
             out.push(Effect::CloseSession { node: *node });
         }
-        *self =
-            Leader { chance: self.chance.clone(), ..Leader::new(self.me, self.config.clone(), 0) };
+        let (chance, era) = (self.chance.clone(), self.era);
+        *self = Leader { chance, era, ..Leader::new(self.me, self.config.clone(), 0) };
     }
 
     fn check_timers(&mut self, now: Moment, state: &ClusterState, out: &mut Vec<Effect>) {
@@ -243,6 +258,7 @@ impl Leader {
             out.push(Effect::Propose(std::mem::take(&mut self.retry)));
         }
         self.check_leases(now, out);
+        self.check_terms(now, state, out);
         if self.next_load_record <= now {
             self.next_load_record = now.after(LOAD_RECORDS);
             for post in self.roster.values() {
@@ -268,9 +284,8 @@ impl Leader {
             match command {
                 Command::Submit { spec, to } => {
                     self.land(spec_bytes(&spec));
-                    if let Some(to) = to {
-                        self.unburden(to);
-                        self.places.remove(&spec.id);
+                    if to.is_some() {
+                        self.withdraw(spec.id);
                     }
                     let (session, task) = (spec.session, spec.id);
                     out.push(Effect::Reject { session, task, refusal: Refusal::Unknown });
@@ -290,6 +305,14 @@ impl Leader {
     pub(super) fn unburden(&mut self, node: NodeId) {
         if let Some(post) = self.roster.get_mut(&node) {
             post.incoming = post.incoming.saturating_sub(1);
+        }
+    }
+
+    /// A submission that had a node reserved did not become a task.
+    pub(super) fn withdraw(&mut self, task: TaskId) {
+        if let Some(&Place::Proposed(node)) = self.places.get(&task) {
+            self.places.remove(&task);
+            self.unburden(node);
         }
     }
 
@@ -314,6 +337,16 @@ impl Leader {
         let key = (9 - priority.min(9), self.arrivals);
         self.waiting.insert(key, task);
         self.places.insert(task, Place::Queued(key));
+    }
+
+    /// The same, but a task that is delayed, or waits for its next attempt, comes later.
+    pub(super) fn enqueue_when_ready(&mut self, now: Moment, task: TaskId, live: &Live) {
+        let due = self.era.moment(now, live.ready_ms);
+        if due <= now {
+            return self.enqueue(task, live.spec.priority);
+        }
+        self.delayed.insert((due, task));
+        self.places.insert(task, Place::Delayed(due));
     }
 
     pub(super) fn leave_queue(&mut self, task: TaskId) {

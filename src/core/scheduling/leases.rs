@@ -95,17 +95,19 @@ impl Leader {
         post.revoking.clear();
         let missing =
             post.assigned.iter().filter(|(task, token)| !held.contains(&(**task, **token)));
-        let assignments: Vec<Assignment> = missing
-            .filter_map(|(task, token)| {
-                let live = state.live().get(task)?;
-                Some(Assignment { spec: live.spec.clone(), token: *token, attempt: live.attempt })
-            })
-            .collect();
+        let missing: Vec<(TaskId, Token)> = missing.map(|(task, token)| (*task, *token)).collect();
         let stale: Vec<TaskId> = held
             .iter()
             .filter(|(task, token)| post.assigned.get(task) != Some(token))
             .map(|(task, _)| *task)
             .collect();
+        let again = |(task, token): (TaskId, Token)| {
+            let live = state.live().get(&task)?;
+            let (spec, attempt, end_by_ms) =
+                (live.spec.clone(), live.attempt, self.end_by(Some(live)));
+            Some(Assignment { spec, token, attempt, end_by_ms })
+        };
+        let assignments: Vec<Assignment> = missing.into_iter().filter_map(again).collect();
         // They leave with the rest of this step, if this node may dispatch.
         if !assignments.is_empty() {
             self.dispatch.entry(node).or_default().extend(assignments);
@@ -135,7 +137,7 @@ impl Leader {
         }
         let mut commands = Vec::with_capacity(reports.len());
         for (task, token, report) in reports {
-            let repeated = state.retention().get(task).is_some_and(|done| done.token == token);
+            let repeated = state.retention().get(task).is_some_and(|done| done.reported == token);
             if repeated {
                 self.settle.entry(node).or_default().push(task);
             } else {

@@ -45,7 +45,11 @@ pub(super) async fn run(shared: Arc<Shared>, first: Found) {
     let mut target = first;
     let mut backoff = Backoff::new();
     loop {
-        lock(&shared.table).restart();
+        {
+            let mut table = lock(&shared.table);
+            table.payload_limit = target.status.payload_bytes as usize;
+            table.restart();
+        }
         let heard = shared.heard.load(Ordering::Relaxed);
         let end = serve(&shared, &target).await;
         let useful = heard != shared.heard.load(Ordering::Relaxed);

@@ -83,7 +83,8 @@ impl Client {
         .await
     }
 
-    /// Cancels tasks; `kill`: also those that run. Returns those that are cancelled now.
+    /// Cancels tasks; `kill`: also those that run. Returns those that are cancelled now. Ids of which the cluster knows
+    /// not a single one are an error.
     pub async fn cancel(
         &self,
         ids: &[TaskId],
@@ -101,13 +102,18 @@ impl Client {
         let began = clock.now();
         while !rest.is_empty() {
             let left = timeout.saturating_sub(clock.now().since(began));
-            let cancelled = self.ask_cancel(&rest, kill, left).await?;
+            let (cancelled, unknown) = self.ask_cancel(&rest, kill, left).await?;
             let settlements = lock(&self.shared.table).on_cancelled(&cancelled);
             settle_all(settlements);
             self.shared.ids_ready.notify_one();
             // What is still on its way to the cluster could not be found there yet: ask again.
             rest = self.unanswered(&rest, &cancelled);
             done.extend(cancelled);
+            if let Some(first) = unknown.first().filter(|_| rest.is_empty() && done.is_empty())
+                && unknown.len() == ids.len()
+            {
+                return Err(Error::TaskNotFound { task: first.to_string() });
+            }
             if rest.is_empty() || clock.now().since(began) >= timeout {
                 break;
             }
@@ -116,8 +122,14 @@ impl Client {
         Ok(done)
     }
 
-    async fn ask_cancel(&self, ids: &[TaskId], kill: bool, left: Duration) -> Result<Vec<TaskId>> {
-        let mut cancelled = Vec::new();
+    /// Which are cancelled, and which are unknown.
+    async fn ask_cancel(
+        &self,
+        ids: &[TaskId],
+        kill: bool,
+        left: Duration,
+    ) -> Result<(Vec<TaskId>, Vec<TaskId>)> {
+        let (mut cancelled, mut unknown) = (Vec::new(), Vec::new());
         for batch in ids.chunks(BATCH) {
             let task_ids = wire::ids_bytes(batch);
             let response = self
@@ -127,8 +139,9 @@ impl Client {
                 })
                 .await?;
             cancelled.extend(wire::parse_ids(&response.cancelled));
+            unknown.extend(wire::parse_ids(&response.unknown));
         }
-        Ok(cancelled)
+        Ok((cancelled, unknown))
     }
 
     fn unanswered(&self, ids: &[TaskId], cancelled: &[TaskId]) -> Vec<TaskId> {
@@ -138,6 +151,40 @@ impl Client {
             entry.is_some_and(|e| e.task.is_some()) && !cancelled.contains(id)
         };
         ids.iter().filter(on_its_way).copied().collect()
+    }
+
+    /// Why a task is where it is, and what happened to it; without a quorum, how the quorum stands.
+    pub async fn explain(&self, id: TaskId, timeout: Duration) -> Result<proto::ExplainResponse> {
+        let task = lock(&self.shared.table).known_as(id);
+        let task_id = wire::id_bytes(task);
+        let asked = self.ask(timeout, "the explanation", |mut grpc| {
+            let request = proto::ExplainRequest { task_id: task_id.clone() };
+            async move { grpc.explain(request).await }
+        });
+        let explained = asked.await;
+        let sentence = match (explained, self.sending(id)) {
+            (Err(Error::NoQuorum { detail }), _) => detail,
+            (Ok(told), Some(trouble)) if told.kind == "unknown" => {
+                let kind = "sending".to_owned();
+                let sentence = format!("it is on its way to the cluster{trouble}");
+                return Ok(proto::ExplainResponse { kind, sentence, ..Default::default() });
+            }
+            (other, _) => return other,
+        };
+        let kind = "no_quorum".to_owned();
+        let sentence = format!("no leader with a majority answers: {sentence}");
+        Ok(proto::ExplainResponse { kind, sentence, ..Default::default() })
+    }
+
+    /// Whether the cluster has not said yet what becomes of the task, and what is in the way.
+    fn sending(&self, id: TaskId) -> Option<String> {
+        let on_its_way = {
+            let table = lock(&self.shared.table);
+            table.entries.get(&id).is_some_and(|entry| entry.task.is_some())
+        };
+        let trouble = self.trouble();
+        let told = if trouble.is_empty() { trouble } else { format!("; last trouble: {trouble}") };
+        on_its_way.then_some(told)
     }
 
     /// Asks the node at `address` to hand over what it holds and leave; returns how many tasks it handed back.

@@ -116,6 +116,13 @@ impl Table {
             }
             self.release(id);
         }
+        for joined in answer.joined {
+            let ids = (TaskId::from_bytes(&joined.task_id), TaskId::from_bytes(&joined.existing));
+            if let (Some(id), Some(existing)) = ids {
+                self.join_key(id, existing);
+                answered.follow = true;
+            }
+        }
         for rejection in answer.rejected {
             self.on_rejection(rejection, &mut answered);
         }
@@ -155,6 +162,7 @@ impl Table {
                     refusal,
                     message: rejection.message,
                     retry_after: Duration::from_millis(rejection.retry_after_ms.into()),
+                    existing: TaskId::from_bytes(&rejection.existing),
                 };
                 if let Some(entry) = self.remove(id) {
                     answered.settlements.push((entry.handle, settled));
@@ -185,16 +193,17 @@ impl Table {
             if !blob || !self.entries.contains_key(&id) {
                 self.acknowledge.push(id);
             }
-            if let Some(entry) = self.remove(id) {
-                let settled = Settled::Outcome { outcome, attempts, node };
+            for entry in self.remove_all(id) {
+                let settled = Settled::Outcome { outcome: outcome.clone(), attempts, node };
                 settlements.push((entry.handle, settled));
             }
         }
         for id in wire::parse_ids(&message.unknown) {
             // Only what is accepted was followed; a task on its way is answered on the other stream.
-            if self.entries.get(&id).is_some_and(|entry| entry.stage == Stage::Accepted)
-                && let Some(entry) = self.remove(id)
-            {
+            if self.entries.get(&id).is_some_and(|entry| entry.stage != Stage::Accepted) {
+                continue;
+            }
+            for entry in self.remove_all(id) {
                 let error = Error::TaskNotFound { task: id.to_string() };
                 settlements.push((entry.handle, Settled::Failed(error)));
             }
@@ -210,7 +219,7 @@ impl Table {
         let (mut again, mut follow) = (Vec::new(), Vec::new());
         for (id, entry) in &mut self.entries {
             if entry.stage == Stage::Accepted {
-                follow.push((entry.order, *id));
+                follow.push((entry.order, entry.joined.unwrap_or(*id)));
                 continue;
             }
             entry.resent |= entry.stage == Stage::Sent;
@@ -248,7 +257,7 @@ impl Table {
                 self.entries.get(&id).is_some_and(|e| e.stage == Stage::Queued && !e.resent);
             match local.then(|| self.remove(id)).flatten() {
                 Some(entry) => settlements.push((entry.handle, cancelled())),
-                None => rest.push(id),
+                None => rest.push(self.known_as(id)),
             }
         }
         (settlements, rest)
@@ -258,10 +267,10 @@ impl Table {
     pub fn on_cancelled(&mut self, ids: &[TaskId]) -> Settlements {
         let mut settlements = Vec::with_capacity(ids.len());
         for &id in ids {
-            if let Some(entry) = self.remove(id) {
-                self.acknowledge.push(id);
+            for entry in self.remove_all(id) {
                 settlements.push((entry.handle, cancelled()));
             }
+            self.acknowledge.push(id);
         }
         settlements
     }

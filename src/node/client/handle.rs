@@ -33,6 +33,8 @@ pub enum Settled {
         message: String,
         /// When to ask again, if that may help.
         retry_after: Duration,
+        /// The task that holds the key.
+        existing: Option<TaskId>,
     },
     /// This client gives up on it.
     Failed(Error),
@@ -51,7 +53,11 @@ pub enum Phase {
     Failed,
     /// It was cancelled.
     Cancelled,
-    /// The cluster gave up on it, or does not know it any more.
+    /// Its `queue_timeout` or `deadline` passed.
+    Expired,
+    /// Its runners or nodes died too often: it is not tried again.
+    Quarantined,
+    /// The cluster does not know it any more.
     Lost,
     /// It was refused.
     Rejected,
@@ -66,6 +72,8 @@ impl Phase {
             Phase::Succeeded => "succeeded",
             Phase::Failed => "failed",
             Phase::Cancelled => "cancelled",
+            Phase::Expired => "expired",
+            Phase::Quarantined => "quarantined",
             Phase::Lost => "lost",
             Phase::Rejected => "rejected",
         }
@@ -80,7 +88,11 @@ impl Settled {
                 Phase::Failed
             }
             Settled::Outcome { outcome: Outcome::Cancelled, .. } => Phase::Cancelled,
-            Settled::Outcome { outcome: Outcome::Lost(_), .. } => Phase::Lost,
+            Settled::Outcome {
+                outcome: Outcome::NeverStarted(_) | Outcome::PastDeadline(_),
+                ..
+            } => Phase::Expired,
+            Settled::Outcome { outcome: Outcome::Lost(_), .. } => Phase::Quarantined,
             Settled::Failed(Error::TaskNotFound { .. }) => Phase::Lost,
             Settled::Refused { .. } | Settled::Failed(_) => Phase::Rejected,
         }
@@ -103,6 +115,7 @@ struct Watchers {
 /// A task's outcome to come.
 pub struct Handle {
     id: TaskId,
+    joined: OnceLock<TaskId>,
     accepted: AtomicU8,
     settled: OnceLock<Settled>,
     watchers: Mutex<Watchers>,
@@ -113,6 +126,7 @@ impl Handle {
     pub(super) fn new(id: TaskId) -> Self {
         Handle {
             id,
+            joined: OnceLock::new(),
             accepted: AtomicU8::new(0),
             settled: OnceLock::new(),
             watchers: Mutex::default(),
@@ -123,6 +137,16 @@ impl Handle {
     /// The task's id.
     pub fn id(&self) -> TaskId {
         self.id
+    }
+
+    /// The id under which the cluster knows it: another one, if it joined a task by its key.
+    pub fn task(&self) -> TaskId {
+        self.joined.get().copied().unwrap_or(self.id)
+    }
+
+    pub(super) fn join(&self, existing: TaskId) {
+        // A second word says the same.
+        let _ = self.joined.set(existing);
     }
 
     /// Where the task is.

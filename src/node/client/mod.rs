@@ -25,15 +25,16 @@ pub use completion::CompletionQueue;
 pub use control::MAX_LISTED;
 pub use handle::{Handle, MAX_WATCHERS, Phase, Settled};
 pub use table::{
-    MAX_BODY, MAX_FUNCTIONS, MAX_NAME, MAX_PENDING, MAX_QUEUED_BYTES, Submitted, TaskRequest,
+    MAX_BODY, MAX_FUNCTIONS, MAX_KEY, MAX_NAME, MAX_PENDING, MAX_QUEUED_BYTES, Submitted,
+    TaskRequest,
 };
 pub use watch::MAX_RECORDS;
 
 /// What a cluster answers, as it arrives.
 pub mod messages {
     pub use crate::node::proto::{
-        Counters, InjectFaultsRequest, LinkFault, Load, Member, MemberStatus, Record, Refusals,
-        Role, StatusResponse, TaskInfo, TaskState,
+        Counters, ExplainResponse, InjectFaultsRequest, LinkFault, Load, Member, MemberStatus,
+        Record, Refusals, Role, StatusResponse, TaskEvent, TaskInfo, TaskState, fact,
     };
 }
 pub use crate::node::proto::Refusal;
@@ -139,6 +140,7 @@ impl Client {
             }
         };
         *lock(&shared.connected) = Some(found.address.clone());
+        lock(&shared.table).payload_limit = found.status.payload_bytes as usize;
         if shared.options.watch {
             tokio::spawn(watch::watch_members(shared.clone()));
         }

@@ -2,7 +2,7 @@
 
 use super::handle::{Handle, Settled};
 use super::identity::Identity;
-use crate::core::cluster::command::{Codec, Function, FunctionSource};
+use crate::core::cluster::command::{Claim, Codec, Function, FunctionSource, Terms};
 use crate::core::ids::{BlobRef, FunctionHash, TaskId};
 use crate::error::{Error, Result};
 use bytes::Bytes;
@@ -19,6 +19,8 @@ pub const MAX_BODY: usize = 2 << 20;
 pub const MAX_FUNCTIONS: usize = 10_000;
 /// Length of a function's name.
 pub const MAX_NAME: usize = 1_024;
+/// Length of a key.
+pub const MAX_KEY: usize = 256;
 /// Finished tasks whose handle is found again by its id, while somebody still holds it.
 const MAX_FINISHED: usize = 16_384;
 /// What a queued task costs beside its payload.
@@ -45,6 +47,10 @@ pub struct TaskRequest {
     pub backoff_ms: u64,
     /// 0 (last) to 9 (first).
     pub priority: u8,
+    /// When it may run.
+    pub terms: Terms,
+    /// What it shall be alone with.
+    pub claim: Option<Box<Claim>>,
 }
 
 /// What became of a submit.
@@ -77,7 +83,9 @@ pub(super) struct Entry {
     pub resent: bool,
     /// The cluster did not know the function once although its body was sent.
     pub body_resent: bool,
-    /// Function and payload, where the caller chose the id and may submit it again.
+    /// The task it joined by its key.
+    pub joined: Option<TaskId>,
+    /// Function and payload; `None` where the task was only followed.
     digest: Option<u128>,
 }
 
@@ -86,6 +94,8 @@ pub(super) struct Table {
     pub entries: HashMap<TaskId, Entry>,
     pub queue: VecDeque<TaskId>,
     pub deferred: Vec<TaskId>,
+    /// Tasks that others joined by their key, with those.
+    joined: HashMap<TaskId, Vec<TaskId>>,
     /// Ids to follow on the open connection.
     pub follow: Vec<TaskId>,
     /// Ids whose outcomes are stored and not yet acknowledged.
@@ -99,6 +109,8 @@ pub(super) struct Table {
     finished_order: VecDeque<TaskId>,
     bytes: usize,
     next_order: u64,
+    /// Most bytes of arguments the cluster takes; 0: it has not said.
+    pub payload_limit: usize,
     /// Threads that wait for room.
     pub waiting: u32,
     /// Why no more is taken.
@@ -154,7 +166,10 @@ impl Table {
         if let Some(error) = &self.closed {
             return Err(error.clone());
         }
-        let digest = id.map(|_| digest(&task));
+        if self.payload_limit > 0 {
+            check_payload(&task, self.payload_limit)?;
+        }
+        let digest = Some(digest(&task));
         let id = match id {
             Some(id) => {
                 if let Some(handle) = self.join(id, digest) {
@@ -226,7 +241,8 @@ impl Table {
         self.next_order += 1;
         let stage = if task.is_some() { Stage::Queued } else { Stage::Accepted };
         let (resent, body_resent) = (false, false);
-        let entry = Entry { handle, task, order, stage, resent, body_resent, digest };
+        let joined = None;
+        let entry = Entry { handle, task, order, stage, resent, body_resent, joined, digest };
         self.entries.insert(id, entry);
     }
 
@@ -235,6 +251,31 @@ impl Table {
         if let Some(task) = self.entries.get_mut(&id).and_then(|entry| entry.task.take()) {
             self.bytes = self.bytes.saturating_sub(cost(&task));
         }
+    }
+
+    /// A task joined another one by its key: the other one's outcome is its own.
+    pub fn join_key(&mut self, id: TaskId, existing: TaskId) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        entry.stage = Stage::Accepted;
+        entry.handle.join(existing);
+        entry.handle.accept();
+        if entry.joined.replace(existing).is_none() {
+            self.joined.entry(existing).or_default().push(id);
+        }
+        self.release(id);
+        // Its outcome may have come before this.
+        self.follow.push(existing);
+    }
+
+    /// The id under which the cluster knows a task.
+    pub fn known_as(&self, id: TaskId) -> TaskId {
+        self.entries.get(&id).and_then(|entry| entry.joined).unwrap_or(id)
+    }
+
+    /// Takes out a task and those that joined it.
+    pub fn remove_all(&mut self, id: TaskId) -> Vec<Entry> {
+        let joined = self.joined.remove(&id).unwrap_or_default();
+        joined.into_iter().chain([id]).filter_map(|id| self.remove(id)).collect()
     }
 
     /// Takes a task out; the caller settles its handle.
@@ -260,6 +301,7 @@ impl Table {
         self.queue.clear();
         self.deferred.clear();
         self.follow.clear();
+        self.joined.clear();
         self.bytes = 0;
         self.entries.drain().map(|(_, entry)| entry.handle).collect()
     }
@@ -271,13 +313,20 @@ pub(super) fn check_task(task: &TaskRequest) -> Result<()> {
     if task.priority > 9 {
         return Err(Error::config("priority", format!("{} is outside 0 to 9", task.priority)));
     }
-    if task.payload.len() > MAX_BODY {
-        return Err(Error::PayloadTooLarge {
-            what: format!("arguments of {:?}", task.name),
-            size: task.payload.len(),
-            limit: MAX_BODY,
-            knob: "limits.payload_bytes",
-        });
+    if let Some(claim) = &task.claim
+        && (claim.key.is_empty() || claim.key.len() > MAX_KEY)
+    {
+        let problem = format!("{} bytes; give 1 to {MAX_KEY}", claim.key.len());
+        return Err(Error::config("key", problem));
+    }
+    check_payload(task, MAX_BODY)
+}
+
+fn check_payload(task: &TaskRequest, limit: usize) -> Result<()> {
+    let size = task.payload.len();
+    if size > limit {
+        let (what, knob) = (format!("arguments of {:?}", task.name), "limits.payload_bytes");
+        return Err(Error::PayloadTooLarge { what, size, limit, knob });
     }
     Ok(())
 }
@@ -296,15 +345,13 @@ fn cost(task: &TaskRequest) -> usize {
     task.payload.len() + OVERHEAD
 }
 
+/// What tells one submission from another under the same id.
 fn digest(task: &TaskRequest) -> u128 {
-    let mut hasher = xxhash_rust::xxh3::Xxh3::new();
-    hasher.update(&(task.name.len() as u64).to_le_bytes());
-    hasher.update(task.name.as_bytes());
-    hasher.update(&task.hash.map_or(0, |h| h.0).to_le_bytes());
-    hasher.update(&[task.codec as u8]);
-    hasher.update(&task.payload);
-    if let Some(blob) = task.blob {
-        hasher.update(&blob.id.0);
-    }
-    hasher.digest128()
+    use xxhash_rust::xxh3::{xxh3_64, xxh3_128_with_seed};
+    let function = match task.hash {
+        Some(hash) => (hash.0 >> 64) as u64 ^ hash.0 as u64,
+        None => xxh3_64(task.name.as_bytes()),
+    };
+    let content = task.blob.as_ref().map_or(&task.payload[..], |blob| &blob.id.0[..]);
+    xxh3_128_with_seed(content, function.wrapping_add(task.codec as u64))
 }

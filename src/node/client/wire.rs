@@ -1,7 +1,9 @@
 //! Protobuf to core types and back, for what a client sends and receives.
 
 use super::table::TaskRequest;
-use crate::core::cluster::command::{Codec, Failure, Function, FunctionSource, Outcome, Payload};
+use crate::core::cluster::command::{
+    Codec, Failure, Function, FunctionSource, OnDuplicate, Outcome, Payload,
+};
 use crate::core::ids::TaskId;
 use crate::node::proto;
 use crate::node::transport::blob_calls::{blob_in, blob_out};
@@ -39,6 +41,15 @@ pub(super) fn task_to_proto(id: TaskId, task: &TaskRequest) -> proto::TaskSpec {
         priority: Some(u32::from(task.priority)),
         backoff_ms: task.backoff_ms,
         blob: task.blob.map(blob_out),
+        delay_ms: task.terms.delay_ms,
+        queue_timeout_ms: task.terms.queue_timeout_ms,
+        deadline_ms: task.terms.deadline_ms,
+        key: task.claim.as_ref().map(|claim| claim.key.clone()).unwrap_or_default(),
+        on_duplicate: task.claim.as_ref().map_or(0, |claim| match claim.on_duplicate {
+            OnDuplicate::Join => proto::OnDuplicate::Join.into(),
+            OnDuplicate::Reject => proto::OnDuplicate::Reject.into(),
+            OnDuplicate::Replace => proto::OnDuplicate::Replace.into(),
+        }),
     }
 }
 
@@ -76,5 +87,7 @@ pub(super) fn outcome_from_proto(message: proto::Outcome) -> Option<Outcome> {
         Kind::Cancelled(_) => Outcome::Cancelled,
         Kind::Lost(reason) => Outcome::Lost(reason),
         Kind::TimedOutMs(ms) => Outcome::TimedOut(ms),
+        Kind::NeverStartedMs(ms) => Outcome::NeverStarted(ms),
+        Kind::PastDeadlineMs(ms) => Outcome::PastDeadline(ms),
     })
 }

@@ -13,7 +13,7 @@ use crate::core::ids::{FunctionHash, TaskId, Token};
 use std::io;
 
 /// The version both ends must share; a runner of another installation is refused.
-pub const PROTOCOL: u16 = 1;
+pub const PROTOCOL: u16 = 2;
 /// Functions a runner keeps. At the bound both ends forget all of them, by the same rule.
 pub const CACHED_FUNCTIONS: usize = 1024;
 /// What a frame may hold beside a payload: fixed fields, names, an exception's message and traceback.
@@ -94,6 +94,10 @@ pub struct Run<'a> {
     pub token: Token,
     /// Wall time it may take, for the callback to know; the node enforces it. 0: none.
     pub timeout_ms: u64,
+    /// When its task must have an outcome, in milliseconds since 1970, for the callback to know. 0: some time.
+    pub end_by_ms: u64,
+    /// Its task's key, or empty.
+    pub key: &'a str,
     /// The arguments.
     pub payload: &'a [u8],
 }
@@ -198,6 +202,8 @@ pub fn encode(frame: &Frame<'_>, limit: usize, out: &mut Vec<u8>) -> Result<(), 
             w.raw(&run.attempt.to_le_bytes());
             w.u64(run.token.0);
             w.u64(run.timeout_ms);
+            w.u64(run.end_by_ms);
+            w.var(run.key.as_bytes());
             w.var(run.payload);
         }
         Frame::Done { seq, result } => w.done(*seq, result),
@@ -237,6 +243,8 @@ pub fn decode(body: &[u8]) -> Result<Frame<'_>, FrameError> {
             attempt: u32::from_le_bytes(r.array("attempt")?),
             token: Token(r.u64("token")?),
             timeout_ms: r.u64("timeout")?,
+            end_by_ms: r.u64("deadline")?,
+            key: r.text("key")?,
             payload: r.var("payload")?,
         }),
         DONE_VALUE => Frame::Done {

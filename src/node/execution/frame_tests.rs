@@ -29,6 +29,8 @@ fn samples() -> Vec<Frame<'static>> {
             attempt: u32::MAX,
             token: Token(u64::MAX - 1),
             timeout_ms: 30_000,
+            end_by_ms: u64::MAX,
+            key: "invoice 17",
             payload: b"{\"args\": [1]}",
         }),
         Frame::Done { seq: 1, result: RunResult::Value { codec: Codec::Json, body: b"" } },

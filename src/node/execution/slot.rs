@@ -82,7 +82,7 @@ impl Slot {
         seq: u64,
         limit: usize,
     ) -> Result<Vec<u8>, frame::FrameError> {
-        let Assignment { spec, token, attempt } = &job.assignment;
+        let Assignment { spec, token, attempt, end_by_ms } = &job.assignment;
         let hash = job.function.hash;
         let mut out = Vec::with_capacity(spec.payload.len() + 128);
         let is_known = self.loaded.contains(&hash);
@@ -99,6 +99,8 @@ impl Slot {
             attempt: *attempt,
             token: *token,
             timeout_ms: spec.timeout_ms,
+            end_by_ms: *end_by_ms,
+            key: spec.claim.as_ref().map_or("", |claim| &claim.key),
             payload: &spec.payload,
         };
         frame::encode(&Frame::Run(run), limit, &mut out)?;

@@ -2,7 +2,7 @@
 
 use super::carried::Carried;
 use super::forward::{self, Route};
-use super::sessions::{OUTBOX, OutcomesOutbox, SubmitOutbox};
+use super::sessions::{OUTBOX, OUTCOMES_OUTBOX, OutcomesOutbox, SubmitOutbox};
 use super::{fault_service, intake, status, wire};
 use crate::core::boundary::Event;
 use crate::core::ids::{NodeId, SessionId};
@@ -129,7 +129,7 @@ impl ClientService for Client {
         if let Route::Leader(way) = forward::route(&self.shared, request.metadata()).await? {
             return forward::outcomes(&self.shared, way, request.into_inner(), seat).await;
         }
-        let (outbox, answers) = mpsc::channel(OUTBOX);
+        let (outbox, answers) = mpsc::channel(OUTCOMES_OUTBOX);
         let (shared, from) = (self.shared.clone(), forward::origin(request.metadata()));
         tokio::spawn(async move {
             let _seat = seat;
@@ -150,8 +150,9 @@ impl ClientService for Client {
         let from = forward::origin(request.metadata());
         let request = request.into_inner();
         let tasks = wire::task_ids(&request.task_ids)?;
-        let cancelled = ask(&self.shared, move |l| l.cancel(&tasks, request.kill)).await?;
-        self.answer(from, pb::CancelResponse { cancelled: wire::task_ids_out(&cancelled) }).await
+        let asked = ask(&self.shared, move |l| l.cancel(&tasks, request.kill)).await?;
+        let (cancelled, unknown) = (wire::task_ids_out(&asked.0), wire::task_ids_out(&asked.1));
+        self.answer(from, pb::CancelResponse { cancelled, unknown }).await
     }
 
     async fn status(
@@ -185,6 +186,21 @@ impl ClientService for Client {
         self.confirm().await?;
         let listed = ask(&self.shared, move |l| status::tasks(l, filter, &wanted, limit)).await?;
         self.answer(from, listed).await
+    }
+
+    async fn explain(
+        &self,
+        request: Request<pb::ExplainRequest>,
+    ) -> Result<Response<pb::ExplainResponse>, Status> {
+        if let Route::Leader(way) = forward::route(&self.shared, request.metadata()).await? {
+            let call = |mut leader: Leader, request| async move { leader.explain(request).await };
+            return forward::ask(&self.shared, way, request.into_inner(), call).await;
+        }
+        let from = forward::origin(request.metadata());
+        let task = wire::task_id(&request.into_inner().task_id)?;
+        self.confirm().await?;
+        let explanation = ask(&self.shared, move |l| l.explain(task)).await?;
+        self.answer(from, status::explanation_out(explanation)).await
     }
 
     type WatchStream = Answers<pb::WatchResponse>;
@@ -326,8 +342,8 @@ async fn read_submissions(
         let Ok(permit) = shared.intake.clone().acquire_many_owned(room).await else { break };
         let (event, rejected) = intake::sort(shared, session, request);
         if !rejected.is_empty() {
-            let accepted = Vec::new();
-            if outbox.send(Ok(pb::SubmitResponse { accepted, rejected })).await.is_err() {
+            let refused = pb::SubmitResponse { rejected, ..Default::default() };
+            if outbox.send(Ok(refused)).await.is_err() {
                 break;
             }
         }

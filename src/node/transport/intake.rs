@@ -1,11 +1,14 @@
 //! What a client sends, checked against this node's limits before the leader is asked.
 
 use super::blob_calls::blob_in;
-use super::wire::{MAX_NAME, check_name, codec_in, task_id};
+use super::wire::{MAX_NAME, check_name, claim_in, codec_in, task_id};
 use crate::config::Limits;
 use crate::core::boundary::Event;
-use crate::core::cluster::command::{Codec, Function, FunctionRef, FunctionSource, TaskSpec};
-use crate::core::ids::{FunctionHash, SessionId};
+use crate::core::cluster::command::{
+    Claim, Codec, Function, FunctionRef, FunctionSource, OnDuplicate, TaskSpec, Terms,
+};
+use crate::core::ids::{BlobRef, FunctionHash, SessionId, TaskId};
+use crate::node::clock::Clock;
 use crate::node::proto as pb;
 use crate::node::shared::Shared;
 use std::collections::BTreeMap;
@@ -20,6 +23,8 @@ const MAX_RETRIES: u32 = 1_000_000;
 const MAX_BACKOFF_MS: u64 = 30_000;
 /// Longest timeout, in milliseconds: thirty days.
 const MAX_TIMEOUT_MS: u64 = 30 * 24 * 3600 * 1000;
+/// How far in the future an id may have been made, in milliseconds: one day.
+const MAX_AHEAD_MS: u64 = 24 * 3600 * 1000;
 
 /// A refusal found before the leader was asked: its kind and words.
 pub type Invalid = (pb::Refusal, String);
@@ -57,11 +62,22 @@ pub fn sort(
             Ok(spec) => tasks.push(Arc::new(spec)),
             Err((refusal, message)) => {
                 let refusal = refusal as i32;
-                rejected.push(pb::Rejection { task_id, refusal, message, retry_after_ms: 0 });
+                rejected.push(pb::Rejection { task_id, refusal, message, ..Default::default() });
             }
         }
     }
     (Event::Submitted { session, functions, tasks }, rejected)
+}
+
+fn blob_of(spec: &pb::TaskSpec, limits: &Limits) -> Result<Option<BlobRef>, Invalid> {
+    let blob = spec.blob.as_ref().map(blob_in).transpose();
+    let blob = blob.map_err(|status| (pb::Refusal::Invalid, status.message().to_owned()))?;
+    let limit = limits.blob_bytes;
+    if let Some(BlobRef { size, .. }) = blob.filter(|blob| blob.size > limit) {
+        let text = format!("arguments are {size} bytes, the limit is {limit} (limits.blob_bytes)");
+        return Err((pb::Refusal::PayloadTooLarge, text));
+    }
+    Ok(blob)
 }
 
 /// A task out of a client's message, checked against this node's limits.
@@ -72,9 +88,12 @@ pub fn spec_in(
     allow_pickle: bool,
 ) -> Result<TaskSpec, Invalid> {
     let invalid = |text: String| (pb::Refusal::Invalid, text);
-    let id = task_id(&spec.task_id).map_err(|status| invalid(status.message().to_owned()))?;
+    let id = task_id(&spec.task_id)
+        .map_err(|status| status.message().to_owned())
+        .and_then(|id| check_time(id, Clock::wall_us() / 1_000).map(|()| id))
+        .map_err(|text| (pb::Refusal::InvalidId, text))?;
     let codec = codec_in(spec.codec()).ok_or_else(|| {
-        let text = "codec: unset or unknown; use CODEC_JSON or CODEC_PICKLE".to_owned();
+        let text = format!("codec: {} is unknown; use CODEC_JSON or CODEC_PICKLE", spec.codec);
         (pb::Refusal::Codec, text)
     })?;
     check_name("function_name", &spec.function_name).map_err(invalid)?;
@@ -94,16 +113,14 @@ pub fn spec_in(
         );
         return Err((pb::Refusal::PayloadTooLarge, text));
     }
-    let blob = spec.blob.as_ref().map(blob_in).transpose();
-    let blob = blob.map_err(|status| invalid(status.message().to_owned()))?;
-    if let Some(blob) = blob
-        && blob.size > limits.blob_bytes
-    {
-        let (size, limit) = (blob.size, limits.blob_bytes);
-        let text = format!("arguments are {size} bytes, the limit is {limit} (limits.blob_bytes)");
-        return Err((pb::Refusal::PayloadTooLarge, text));
-    }
+    let blob = blob_of(&spec, limits)?;
     check_numbers(&spec).map_err(invalid)?;
+    let claim = claim_of(&spec).map_err(invalid)?;
+    let terms = Terms {
+        delay_ms: spec.delay_ms,
+        queue_timeout_ms: spec.queue_timeout_ms,
+        deadline_ms: spec.deadline_ms,
+    };
     Ok(TaskSpec {
         id,
         session,
@@ -115,7 +132,33 @@ pub fn spec_in(
         timeout_ms: spec.timeout_ms,
         priority: spec.priority.unwrap_or(DEFAULT_PRIORITY) as u8,
         backoff_ms: spec.backoff_ms,
+        terms,
+        claim,
     })
+}
+
+/// An id from the future would be remembered for too long, and tells of a clock that is wrong.
+fn check_time(id: TaskId, now_ms: u64) -> Result<(), String> {
+    let ahead_ms = id.time_ms().unwrap_or(0).saturating_sub(now_ms);
+    if ahead_ms <= MAX_AHEAD_MS {
+        return Ok(());
+    }
+    Err(format!(
+        "task_id: {id} says it was made {:.1} days from now, at most 1 is accepted; is the clock right?",
+        ahead_ms as f64 / 86_400_000.0
+    ))
+}
+
+fn claim_of(spec: &pb::TaskSpec) -> Result<Option<Box<Claim>>, String> {
+    let on_duplicate = match spec.on_duplicate() {
+        pb::OnDuplicate::Unspecified | pb::OnDuplicate::Join => OnDuplicate::Join,
+        pb::OnDuplicate::Reject => OnDuplicate::Reject,
+        pb::OnDuplicate::Replace => OnDuplicate::Replace,
+    };
+    if !spec.key.is_empty() {
+        check_name("key", &spec.key)?;
+    }
+    Ok(claim_in(spec.key.clone(), on_duplicate))
 }
 
 fn check_numbers(spec: &pb::TaskSpec) -> Result<(), String> {
@@ -123,11 +166,14 @@ fn check_numbers(spec: &pb::TaskSpec) -> Result<(), String> {
     if priority > 9 {
         return Err(format!("priority: {priority} is out of bounds; it must lie in [0, 9]"));
     }
-    if spec.timeout_ms > MAX_TIMEOUT_MS {
-        return Err(format!(
-            "timeout_ms: {} exceeds {MAX_TIMEOUT_MS}, thirty days",
-            spec.timeout_ms
-        ));
+    let times = [
+        ("timeout_ms", spec.timeout_ms),
+        ("delay_ms", spec.delay_ms),
+        ("queue_timeout_ms", spec.queue_timeout_ms),
+        ("deadline_ms", spec.deadline_ms),
+    ];
+    if let Some((name, ms)) = times.into_iter().find(|(_, ms)| *ms > MAX_TIMEOUT_MS) {
+        return Err(format!("{name}: {ms} exceeds {MAX_TIMEOUT_MS}, thirty days"));
     }
     if spec.backoff_ms > MAX_BACKOFF_MS {
         return Err(format!("backoff_ms: {} exceeds {MAX_BACKOFF_MS}", spec.backoff_ms));

@@ -1,16 +1,25 @@
 //! The clients' streams: what the leader tells them leaves here, bounded, a slow reader hurting nobody else.
+//!
+//! Answers to submissions are bounded by the submissions a node reads; a client that does not take them is cut off.
+//! Outcomes wait here for a client that is slow, as pointers to what the replicated state holds anyway; whatever that
+//! forgets meanwhile is forgotten here too, and the client is told so.
 
 use super::wire;
 use crate::core::boundary::{Finished, Refusal};
 use crate::core::ids::{SessionId, TaskId};
+use crate::node::driver::Input;
 use crate::node::proto as pb;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tonic::Status;
 
-/// Messages that may wait for one client; beyond, its stream is cut and it reconnects.
+/// Answers that may wait for one client; beyond, its stream is cut and it reconnects.
 pub const OUTBOX: usize = 1_024;
+/// Messages of outcomes that may wait for one client; beyond, outcomes wait as such.
+pub const OUTCOMES_OUTBOX: usize = 16;
+/// Outcomes that may wait for one client; beyond, its stream is cut and it asks again.
+const MAX_WAITING: usize = 1_000_000;
 /// Outcomes in one message.
 const PER_MESSAGE: usize = 1_024;
 /// Outcomes held for a client whose Outcomes stream is not open yet.
@@ -40,8 +49,11 @@ struct Session {
     half_closed: bool,
     outcomes: Option<(u64, OutcomesOutbox)>,
     accepted: Vec<TaskId>,
+    joined: Vec<pb::Joined>,
     rejected: Vec<pb::Rejection>,
-    finished: Vec<Arc<Finished>>,
+    finished: VecDeque<Arc<Finished>>,
+    /// Somebody waits until the client has taken a message.
+    awaited: bool,
     unknown: Vec<TaskId>,
 }
 
@@ -77,7 +89,8 @@ impl Sessions {
         stream: u64,
         outbox: Outbox<pb::OutcomesResponse>,
     ) {
-        self.open.entry(id).or_default().outcomes = Some((stream, outbox));
+        let session = self.open.entry(id).or_default();
+        (session.outcomes, session.awaited) = (Some((stream, outbox)), false);
     }
 
     /// A stream ended; true if it was the client's last.
@@ -117,6 +130,17 @@ impl Sessions {
         }
     }
 
+    /// A task joined another one.
+    pub fn join(&mut self, id: SessionId, task: TaskId, existing: TaskId) {
+        if let Some(session) = self.open.get_mut(&id) {
+            session.owed = session.owed.saturating_sub(1);
+            session.joined.push(pb::Joined {
+                task_id: wire::id_bytes(task.to_bytes()),
+                existing: wire::id_bytes(existing.to_bytes()),
+            });
+        }
+    }
+
     /// A task was refused.
     pub fn reject(&mut self, id: SessionId, task: TaskId, refusal: &Refusal) {
         if let Some(session) = self.open.get_mut(&id) {
@@ -139,11 +163,21 @@ impl Sessions {
         }
     }
 
-    /// Sends what was collected, in messages of bounded size.
-    pub fn flush(&mut self) {
-        self.open.retain(|_, session| {
+    /// A client took a message from that stream of outcomes.
+    pub fn on_drained(&mut self, id: SessionId, stream: u64) {
+        if let Some(session) = self.open.get_mut(&id)
+            && session.outcomes.as_ref().is_some_and(|(s, _)| *s == stream)
+        {
+            session.awaited = false;
+        }
+    }
+
+    /// Sends what was collected, in messages of bounded size; `inputs` hears when a slow client has room again.
+    pub fn flush(&mut self, inputs: &mpsc::UnboundedSender<Input>) {
+        self.open.retain(|id, session| {
             session.flush_submit();
             session.flush_outcomes();
+            session.await_room(*id, inputs);
             session.submit.is_some() || session.outcomes.is_some()
         });
     }
@@ -151,12 +185,13 @@ impl Sessions {
 
 impl Session {
     fn flush_submit(&mut self) {
-        if self.accepted.is_empty() && self.rejected.is_empty() {
+        if self.accepted.is_empty() && self.rejected.is_empty() && self.joined.is_empty() {
             return self.end_submit();
         }
         let response = pb::SubmitResponse {
             accepted: wire::task_ids_out(&std::mem::take(&mut self.accepted)),
             rejected: std::mem::take(&mut self.rejected),
+            joined: std::mem::take(&mut self.joined),
         };
         if let Some((_, outbox)) = &self.submit
             && outbox.try_send(Ok(response)).is_err()
@@ -181,29 +216,59 @@ impl Session {
             self.unknown.clear();
             return;
         }
-        if self.finished.is_empty() && self.unknown.is_empty() {
+        if self.finished.len() > MAX_WAITING {
+            self.outcomes = None;
             return;
         }
-        let unknown = wire::task_ids_out(&std::mem::take(&mut self.unknown));
-        let mut responses = vec![pb::OutcomesResponse { outcomes: Vec::new(), unknown }];
-        let mut bytes = 0;
-        for finished in std::mem::take(&mut self.finished) {
-            let full = responses.last().is_some_and(|r| r.outcomes.len() >= PER_MESSAGE);
-            if full || bytes > MESSAGE_BYTES {
-                responses.push(pb::OutcomesResponse::default());
-                bytes = 0;
-            }
-            bytes += finished.outcome.size();
-            if let Some(response) = responses.last_mut() {
-                response.outcomes.push(wire::outcome_out(&finished));
-            }
-        }
-        for response in responses {
-            let Some((_, outbox)) = &self.outcomes else { return };
-            if outbox.try_send(Ok(response)).is_err() {
-                // Too slow, or gone: it will reconnect and follow what it misses.
+        let has_room = |session: &Session| {
+            session.outcomes.as_ref().is_some_and(|(_, outbox)| outbox.capacity() > 0)
+        };
+        while has_room(self) && !(self.finished.is_empty() && self.unknown.is_empty()) {
+            let response = self.next_outcomes();
+            if let Some((_, outbox)) = &self.outcomes
+                && outbox.try_send(Ok(response)).is_err()
+            {
                 self.outcomes = None;
             }
         }
+        self.let_go();
+    }
+
+    fn next_outcomes(&mut self) -> pb::OutcomesResponse {
+        let rest = self.unknown.split_off(self.unknown.len().min(PER_MESSAGE));
+        let unknown = std::mem::replace(&mut self.unknown, rest);
+        let (mut outcomes, mut bytes) = (Vec::new(), 0);
+        while outcomes.len() < PER_MESSAGE && bytes <= MESSAGE_BYTES {
+            let Some(finished) = self.finished.pop_front() else { break };
+            bytes += finished.outcome.size();
+            outcomes.push(wire::outcome_out(&finished));
+        }
+        pb::OutcomesResponse { outcomes, unknown: wire::task_ids_out(&unknown) }
+    }
+
+    /// What nobody else holds any more is not held for a slow client either.
+    fn let_go(&mut self) {
+        let unknown = &mut self.unknown;
+        self.finished.retain(|finished| {
+            let held = Arc::strong_count(finished) > 1;
+            if !held {
+                unknown.push(finished.task);
+            }
+            held
+        });
+    }
+
+    fn await_room(&mut self, id: SessionId, inputs: &mpsc::UnboundedSender<Input>) {
+        let Some((stream, outbox)) = &self.outcomes else { return };
+        if self.awaited || (self.finished.is_empty() && self.unknown.is_empty()) {
+            return;
+        }
+        self.awaited = true;
+        let (stream, outbox, inputs) = (*stream, outbox.clone(), inputs.clone());
+        tokio::spawn(async move {
+            // An error is news too: the client is gone.
+            drop(outbox.reserve().await);
+            let _ = inputs.send(Input::OutcomesDrained(id, stream));
+        });
     }
 }

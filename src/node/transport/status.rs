@@ -5,6 +5,7 @@ use crate::core::cluster::command::{Member, Outcome};
 use crate::core::cluster::state::ClusterState;
 use crate::core::election::RaftRole;
 use crate::core::ids::{NodeId, TaskId, Term};
+use crate::core::scheduling::explanation::{Explanation, Fact, Told};
 use crate::error::Error;
 use crate::node::clock::START;
 use crate::node::driver::TaskLoop;
@@ -49,6 +50,7 @@ async fn view(shared: &Arc<Shared>, leads: bool) -> Result<pb::StatusResponse, S
         removed: shared.removed.load(Ordering::Acquire),
         problem: shared.standing().fatal.as_ref().map(Error::to_string).unwrap_or_default(),
         refusals: Some(refusals(&shared.refusals)),
+        payload_bytes: shared.config.limits.payload_bytes,
         ..seen.response
     };
     let mut leader = seen.leader;
@@ -170,6 +172,7 @@ fn counters(state: &ClusterState) -> pb::Counters {
         steals: counts.steals,
         late_completions: counts.late_completions,
         duplicates: counts.duplicates,
+        expired: counts.expired,
         pending: state.live().len() as u64 - assigned,
         assigned,
     }
@@ -193,6 +196,7 @@ pub fn tasks(
         node: live.holder.map_or(0, |holder| holder.node.0),
         attempt: live.attempt,
         token: live.token().0,
+        key: live.spec.claim.as_ref().map(|claim| claim.key.clone()).unwrap_or_default(),
     });
     let done = state.retention().done().values().map(|done| pb::TaskInfo {
         task_id: wire::id_bytes(done.finished.task.to_bytes()),
@@ -201,11 +205,13 @@ pub fn tasks(
             Outcome::Value(_) => pb::TaskState::Succeeded as i32,
             Outcome::Failure(_) | Outcome::TimedOut(_) => pb::TaskState::Failed as i32,
             Outcome::Cancelled => pb::TaskState::Cancelled as i32,
-            Outcome::Lost(_) => pb::TaskState::Lost as i32,
+            Outcome::NeverStarted(_) | Outcome::PastDeadline(_) => pb::TaskState::Expired as i32,
+            Outcome::Lost(_) => pb::TaskState::Quarantined as i32,
         },
         node: done.finished.node.0,
         attempt: done.finished.attempts,
         token: done.token.0,
+        key: String::new(),
     });
     let chosen = |info: &pb::TaskInfo| {
         let by_state = filter == pb::TaskState::Unspecified || info.state == filter as i32;
@@ -215,6 +221,31 @@ pub fn tasks(
     };
     let total = (state.live().len() + state.retention().done().len()) as u64;
     pb::ListTasksResponse { tasks: live.chain(done).filter(chosen).take(limit).collect(), total }
+}
+
+/// Why a task is where it is, into a message.
+pub fn explanation_out(explanation: Explanation) -> pb::ExplainResponse {
+    let fact = |(name, fact): (&str, Fact)| pb::Fact {
+        name: name.to_owned(),
+        value: Some(match fact {
+            Fact::Text(text) => pb::fact::Value::Text(text),
+            Fact::Number(number) => pb::fact::Value::Number(number),
+        }),
+    };
+    let event = |told: Told| pb::TaskEvent {
+        at_ms: told.at_ms,
+        kind: told.kind.to_owned(),
+        node: told.node.0,
+        node_name: told.node_name,
+        attempt: told.attempt,
+    };
+    pb::ExplainResponse {
+        kind: explanation.kind.to_owned(),
+        sentence: explanation.sentence,
+        facts: explanation.facts.into_iter().map(fact).collect(),
+        history: explanation.history.into_iter().map(event).collect(),
+        skipped: explanation.skipped,
+    }
 }
 
 /// A row of history into a message.

@@ -3,8 +3,8 @@
 use super::blob_calls::{blob_in, blob_out};
 use crate::core::boundary::{Assignment, Finished, NodeStatus, Refusal};
 use crate::core::cluster::command::{
-    Codec, Failure, Function, FunctionRef, FunctionSource, Member, Outcome, Payload, Report,
-    TaskSpec,
+    Claim, Codec, Failure, Function, FunctionRef, FunctionSource, Member, OnDuplicate, Outcome,
+    Payload, Report, TaskSpec, Terms,
 };
 use crate::core::ids::{FunctionHash, NodeId, SessionId, TaskId, Token};
 use crate::core::load::{Load, Position};
@@ -107,10 +107,12 @@ pub fn assignment_out(assignment: &Assignment) -> pb::Assignment {
         timeout_ms: spec.timeout_ms,
         session: id_bytes(spec.session.to_bytes()),
         blob: spec.blob.map(blob_out),
+        key: spec.claim.as_ref().map(|claim| claim.key.clone()).unwrap_or_default(),
+        end_by_ms: assignment.end_by_ms,
     }
 }
 
-/// An attempt out of a message. Retry and priority are the leader's affair and do not travel.
+/// An attempt out of a message. Retry, priority and terms are the leader's affair and do not travel.
 pub fn assignment_in(assignment: pb::Assignment) -> Result<Assignment, Status> {
     let codec =
         codec_in(assignment.codec()).ok_or_else(|| Status::invalid_argument("assignment.codec"))?;
@@ -127,12 +129,20 @@ pub fn assignment_in(assignment: pb::Assignment) -> Result<Assignment, Status> {
         timeout_ms: assignment.timeout_ms,
         priority: 0,
         backoff_ms: 0,
+        terms: Terms::default(),
+        claim: claim_in(assignment.key, OnDuplicate::Join),
     };
     Ok(Assignment {
         spec: Arc::new(spec),
         token: Token(assignment.token),
         attempt: assignment.attempt,
+        end_by_ms: assignment.end_by_ms,
     })
+}
+
+/// A key out of a message; none if it is empty.
+pub(super) fn claim_in(key: String, on_duplicate: OnDuplicate) -> Option<Box<Claim>> {
+    (!key.is_empty()).then(|| Box::new(Claim { key, on_duplicate }))
 }
 
 fn payload_out(payload: &Payload) -> pb::Payload {
@@ -204,6 +214,8 @@ pub fn outcome_out(finished: &Finished) -> pb::Outcome {
         Outcome::Cancelled => R::Cancelled(true),
         Outcome::Lost(text) => R::Lost(text.clone()),
         Outcome::TimedOut(ms) => R::TimedOutMs(*ms),
+        Outcome::NeverStarted(ms) => R::NeverStartedMs(*ms),
+        Outcome::PastDeadline(ms) => R::PastDeadlineMs(*ms),
     };
     pb::Outcome {
         task_id: id_bytes(finished.task.to_bytes()),
@@ -214,9 +226,9 @@ pub fn outcome_out(finished: &Finished) -> pb::Outcome {
 }
 
 /// Why a task is refused, into a message.
-pub fn rejection_out(task: TaskId, function_hint: &Refusal) -> pb::Rejection {
-    let mut retry_after_ms = 0;
-    let (refusal, message) = match function_hint {
+pub fn rejection_out(task: TaskId, refusal: &Refusal) -> pb::Rejection {
+    let (mut retry_after_ms, mut existing) = (0, Bytes::new());
+    let (refusal, message) = match refusal {
         Refusal::NotLeader => {
             (pb::Refusal::NotLeader, "this node does not lead; ask the leader".to_owned())
         }
@@ -230,6 +242,14 @@ pub fn rejection_out(task: TaskId, function_hint: &Refusal) -> pb::Rejection {
         }
         Refusal::Conflict => {
             (pb::Refusal::IdConflict, "the id exists with another function or payload".to_owned())
+        }
+        Refusal::IdExpired => {
+            let error = Error::TaskIdExpired { task: task.to_string() };
+            (pb::Refusal::IdExpired, error.to_string())
+        }
+        Refusal::Duplicate { existing: holder, detail } => {
+            existing = id_bytes(holder.to_bytes());
+            (pb::Refusal::DuplicateKey, detail.clone())
         }
         Refusal::UnknownFunction { name, hint } => {
             let hint = if hint.is_empty() {
@@ -246,6 +266,7 @@ pub fn rejection_out(task: TaskId, function_hint: &Refusal) -> pb::Rejection {
         refusal: refusal as i32,
         message,
         retry_after_ms,
+        existing,
     }
 }
 

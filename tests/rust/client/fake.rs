@@ -2,11 +2,12 @@
 //! one closes its sockets without a goodbye. They share one task table, as a cluster does.
 
 use bytes::Bytes;
+use hustings::node::clock::{Clock, START};
 use hustings::node::proto::client_service_server::{ClientService, ClientServiceServer};
 use hustings::node::proto::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::{TcpListenerStream, UnboundedReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
@@ -72,6 +73,7 @@ impl State {
                 refusal: refusal.into(),
                 message: "refused by the test".into(),
                 retry_after_ms: 250,
+                existing: Bytes::new(),
             });
             return;
         }
@@ -187,7 +189,7 @@ impl ClientService for Service {
         let state = self.state();
         let open = |id: &Bytes| state.tasks.contains_key(id) && !state.finished.contains_key(id);
         let cancelled = request.into_inner().task_ids.into_iter().filter(open).collect();
-        Ok(Response::new(CancelResponse { cancelled }))
+        Ok(Response::new(CancelResponse { cancelled, ..Default::default() }))
     }
 
     async fn status(
@@ -197,9 +199,9 @@ impl ClientService for Service {
         self.thaw().await;
         // All terms are one here: whoever waits for a newer leader asks again.
         let wait = Duration::from_millis(request.into_inner().wait_ms.into());
-        let (began, leader) = (Instant::now(), self.state().leader);
+        let (clock, leader) = (Clock::start(), self.state().leader);
         let nothing = |state: &State| state.leader == leader && leader != Some(self.index);
-        while began.elapsed() < wait && nothing(&self.state()) {
+        while clock.now().since(START) < wait && nothing(&self.state()) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         let state = self.state();
@@ -232,6 +234,13 @@ impl ClientService for Service {
         let row = |id: &Bytes| TaskInfo { task_id: id.clone(), ..TaskInfo::default() };
         let tasks = state.order.iter().take(limit).map(row).collect();
         Ok(Response::new(ListTasksResponse { tasks, total: state.order.len() as u64 }))
+    }
+
+    async fn explain(
+        &self,
+        _: Request<ExplainRequest>,
+    ) -> Result<Response<ExplainResponse>, Status> {
+        Ok(Response::new(ExplainResponse::default()))
     }
 
     async fn watch(

@@ -4,7 +4,7 @@ mod fake;
 
 use bytes::Bytes;
 use fake::Cluster;
-use hustings::core::cluster::command::{Codec, FunctionSource, Outcome};
+use hustings::core::cluster::command::{Codec, FunctionSource, Outcome, Terms};
 use hustings::core::ids::TaskId;
 use hustings::error::Error;
 use hustings::node::client::*;
@@ -51,6 +51,8 @@ fn task(number: u32) -> TaskRequest {
         timeout_ms: 0,
         backoff_ms: 0,
         priority: 5,
+        terms: Terms::default(),
+        claim: None,
     }
 }
 
@@ -167,7 +169,7 @@ fn other_refusals_reach_the_handle_with_their_hint() {
         let handle = client.submit(task(1), None).unwrap();
         assert!(handle.wait(LONG));
         match handle.settled().unwrap() {
-            Settled::Refused { refusal, message, retry_after } => {
+            Settled::Refused { refusal, message, retry_after, .. } => {
                 assert_eq!(*refusal, expected);
                 assert_eq!(message, "refused by the test");
                 assert_eq!(*retry_after, Duration::from_millis(250));

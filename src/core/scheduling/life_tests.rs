@@ -1,0 +1,336 @@
+//! Terms, keys and duplicates through the leader: a log that commits at once, nodes that are played by the test.
+
+use super::Leader;
+use super::explanation::explain;
+use crate::config::Config;
+use crate::core::Moment;
+use crate::core::boundary::{Effect, Event, NodeStatus, Refusal};
+use crate::core::cluster::command::{
+    Batch, Claim, Codec, Command, Failure, Function, FunctionRef, FunctionSource, Member,
+    OnDuplicate, Outcome, Payload, Report, TaskSpec, Terms,
+};
+use crate::core::cluster::state::ClusterState;
+use crate::core::ids::{NodeId, SessionId, TaskId, Token};
+use std::sync::Arc;
+use std::time::Duration;
+
+const SESSION: SessionId = SessionId(1);
+const HOUR_MS: u64 = 3_600_000;
+/// The wall clock of the first leader when it begins.
+const NOON_MS: u64 = 1_800_000_000_000;
+
+struct Bench {
+    leader: Leader,
+    /// Follows, and leads next.
+    successor: Leader,
+    state: ClusterState,
+    now: Moment,
+    term: u64,
+    effects: Vec<Effect>,
+}
+
+impl Bench {
+    fn new(nodes: u64) -> Self {
+        let mut bench = Bench {
+            leader: leader(7),
+            successor: leader(8),
+            state: ClusterState::default(),
+            now: Moment(1_000_000),
+            term: 0,
+            effects: Vec::new(),
+        };
+        bench.elect(NOON_MS);
+        for id in 1..=nodes {
+            bench.join(NodeId(id));
+        }
+        bench
+    }
+
+    /// A new leader begins, which followed the last one and has its own idea of the time of day.
+    fn elect(&mut self, wall_ms: u64) {
+        self.term += 1;
+        self.leader = std::mem::replace(&mut self.successor, leader(self.term));
+        let (term, followed) = (self.term, self.term > 1);
+        self.tell(Event::LeadershipGained { term, wall_ms, followed });
+        let members: Vec<NodeId> = self.state.members().keys().copied().collect();
+        for node in members {
+            let held = self.held(node);
+            self.tell(Event::InventoryArrived { node, held });
+        }
+    }
+
+    fn join(&mut self, id: NodeId) {
+        let (name, address) = (format!("n{}", id.0), id.to_string());
+        let member = Member { id, name, address, slots: 1, ..Member::default() };
+        self.tell(Event::JoinAsked { member, functions: vec![] });
+        self.tell(Event::InventoryArrived { node: id, held: vec![] });
+    }
+
+    fn held(&self, node: NodeId) -> Vec<(TaskId, Token)> {
+        let here = |token: &Token| *token != Token(0);
+        let live = self.state.live().iter();
+        live.filter(|(_, live)| live.holder.is_some_and(|holder| holder.node == node))
+            .map(|(task, live)| (*task, live.token()))
+            .filter(|(_, token)| here(token))
+            .collect()
+    }
+
+    /// Feeds one event; whatever is proposed enters the log at once.
+    fn tell(&mut self, event: Event) {
+        let mut effects = Vec::new();
+        self.leader.on_event(self.now, &self.state, event, &mut effects);
+        self.leader.flush(self.now, &self.state, &mut effects);
+        for effect in effects {
+            match effect {
+                Effect::Propose(commands) => self.commit(commands),
+                other => self.effects.push(other),
+            }
+        }
+    }
+
+    fn commit(&mut self, commands: Vec<Command>) {
+        let index = self.state.applied() + 1;
+        let at_ms = self.leader.log_ms(self.now);
+        let changes = self.state.apply(index, &Batch { at_ms, commands });
+        let heard = Event::Applied { index, changes: changes.clone() };
+        self.successor.on_event(self.now, &self.state, heard, &mut Vec::new());
+        self.tell(Event::Applied { index, changes });
+    }
+
+    fn pass(&mut self, ms: u64) {
+        self.now = self.now.after(Duration::from_millis(ms));
+        for node in self.state.members().keys().copied().collect::<Vec<_>>() {
+            // Nobody's lease runs out; what runs is said by `run`.
+            let post = self.leader.roster().get(&node);
+            let status = post.map(|post| post.status.clone()).unwrap_or_default();
+            self.leader.on_status(self.now, node, status);
+        }
+        self.tell(Event::TimerFired);
+    }
+
+    fn submit(&mut self, spec: TaskSpec) {
+        let function = Function::new("f".into(), FunctionSource::Reference("m:f".into()));
+        let spec = TaskSpec {
+            function: FunctionRef { name: function.name.clone(), hash: function.hash },
+            ..spec
+        };
+        let functions = vec![Arc::new(function)];
+        let tasks = vec![Arc::new(spec)];
+        self.tell(Event::Submitted { session: SESSION, functions, tasks });
+    }
+
+    fn run(&mut self, node: NodeId, task: u128) {
+        let running = vec![TaskId(task)];
+        let status = NodeStatus { running, ..NodeStatus::default() };
+        self.tell(Event::StatusArrived { node, status });
+    }
+
+    fn report(&mut self, task: u128, report: Report) {
+        let holder = self.state.live()[&TaskId(task)].holder.unwrap();
+        let reports = vec![(TaskId(task), holder.token, report)];
+        self.tell(Event::Reported { node: holder.node, reports });
+    }
+
+    fn outcome(&self, task: u128) -> Option<Outcome> {
+        self.state.outcome(TaskId(task)).map(|finished| finished.outcome.clone())
+    }
+
+    fn holder(&self, task: u128) -> Option<NodeId> {
+        self.state.live()[&TaskId(task)].holder.map(|holder| holder.node)
+    }
+
+    /// The word why `task` is where it is.
+    fn why(&self, task: u128) -> (&'static str, String) {
+        let told = explain(&self.leader, &self.state, self.now, TaskId(task));
+        (told.kind, told.sentence)
+    }
+
+    fn said(&self, effect: &Effect) -> bool {
+        self.effects.contains(effect)
+    }
+}
+
+fn leader(seed: u64) -> Leader {
+    Leader::new(NodeId(1), Arc::new(Config::default()), seed)
+}
+
+fn spec(id: u128) -> TaskSpec {
+    TaskSpec {
+        id: TaskId(id),
+        session: SESSION,
+        function: FunctionRef { name: String::new(), hash: Default::default() },
+        codec: Codec::Json,
+        blob: None,
+        payload: Default::default(),
+        retries: 3,
+        timeout_ms: 0,
+        priority: 5,
+        backoff_ms: 1_000,
+        terms: Terms::default(),
+        claim: None,
+    }
+}
+
+fn with_terms(id: u128, delay_ms: u64, queue_timeout_ms: u64, deadline_ms: u64) -> TaskSpec {
+    TaskSpec { terms: Terms { delay_ms, queue_timeout_ms, deadline_ms }, ..spec(id) }
+}
+
+fn with_key(id: u128, on_duplicate: OnDuplicate) -> TaskSpec {
+    let claim = Some(Box::new(Claim { key: "k".into(), on_duplicate }));
+    TaskSpec { claim, ..spec(id) }
+}
+
+fn value() -> Report {
+    Report::Value(Payload::inline(Codec::Json, "1".into()))
+}
+
+fn failure() -> Report {
+    let (type_name, message) = ("ValueError".into(), "no".into());
+    Report::Failure(Failure { type_name, message, traceback: String::new(), pickled: "".into() })
+}
+
+#[test]
+fn a_queue_timeout_goes_on_under_the_next_leader_however_wrong_its_clock() {
+    for wall_ms in [NOON_MS, NOON_MS + HOUR_MS, NOON_MS - HOUR_MS] {
+        let mut bench = Bench::new(0);
+        bench.submit(with_terms(1, 0, 5_000, 0));
+        bench.pass(3_000);
+        bench.elect(wall_ms);
+        bench.pass(1_900);
+        assert_eq!(bench.outcome(1), None, "clock off by {} ms", wall_ms as i64 - NOON_MS as i64);
+        assert_eq!(bench.why(1).0, "no_node");
+        bench.pass(200);
+        assert_eq!(bench.outcome(1), Some(Outcome::NeverStarted(5_000)));
+    }
+}
+
+#[test]
+fn after_all_were_down_the_wall_clock_says_how_long() {
+    let mut bench = Bench::new(0);
+    bench.submit(with_terms(1, 0, 0, HOUR_MS));
+    let mut restarted = leader(3);
+    let gained = |wall_ms| Event::LeadershipGained { term: 9, wall_ms, followed: false };
+    restarted.on_event(Moment(5), &bench.state, gained(NOON_MS + 2 * HOUR_MS), &mut vec![]);
+    bench.leader = restarted;
+    bench.now = Moment(5);
+    bench.pass(1);
+    assert_eq!(bench.outcome(1), Some(Outcome::PastDeadline(HOUR_MS)));
+}
+
+#[test]
+fn an_assigned_task_expires_only_if_its_node_says_that_it_has_not_started() {
+    let mut bench = Bench::new(1);
+    for id in [1, 2] {
+        bench.submit(with_terms(id, 0, 1_000, 0));
+        assert_eq!(bench.holder(id), Some(NodeId(1)));
+    }
+    bench.run(NodeId(1), 1);
+    bench.pass(1_001);
+    assert!(!bench.said(&Effect::Revoke { node: NodeId(1), tasks: vec![TaskId(1)] }), "it runs");
+    assert!(bench.said(&Effect::Revoke { node: NodeId(1), tasks: vec![TaskId(2)] }));
+    assert_eq!(bench.outcome(2), None);
+    bench.tell(Event::Released { node: NodeId(1), tasks: vec![TaskId(2)] });
+    assert_eq!(bench.outcome(2), Some(Outcome::NeverStarted(1_000)));
+    bench.pass(10_000);
+    assert_eq!(bench.outcome(1), None);
+    bench.report(1, value());
+    assert!(matches!(bench.outcome(1), Some(Outcome::Value(_))));
+}
+
+#[test]
+fn a_deadline_kills_what_runs() {
+    let mut bench = Bench::new(1);
+    bench.submit(with_terms(1, 0, 0, 2_000));
+    bench.run(NodeId(1), 1);
+    let sent = bench.effects.iter().find_map(|effect| match effect {
+        Effect::Assign { assignments, .. } => Some(assignments[0].end_by_ms),
+        _ => None,
+    });
+    assert_eq!(sent, Some(NOON_MS + 2_000), "the callback is told");
+    bench.pass(2_001);
+    assert_eq!(bench.outcome(1), Some(Outcome::PastDeadline(2_000)));
+    assert!(bench.said(&Effect::Kill { node: NodeId(1), tasks: vec![TaskId(1)] }));
+    assert_eq!(bench.leader.next_deadline().map(|at| at > bench.now), Some(true));
+}
+
+#[test]
+fn a_delayed_start_and_a_back_off_survive_a_change_of_leader() {
+    let mut bench = Bench::new(1);
+    bench.submit(with_terms(1, 3_000, 0, 0));
+    bench.submit(spec(2));
+    bench.report(2, failure());
+    bench.pass(500);
+    assert_eq!((bench.holder(1), bench.holder(2)), (None, None));
+    bench.elect(NOON_MS + HOUR_MS);
+    assert_eq!((bench.holder(1), bench.holder(2)), (None, None));
+    assert_eq!(bench.why(1).0, "delayed");
+    assert!(bench.why(2).1.contains("retry 1 of 3 comes in"), "{:?}", bench.why(2));
+    bench.pass(1_000);
+    assert_eq!((bench.holder(1), bench.holder(2)), (None, Some(NodeId(1))));
+    bench.pass(1_500);
+    assert_eq!(bench.holder(1), Some(NodeId(1)));
+}
+
+#[test]
+fn a_duplicate_takes_nothing_from_the_task_that_is_there() {
+    let mut bench = Bench::new(1);
+    bench.submit(spec(1));
+    bench.report(1, failure());
+    for _ in 0..5 {
+        bench.submit(spec(1));
+    }
+    bench.pass(2_000);
+    assert_eq!(bench.holder(1), Some(NodeId(1)), "its retry came");
+    for id in 2..8 {
+        bench.submit(TaskSpec { id: TaskId(id), ..with_key(1, OnDuplicate::Join) });
+    }
+    let post = &bench.leader.roster()[&NodeId(1)];
+    assert_eq!((post.incoming, post.assigned.len()), (0, 2), "no place is lost to a joined task");
+    let joined = Effect::Join { session: SESSION, task: TaskId(3), existing: TaskId(2) };
+    assert!(bench.said(&joined));
+    bench.submit(with_key(9, OnDuplicate::Reject));
+    assert_eq!(bench.leader.roster()[&NodeId(1)].incoming, 0);
+}
+
+#[test]
+fn an_old_id_is_refused_unless_its_task_is_known() {
+    let mut bench = Bench::new(0);
+    let id = u128::from(NOON_MS - 23 * HOUR_MS) << 80 | 0x7 << 76 | 0b10 << 62;
+    bench.submit(spec(id));
+    assert_eq!(bench.state.live().len(), 1);
+    bench.pass(2 * HOUR_MS);
+    bench.submit(spec(id));
+    bench.submit(spec(id + 1));
+    let refused =
+        |task| Effect::Reject { session: SESSION, task: TaskId(task), refusal: Refusal::IdExpired };
+    assert!(!bench.said(&refused(id)));
+    assert!(bench.said(&refused(id + 1)));
+}
+
+#[test]
+fn why_says_who_is_full_who_runs_and_how_it_ended() {
+    let mut bench = Bench::new(2);
+    for id in 1..=5 {
+        bench.submit(spec(id));
+    }
+    bench.pass(3_200);
+    assert_eq!(
+        bench.why(5),
+        ("full", "all 2 nodes in reach are full: queue 1, oldest 3.2 s, 0 ahead of it".to_owned())
+    );
+    let node = bench.holder(1).unwrap();
+    assert_eq!(bench.why(1).0, "assigned");
+    bench.run(node, 1);
+    let words = format!("it runs on n{}, attempt 1, given there 3.2 s ago", node.0);
+    assert_eq!(bench.why(1), ("running", words));
+    bench.report(1, value());
+    assert_eq!(
+        bench.why(1),
+        ("finished", format!("succeeded on n{} 0.0 s ago, after 1 attempt", node.0))
+    );
+    assert_eq!(bench.why(77).0, "unknown");
+    let told = explain(&bench.leader, &bench.state, bench.now, TaskId(1));
+    let kinds: Vec<&str> = told.history.iter().map(|step| step.kind).collect();
+    assert_eq!(kinds, ["accepted", "assigned", "succeeded"]);
+    assert_eq!(told.history[2].at_ms, NOON_MS + 3_200);
+}

@@ -1,0 +1,71 @@
+//! Python arguments as core types, with an error that names the argument where they are none.
+
+use super::errors;
+use crate::core::cluster::command::{Claim, Codec, FunctionSource, OnDuplicate};
+use crate::core::ids::{FunctionHash, NodeId, TaskId};
+use crate::error::Error;
+use bytes::Bytes;
+use pyo3::prelude::*;
+
+/// A function's source out of the two keyword arguments, of which exactly one is given.
+pub(super) fn function_source(
+    py: Python<'_>,
+    reference: Option<String>,
+    pickled: Option<&[u8]>,
+) -> PyResult<FunctionSource> {
+    match (reference, pickled) {
+        (Some(text), None) => Ok(FunctionSource::Reference(text)),
+        (None, Some(body)) => Ok(FunctionSource::Pickled(Bytes::copy_from_slice(body))),
+        _ => {
+            let problem = "give either `reference` (module:qualname) or `pickled`";
+            Err(errors::raise(py, Error::config("function", problem)))
+        }
+    }
+}
+
+pub(super) fn parse_codec(py: Python<'_>, name: &str) -> PyResult<Codec> {
+    match name {
+        "json" => Ok(Codec::Json),
+        "pickle" => Ok(Codec::Pickle),
+        other => {
+            let problem = format!("{other:?} is not a codec; choose json or pickle");
+            Err(errors::raise(py, Error::config("codec", problem)))
+        }
+    }
+}
+
+pub(super) fn parse_claim(py: Python<'_>, key: &str, on_duplicate: &str) -> PyResult<Box<Claim>> {
+    let on_duplicate = match on_duplicate {
+        "join" => OnDuplicate::Join,
+        "reject" => OnDuplicate::Reject,
+        "replace" => OnDuplicate::Replace,
+        other => {
+            let problem = format!("{other:?} is not a choice; give join, reject or replace");
+            return Err(errors::raise(py, Error::config("on_duplicate", problem)));
+        }
+    };
+    Ok(Box::new(Claim { key: key.to_owned(), on_duplicate }))
+}
+
+pub(super) fn parse_hash(py: Python<'_>, bytes: &[u8]) -> PyResult<FunctionHash> {
+    FunctionHash::from_bytes(bytes).ok_or_else(|| {
+        let problem = format!("{} bytes; use what `function` returned, 16 bytes", bytes.len());
+        errors::raise(py, Error::config("hash", problem))
+    })
+}
+
+pub(super) fn parse_id(py: Python<'_>, bytes: &[u8]) -> PyResult<TaskId> {
+    let id = TaskId::from_bytes(bytes).filter(|id| id.0 != 0);
+    id.ok_or_else(|| {
+        let problem = format!("{} bytes given; an id is a UUID's 16 bytes, not all 0", bytes.len());
+        errors::raise(py, Error::InvalidTaskId { problem })
+    })
+}
+
+pub(super) fn parse_node(py: Python<'_>, field: &str, text: &str) -> PyResult<NodeId> {
+    let id = (text.len() == 16).then(|| u64::from_str_radix(text, 16).ok()).flatten();
+    id.filter(|id| *id != 0).map(NodeId).ok_or_else(|| {
+        let problem = format!("{text:?} is not a node's id; ids have 16 hexadecimal digits");
+        errors::raise(py, Error::config(field, problem))
+    })
+}
