@@ -34,7 +34,7 @@ WEIGHTS = {
 """What may happen, and how often one beside the other; without disks no majority is struck at
 once."""
 DISK_ONLY = ("kill all voters", "terminate at an election")
-KEPT = {"identity", "lock", "log.redb"}
+KEPT = {"identity", "lock", "log.redb", "seal"}
 """What a data directory may hold; whatever else is left behind is a stray."""
 CUT_SHORT = 3
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import bisect
 import collections
+import itertools
 import math
 from typing import Any
 
@@ -24,16 +25,14 @@ def quantile(values: list[float], share: float) -> float:
 
 
 def gap_ms(accepted_us: list[int], since_us: int, until_us: int) -> float | None:
-    """The longest time without an acceptance that begins between the two; the first one is counted
-    from ``since_us`` on."""
+    """The longest time without an acceptance between the two; ``None`` if there was none at all
+    until the next fault came: how long it would have been nobody knows."""
     first = bisect.bisect_right(accepted_us, since_us)
-    longest, last = None, since_us
-    for at in accepted_us[first:]:
-        if last >= until_us:
-            break
-        longest = max(longest or 0.0, (at - last) / 1e3)
-        last = at
-    return longest
+    after = bisect.bisect_left(accepted_us, until_us)
+    if first == after:
+        return None
+    times = [since_us, *accepted_us[first:after], until_us]
+    return max((b - a) / 1e3 for a, b in itertools.pairwise(times))
 
 
 def begun_again_ms(strikes: list[Strike], ran: list[dict[str, Any]]) -> list[float]:
@@ -76,7 +75,8 @@ def figures(
         gaps[kind if strike.whole else f"{kind}, while another was mended"].append(gap)
     kinds = collections.Counter(strike.kind for strike in strikes)
     killed = sum(strike.killed for strike in strikes)
-    duplicates = sum(verdict.duplicate_starts.values())
+    # A task that raised is meant to begin again.
+    duplicates = sum(verdict.duplicate_starts.values()) - sum(bool(r.get("raised")) for r in ran)
     codes = collections.Counter(str(c) for s in strikes for c in s.exit_codes)
     drains = [seconds * 1e3 for s in strikes for seconds in s.drain_s]
     return {

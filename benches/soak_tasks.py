@@ -29,7 +29,7 @@ def _file() -> int:
     return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
 
-def _note(kind: str) -> tuple[int, int]:
+def _note(kind: str, **more: object) -> tuple[int, int]:
     attempt = _runner.info
     assert attempt is not None, "this runs in a runner only"
     row = {
@@ -38,6 +38,7 @@ def _note(kind: str) -> tuple[int, int]:
         "task": attempt["task_id"],
         "node": os.environ["BENCH_NODE"],
         "token": attempt["fencing_token"],
+        **more,
     }
     os.write(_file(), json.dumps(row).encode() + b"\n")
     return int(attempt["attempt"]), int(attempt["fencing_token"])
@@ -49,7 +50,8 @@ def step(number: int, busy_s: float, failures: int) -> list[int | str]:
     return the same, so that two outcomes of one task could not pass for one."""
     attempt, token = _note("started")
     time.sleep(busy_s)
-    _note("ended")
-    if attempt <= failures:
+    raises = attempt <= failures
+    _note("ended", raised=raises)
+    if raises:
         raise Unlucky(f"attempt {attempt} of {number}")
     return [number, attempt, token, os.environ["BENCH_NODE"]]
