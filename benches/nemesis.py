@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -34,7 +35,7 @@ WEIGHTS = {
 """What may happen, and how often one beside the other; without disks no majority is struck at
 once."""
 DISK_ONLY = ("kill all voters", "terminate at an election")
-KEPT = {"identity", "lock", "log.redb", "seal"}
+KEPT = re.compile(r"identity|lock|seal|log\.redb|snapshot-\d+-\d+")
 """What a data directory may hold; whatever else is left behind is a stray."""
 CUT_SHORT = 3
 
@@ -304,7 +305,7 @@ class Nemesis:
         except TimeoutError:
             made.complaints.append(f"{node.name} is gone and its runners are not")
         if node.data_dir.exists():
-            strays = set(os.listdir(node.data_dir)) - KEPT
+            strays = {name for name in os.listdir(node.data_dir) if not KEPT.fullmatch(name)}
             if strays:
                 made.complaints.append(f"{node.name} left {', '.join(sorted(strays))}")
 

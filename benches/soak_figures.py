@@ -66,9 +66,10 @@ def figures(
     """What the table shows. ``seen``: the clients' rows in order of time, ``ran``: the nodes'."""
     accepted = [row["at_us"] for row in seen if row["kind"] == "accepted"]
     gaps: dict[str, list[float]] = collections.defaultdict(list)
+    end = accepted[-1] if accepted else 0
     for i, strike in enumerate(strikes):
         following = strikes[i + 1].at_us if i + 1 < len(strikes) else math.inf
-        gap = gap_ms(accepted, strike.at_us, int(min(following, strike.at_us + WINDOW_US)))
+        gap = gap_ms(accepted, strike.at_us, int(min(following, strike.at_us + WINDOW_US, end)))
         if gap is None:
             continue
         kind = strike.kind + (" (leader)" if strike.led and "leader" not in strike.kind else "")

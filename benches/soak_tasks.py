@@ -55,3 +55,8 @@ def step(number: int, busy_s: float, failures: int) -> list[int | str]:
     if raises:
         raise Unlucky(f"attempt {attempt} of {number}")
     return [number, attempt, token, os.environ["BENCH_NODE"]]
+
+
+@hs.task(name="soak.nothing")
+def nothing() -> None:
+    """Does nothing, and writes nothing down."""

@@ -103,8 +103,10 @@ pub struct Shared {
     pub seated: AtomicBool,
     /// This node is leaving: its score is 0.
     pub draining: AtomicBool,
-    /// New submissions are refused.
+    /// It will end: no client is let in any more.
     pub stopping: AtomicBool,
+    /// Submissions are refused, also on streams that are open.
+    pub refusing: AtomicBool,
     /// This node was removed from its cluster.
     pub removed: AtomicBool,
     /// Calls of other nodes that were refused.
@@ -160,6 +162,7 @@ impl Shared {
             seated: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
+            refusing: AtomicBool::new(false),
             removed: AtomicBool::new(false),
             refusals: Refusals::default(),
             streams: AtomicUsize::new(0),
