@@ -201,6 +201,7 @@ impl Shared {
     /// This node must not go on: another process has its id.
     pub fn give_way(&self, error: Error) {
         if let Some(storage) = &self.storage {
+            storage.take_back_start();
             storage.health().fail(error.clone());
         }
         self.standing().fatal = Some(error);
