@@ -78,7 +78,8 @@ def test_row_28_a_leader_without_descriptors_sheds_and_recovers(
         leader = client.wait_leader()
         node = group[leader.name]
         used = len(os.listdir(f"/proc/{node.pid}/fd"))
-        before = resource.prlimit(node.pid, resource.RLIMIT_NOFILE, (used + 4, used + 4))
+        before = resource.prlimit(node.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(node.pid, resource.RLIMIT_NOFILE, (used + 4, before[1]))
         host, _, port = node.place.rpartition(":")
         with contextlib.ExitStack() as stack:
             for _ in range(60):

@@ -26,7 +26,7 @@ def test_row_5_a_frozen_worker_wakes_up_and_its_completions_are_refused(
 
         def running() -> int:
             members = cluster.snapshot().members
-            return next(m.running for m in members if m.id == frozen.id)
+            return next((m.running for m in members if m.id == frozen.id and m.alive), -1)
 
         eventually(lambda: running() == 2)
         cluster.freeze(frozen.name)
@@ -37,12 +37,13 @@ def test_row_5_a_frozen_worker_wakes_up_and_its_completions_are_refused(
         before = cluster.metrics()
         assert before["succeeded"] == TASKS
         cluster.resume(frozen.name)
-        # It ran two of them to their end meanwhile and says so, once each.
-        eventually(lambda: cluster.metrics()["late_completions"] == 2, 60)
+        # It ran two of them to their end meanwhile and says so. What still waited there it may have
+        # begun before it heard that it is others' now.
+        eventually(lambda: running() == 0 and cluster.metrics()["late_completions"] >= 2, 60)
         assert [cluster.future(f.task_id).result(60) for f in held] == outcomes
         eventually(lambda: settle(cluster))
         assert cluster.submit(fault_tasks.breathe, 0.0).result(60) > 0
         check_accounts(cluster, TASKS + 1)
         after = cluster.metrics()
-        assert after["late_completions"] == 2
+        assert 2 <= after["late_completions"] <= after["reassigned"], "each is refused once"
         record_property("late_completions_refused", after["late_completions"])
