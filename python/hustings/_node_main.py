@@ -53,7 +53,9 @@ def main() -> int:
         print(f"hustings: node {options['name']}: {node.failure}", file=sys.stderr, flush=True)
         return 1
     waiter.on_next(lambda: _end_at_once(node))
-    return 0 if node.stop(float(options.get("grace_s", 30.0))) else 3
+    whole = node.stop(float(options.get("grace_s", 30.0)))
+    waiter.finish()
+    return 0 if whole else 3
 
 
 def _node_arguments(options: dict[str, Any]) -> dict[str, Any]:

@@ -15,16 +15,17 @@ from . import loads
 from .config import Config, read_toml
 from .errors import ConfigError, HustingsWarning, StorageError
 from .node import Node
-from .signals import SignalWaiter
+from .signals import CUT_SHORT, SignalWaiter
 from .tasks import Task
 
-OK, CUT_SHORT = 0, 3
+OK = 0
 NODE_FAILED = 0
 """What the waiter returns when the node ended by itself; no signal has that number."""
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the node; 0 if its stop cut nothing off, else 3."""
+    waiter = SignalWaiter()  # first of all: from here on a signal asks, and does not end us
     config = _config(arguments.config, arguments.profile)
     functions = [pair for name in arguments.tasks for pair in tasks_of(name)]
     node = Node(
@@ -43,8 +44,10 @@ def run(arguments: argparse.Namespace) -> int:
     )
     for name, reference in functions:
         node.register(name, reference)
-    waiter = SignalWaiter()
     address = node.bind()
+    if waiter.came:
+        node.abort()  # it is no member yet: there is nothing to hand over
+        return OK
     resumed = node.founded
     _warn_of_memory(arguments)
     node.notify_failure(waiter.descriptor)
@@ -62,7 +65,9 @@ def run(arguments: argparse.Namespace) -> int:
     print(
         f"node {node.name} stops: handing over (again to end at once)", file=sys.stderr, flush=True
     )
-    return OK if node.stop(arguments.grace) else CUT_SHORT
+    whole = node.stop(arguments.grace)
+    waiter.finish()
+    return OK if whole else CUT_SHORT
 
 
 def _warn_of_memory(arguments: argparse.Namespace) -> None:

@@ -9,9 +9,13 @@ import signal
 from collections.abc import Callable
 from types import FrameType
 
+CUT_SHORT = 3
+"""The exit code of a process that did not finish what it had."""
+
 
 class SignalWaiter:
-    """Catches SIGTERM and SIGINT from its creation on; :meth:`wait` returns the first one.
+    """Catches SIGTERM and SIGINT from its creation on; :meth:`wait` returns the first one. A second
+    one that nothing was prepared for ends the process at once.
 
     Whoever writes a byte to :attr:`descriptor` ends the wait as a signal of that number would.
     """
@@ -20,6 +24,7 @@ class SignalWaiter:
         self._read, self._write = os.pipe()
         os.set_blocking(self._write, False)
         self._next: Callable[[], object] | None = None
+        self._came = False
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._caught)
 
@@ -27,6 +32,11 @@ class SignalWaiter:
     def descriptor(self) -> int:
         """The writing end of the pipe that :meth:`wait` reads."""
         return self._write
+
+    @property
+    def came(self) -> bool:
+        """Whether a signal came already."""
+        return self._came
 
     def wait(self) -> int:
         """Blocks until a signal came; returns its number."""
@@ -36,9 +46,18 @@ class SignalWaiter:
         """Runs ``action`` at the next signal, in the main thread."""
         self._next = action
 
+    def finish(self) -> None:
+        """From now on signals change nothing: the work is done and only the interpreter is left to
+        end, which would else end by the signal."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+
     def _caught(self, number: int, _frame: FrameType | None) -> None:
+        before, self._came = self._came, True
         if self._next is not None:
             self._next()
             return
+        if before:
+            os._exit(CUT_SHORT)
         with contextlib.suppress(BlockingIOError):
             os.write(self._write, bytes([number]))

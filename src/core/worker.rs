@@ -113,6 +113,11 @@ impl Worker {
         self.running.keys().map(|(task, _)| *task).collect()
     }
 
+    /// Reports that no leader has settled.
+    pub fn unsettled(&self) -> usize {
+        self.ended.len()
+    }
+
     /// Nothing runs, waits, or is unreported here.
     pub fn is_idle(&self) -> bool {
         self.queue.len() == 0 && self.running.is_empty() && self.ended.is_empty()

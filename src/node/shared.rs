@@ -104,8 +104,10 @@ pub struct Shared {
     pub seated: AtomicBool,
     /// This node is leaving: its score is 0.
     pub draining: AtomicBool,
-    /// New submissions are refused.
+    /// It will end: no client is let in any more.
     pub stopping: AtomicBool,
+    /// Submissions are refused, also on streams that are open.
+    pub refusing: AtomicBool,
     /// This node was removed from its cluster.
     pub removed: AtomicBool,
     /// Calls of other nodes that were refused.
@@ -165,6 +167,7 @@ impl Shared {
             seated: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
+            refusing: AtomicBool::new(false),
             removed: AtomicBool::new(false),
             refusals: Refusals::default(),
             streams: AtomicUsize::new(0),
@@ -203,6 +206,7 @@ impl Shared {
     /// This node must not go on: another process has its id.
     pub fn give_way(&self, error: Error) {
         if let Some(storage) = &self.storage {
+            storage.take_back_start();
             storage.health().fail(error.clone());
         }
         self.standing().fatal = Some(error);

@@ -59,6 +59,8 @@ struct Owner {
 pub struct Storage {
     path: String,
     identity: Mutex<Identity>,
+    /// How often before this time.
+    started_before: u64,
     health: Arc<Health>,
     journal: Journal,
     owner: Mutex<Option<Arc<Owner>>>,
@@ -80,6 +82,7 @@ impl Storage {
         let (engine, recovered) = Engine::open(disk.as_ref(), identity.store, &health)?;
         let snapshot = shelf::newest(disk.as_ref(), identity.store)?;
         check_joint(disk.as_ref(), &recovered, snapshot.as_ref().map(|(meta, _)| meta))?;
+        let started_before = identity.incarnation;
         identity.incarnation += 1;
         identity.write(disk.as_ref()).map_err(|error| failed(disk.as_ref(), IDENTITY, &error))?;
         let owner = Arc::new(Owner { disk: disk.clone(), store: identity.store, _lock: lock });
@@ -91,6 +94,7 @@ impl Storage {
         let storage = Storage {
             path: disk.path(""),
             identity: Mutex::new(identity),
+            started_before,
             health,
             journal,
             owner: Mutex::new(Some(owner)),
@@ -124,6 +128,19 @@ impl Storage {
         })?;
         *identity = joined;
         Ok(())
+    }
+
+    /// The cluster refused this start: it does not count, so that the next one is refused as well. If it did, an old
+    /// copy would only have to be started often enough to pass for the latest life of its node.
+    pub fn take_back_start(&self) {
+        let mut identity = self.lock_identity();
+        let owner = self.owner.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (None, Some(owner)) = (self.health.failure(), owner) else { return };
+        let before = Identity { incarnation: self.started_before, ..*identity };
+        // The node ends in any case; where its disk fails too, nothing better can be done.
+        if before.write(owner.disk.as_ref()).is_ok() {
+            *identity = before;
+        }
     }
 
     /// Whether it can be trusted.

@@ -13,6 +13,7 @@ use crate::node::proto as pb;
 use crate::node::shared::Shared;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use tonic::Status;
 
 /// The priority of a task that names none.
@@ -35,6 +36,11 @@ pub fn sort(
     session: SessionId,
     request: pb::SubmitRequest,
 ) -> (Event, Vec<pb::Rejection>) {
+    if shared.refusing.load(Ordering::Acquire) {
+        let rejected = request.tasks.into_iter().map(|task| stopping(shared, task.task_id));
+        let event = Event::Submitted { session, functions: Vec::new(), tasks: Vec::new() };
+        return (event, rejected.collect());
+    }
     let limits = &shared.config.limits;
     let mut rejected = Vec::new();
     let mut functions = Vec::new();
@@ -78,6 +84,11 @@ fn blob_of(spec: &pb::TaskSpec, limits: &Limits) -> Result<Option<BlobRef>, Inva
         return Err((pb::Refusal::PayloadTooLarge, text));
     }
     Ok(blob)
+}
+
+fn stopping(shared: &Shared, task_id: bytes::Bytes) -> pb::Rejection {
+    let message = format!("node {} is stopping; use another", shared.me.name);
+    pb::Rejection { task_id, refusal: pb::Refusal::Stopping as i32, message, ..Default::default() }
 }
 
 /// A task out of a client's message, checked against this node's limits.
