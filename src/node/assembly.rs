@@ -1,6 +1,7 @@
 //! Puts a node together inside its own runtime: listener, consensus, runners, task loop, sampler.
 
 use super::clock::Clock;
+use super::committer::Committer;
 use super::consensus::runtime::{random_jitter, random_u64};
 use super::consensus::{Consensus, ConsensusOptions, Stores};
 use super::driver::{self, Input, TaskLoop, TaskLoopOptions};
@@ -13,20 +14,20 @@ use super::storage::{Identity, Storage};
 use super::transport::faulty_peers::FaultyPeers;
 use super::transport::gate::Gate;
 use super::transport::grpc_peers::GrpcPeers;
+use super::transport::lines::GrpcLines;
 use super::{NodeOptions, membership, proposals, transport};
 use crate::config::Config;
 use crate::core::boundary::Event;
-use crate::core::cluster::command::{Batch, Function, Member};
+use crate::core::cluster::command::{Function, Member};
 use crate::core::election::score::Scorer;
-use crate::core::ids::{NodeId, Term};
+use crate::core::ids::NodeId;
 use crate::core::record::{Record, RecordKind};
 use crate::error::{Error, Result};
-use futures::future::BoxFuture;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 /// How much nicer runners are than their node.
 const RUNNER_NICE: i32 = 5;
@@ -40,7 +41,8 @@ pub(super) async fn start(options: NodeOptions) -> Result<(Arc<Shared>, Arc<Pool
     let config = Arc::new(options.config);
     let history = Arc::new(History::new(me.id, &me.name, config.limits.events));
     let (inputs, heard) = mpsc::unbounded_channel();
-    let peers = Arc::new(GrpcPeers::new(me.id, transport::peer_message_bytes(&config.limits)));
+    let bytes = transport::peer_message_bytes(&config.limits);
+    let peers = Arc::new(GrpcPeers::new(me.id, bytes));
     let gate = Gate::new(me.id, Arc::default());
     let behind = Arc::new(FaultyPeers::new(peers.clone(), gate.clone()));
     let consensus = match options.may_vote {
@@ -75,7 +77,7 @@ pub(super) async fn start(options: NodeOptions) -> Result<(Arc<Shared>, Arc<Pool
             state: consensus.as_ref().map_or_else(Arc::default, |c| c.state()),
             commit: consensus.map(|c| Arc::new(Committer::start(c)) as Arc<dyn proposals::Commit>),
             hands: pool.clone(),
-            gate,
+            lines: Arc::new(GrpcLines::new(gate, bytes)),
             allow_pickle: options.allow_pickle,
         },
         inputs,
@@ -180,42 +182,6 @@ fn start_pool(
         },
         ended,
     )
-}
-
-/// Proposes batches one after the other, so that they enter the log in order, and answers when each is applied.
-struct Committer {
-    batches: mpsc::UnboundedSender<(Term, Batch, oneshot::Sender<bool>)>,
-    consensus: Arc<Consensus>,
-}
-
-impl Committer {
-    /// What waits here is bounded by the entries `Proposals` lets be on their way.
-    fn start(consensus: Arc<Consensus>) -> Self {
-        let (batches, mut waiting) =
-            mpsc::unbounded_channel::<(Term, Batch, oneshot::Sender<bool>)>();
-        let log = consensus.clone();
-        tokio::spawn(async move {
-            while let Some((term, batch, answer)) = waiting.recv().await {
-                let proposal = log.propose(term, batch).await;
-                tokio::spawn(async move {
-                    let _ = answer.send(proposal.await.is_ok());
-                });
-            }
-        });
-        Committer { batches, consensus }
-    }
-}
-
-impl proposals::Commit for Committer {
-    fn commit(&self, term: Term, batch: Batch) -> BoxFuture<'static, bool> {
-        let (answer, answered) = oneshot::channel();
-        let _ = self.batches.send((term, batch, answer));
-        Box::pin(async move { answered.await.unwrap_or(false) })
-    }
-
-    fn may_dispatch(&self) -> bool {
-        self.consensus.may_dispatch()
-    }
 }
 
 impl driver::Hands for Pool {

@@ -3,7 +3,7 @@
 use super::clock::Clock;
 use super::history::History;
 use super::proposals::{Commit, Proposals};
-use super::transport::gate::Gate;
+use super::transport::lines::Lines;
 use super::transport::links::Word;
 use super::transport::sessions::{OutcomesOutbox, Sessions, SubmitOutbox};
 use super::transport::upstream::{Upstream, Words};
@@ -83,8 +83,8 @@ pub struct TaskLoopOptions {
     pub commit: Option<Arc<dyn Commit>>,
     /// The runners.
     pub hands: Arc<dyn Hands>,
-    /// What words between this node and others suffer.
-    pub gate: Gate,
+    /// The way to the members, for the leader.
+    pub lines: Arc<dyn Lines>,
     /// Whether pickled functions and payloads may run here.
     pub allow_pickle: bool,
     /// Seed of the random policies.
@@ -114,11 +114,11 @@ pub struct TaskLoop {
     /// The last sample and score.
     pub measured: (Load, f64),
     pub(super) config: Arc<Config>,
-    clock: Clock,
+    pub(super) clock: Clock,
     pub(super) history: Arc<History>,
     proposals: Proposals,
     pub(super) hands: Arc<dyn Hands>,
-    pub(super) gate: Gate,
+    pub(super) lines: Arc<dyn Lines>,
     pub(super) allow_pickle: bool,
     pub(super) links: BTreeMap<NodeId, (u64, mpsc::UnboundedSender<Word>)>,
     pub(super) next_link: u64,
@@ -141,7 +141,7 @@ impl TaskLoop {
             state,
             commit,
             hands,
-            gate,
+            lines,
             allow_pickle,
             seed,
         } = options;
@@ -159,11 +159,11 @@ impl TaskLoop {
             next_status: clock.now(),
             next_lead: clock.now(),
             heard_leader: clock.now(),
+            proposals: Proposals::new(commit, clock.clone(), inputs.clone()),
             clock,
             history,
-            proposals: Proposals::new(commit, inputs.clone()),
             hands,
-            gate,
+            lines,
             allow_pickle,
             links: BTreeMap::new(),
             next_link: 0,
@@ -345,7 +345,7 @@ impl TaskLoop {
                 Effect::AskForWork { free_slots } => {
                     if let Some(upstream) = &self.upstream {
                         let cpu = self.measured.0.cpu_available;
-                        upstream.ask_for_work(free_slots, cpu, self.gate.clone());
+                        upstream.ask_for_work(free_slots, cpu);
                     }
                 }
                 // The stream of the old leader has been replaced already; its words end here.

@@ -11,6 +11,7 @@
 mod assembly;
 pub mod client;
 pub mod clock;
+pub mod committer;
 pub mod consensus;
 pub mod departure;
 pub mod driver;

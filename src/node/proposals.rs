@@ -32,6 +32,7 @@ pub trait Commit: Send + Sync {
 /// Commands that wait for their entry.
 pub struct Proposals {
     commit: Option<Arc<dyn Commit>>,
+    clock: Clock,
     inputs: mpsc::UnboundedSender<Input>,
     queue: VecDeque<Command>,
     in_flight: Arc<AtomicUsize>,
@@ -39,8 +40,12 @@ pub struct Proposals {
 
 impl Proposals {
     /// A queue; on nodes without a log (`None`) every proposal fails.
-    pub fn new(commit: Option<Arc<dyn Commit>>, inputs: mpsc::UnboundedSender<Input>) -> Self {
-        Proposals { commit, inputs, queue: VecDeque::new(), in_flight: Arc::default() }
+    pub fn new(
+        commit: Option<Arc<dyn Commit>>,
+        clock: Clock,
+        inputs: mpsc::UnboundedSender<Input>,
+    ) -> Self {
+        Proposals { commit, clock, inputs, queue: VecDeque::new(), in_flight: Arc::default() }
     }
 
     /// Whether this node, which leads, may act as the leader at this very moment.
@@ -66,7 +71,7 @@ impl Proposals {
                 let _ = self.inputs.send(Input::Core(Event::ProposalFailed { commands }));
                 continue;
             };
-            let batch = Batch { at_ms: Clock::wall_us() / 1_000, commands };
+            let batch = Batch { at_ms: self.clock.today_us() / 1_000, commands };
             let kept = batch.commands.clone();
             let outcome = commit.commit(term, batch);
             self.in_flight.fetch_add(1, Ordering::AcqRel);
