@@ -1,18 +1,20 @@
 //! Starts, kills, freezes and restarts simulated nodes; the parts of a node are the product's own.
 
-use super::invariants::Fact;
+use super::invariants::{Fact, TaskFact};
 use super::loads::{Loads, measure};
 use super::network::{Wire, address_of};
+use super::places::{Place, Tenant};
+use super::work::{Work, content, word};
 use super::world::{Life, Post, World};
 use crate::config::Config;
-use crate::core::boundary::Change;
+use crate::core::boundary::{Change, Event};
 use crate::core::cluster::command::Member;
 use crate::core::ids::{LogIndex, NodeId};
 use crate::core::record::{Record, RecordKind};
 use crate::error::Result;
-use crate::node::clock::Clock;
 use crate::node::consensus::network::encode;
 use crate::node::consensus::{Consensus, ConsensusOptions, Stores};
+use crate::node::driver::Input;
 use openraft::EntryPayload;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,6 +24,9 @@ use xxhash_rust::xxh3::xxh3_64;
 
 /// How often a node without a seat asks for one.
 const JOIN_EVERY: Duration = Duration::from_millis(200);
+/// Ids of voters that lost theirs begin here, and those of workers there.
+const NEWCOMERS: u64 = 1_000;
+const WORKERS: u64 = 1_000_000_000;
 
 /// Makes nodes for one world.
 #[derive(Clone)]
@@ -30,6 +35,8 @@ pub struct Nodes {
     config: Arc<Config>,
     /// A node that comes back finds its log again (`disk`), or comes under a new id and takes its old seat.
     disk: bool,
+    /// What clients ask for; `None`: nodes hold elections and a log, and no tasks.
+    work: Option<Work>,
     loads: Arc<Mutex<BTreeMap<Arc<str>, Loads>>>,
     lives: Arc<Mutex<u64>>,
 }
@@ -40,9 +47,11 @@ impl Nodes {
         world: Arc<World>,
         config: Arc<Config>,
         disk: bool,
+        work: Option<Work>,
         loads: BTreeMap<Arc<str>, Loads>,
     ) -> Self {
-        Nodes { world, config, disk, loads: Arc::new(Mutex::new(loads)), lives: Arc::default() }
+        let loads = Arc::new(Mutex::new(loads));
+        Nodes { world, config, disk, work, loads, lives: Arc::default() }
     }
 
     /// Starts `names` as the founding voters of one group, under the ids 1, 2, 3 and so on.
@@ -61,7 +70,7 @@ impl Nodes {
     async fn start(&self, name: &Arc<str>, id: NodeId, stores: Stores) -> Result<()> {
         let world = self.world.clone();
         let life = Arc::new(Life::default());
-        let clock = Clock::stretched(super::world::STRETCH);
+        let clock = world.clock.twin();
         let (applied, changes) = unbounded_channel();
         let (told, teller, writer) = (world.clone(), name.clone(), life.clone());
         let consensus = Consensus::start(ConsensusOptions {
@@ -80,13 +89,31 @@ impl Nodes {
             applied,
         })
         .await?;
+        let number = self.next_life();
         let post = Post { id, life: life.clone(), consensus, clock, stores };
         world.take_post(name, post.clone());
         world.note(Fact::Started { node: id });
         world.record(id, name, Record::new(RecordKind::NodeStarted));
-        tokio::spawn(watch_applied(world, post.clone(), self.next_life(), changes));
+        let place = self.work.as_ref().map(|work| {
+            let (name, clock) = (name.clone(), post.clock.clone());
+            let consensus = Some(post.consensus.clone());
+            let tenant = Tenant { id, name, incarnation: number, life, clock, consensus };
+            Place::open(&world, &self.config, work, tenant)
+        });
+        tokio::spawn(watch_applied(world, name.clone(), post.clone(), place, number, changes));
         self.measure(name, post);
         Ok(())
+    }
+
+    /// Starts a node that does not vote, under an id of its own.
+    pub fn hire(&self, name: &Arc<str>) {
+        let Some(work) = &self.work else { return };
+        let incarnation = self.next_life();
+        let (id, clock) = (NodeId(WORKERS + incarnation), self.world.clock.twin());
+        let (life, name) = (Arc::default(), name.clone());
+        let tenant = Tenant { id, name: name.clone(), incarnation, life, clock, consensus: None };
+        Place::open(&self.world, &self.config, work, tenant);
+        self.world.record(id, &name, Record::new(RecordKind::NodeStarted));
     }
 
     fn next_life(&self) -> u64 {
@@ -110,22 +137,29 @@ impl Nodes {
 
     /// Ends a node without a goodbye.
     pub async fn kill(&self, name: &str) -> bool {
-        let Some(post) = self.world.post(name).filter(|post| !post.life.has_ended()) else {
+        let Some((id, life, _)) = self.world.soul(name).filter(|(_, life, _)| !life.has_ended())
+        else {
             return false;
         };
-        post.life.end();
-        self.world.record_fault(post.id, post.id, "killed", 0.0);
-        post.consensus.shutdown().await;
+        life.end();
+        self.world.record_fault(id, id, "killed", 0.0);
+        if let Some(post) = self.world.post(name) {
+            post.consensus.shutdown().await;
+        }
         true
     }
 
     /// Starts a dead node again.
     pub async fn restart(&self, name: &str) -> Result<bool> {
-        let Some(post) = self.world.post(name).filter(|post| post.life.has_ended()) else {
+        if self.world.soul(name).is_none_or(|(_, life, _)| !life.has_ended()) {
             return Ok(false);
-        };
+        }
         let name: Arc<str> = Arc::from(name);
-        let id = if self.disk { post.id } else { NodeId(1_000 + self.next_life()) };
+        let Some(post) = self.world.post(&name) else {
+            self.hire(&name);
+            return Ok(true);
+        };
+        let id = if self.disk { post.id } else { NodeId(NEWCOMERS + self.next_life()) };
         let (id, stores) = match super::bugs::surviving(self.world.bug, &post) {
             Some(wrong) => wrong,
             None if self.disk => (id, post.stores),
@@ -157,26 +191,37 @@ impl Nodes {
 
     /// Stops a node; its words are held, not lost.
     pub fn freeze(&self, name: &str) -> bool {
-        let Some(post) = self.world.post(name) else { return false };
-        if post.life.has_ended() || post.life.is_frozen() {
+        let Some((id, life, clock)) = self.world.soul(name) else { return false };
+        if life.has_ended() || life.is_frozen() {
             return false;
         }
-        post.life.set_frozen(true);
-        post.clock.freeze();
-        self.world.record_fault(post.id, post.id, "frozen", 0.0);
+        life.set_frozen(true);
+        clock.freeze();
+        self.world.record_fault(id, id, "frozen", 0.0);
         true
     }
 
     /// Lets a frozen node go on.
     pub fn resume(&self, name: &str) -> bool {
-        let Some(post) = self.world.post(name).filter(|post| post.life.is_frozen()) else {
+        let Some((id, life, clock)) = self.world.soul(name).filter(|(_, life, _)| life.is_frozen())
+        else {
             return false;
         };
-        post.clock.resume();
-        post.life.set_frozen(false);
-        post.consensus.nudge();
-        self.world.record_fault(post.id, post.id, "resumed", 0.0);
+        clock.resume();
+        life.set_frozen(false);
+        self.nudge(name);
+        self.world.record_fault(id, id, "resumed", 0.0);
         true
+    }
+
+    /// A node's clock has changed: whoever sleeps by it must look again.
+    pub fn nudge(&self, name: &str) {
+        if let Some(post) = self.world.post(name) {
+            post.consensus.nudge();
+        }
+        if let Some(place) = self.world.place(name) {
+            place.tell(Input::Core(Event::TimerFired));
+        }
     }
 }
 
@@ -208,16 +253,47 @@ pub(super) fn digest<T: serde::Serialize>(content: &T) -> u64 {
     encode(content).map_or(0, |bytes| xxh3_64(&bytes))
 }
 
+/// Tells what an entry did to tasks.
+fn note_changes(world: &World, name: &Arc<str>, node: NodeId, index: LogIndex, changes: &[Change]) {
+    let at = world.elapsed();
+    let news = world.diary(|diary| diary.begin_entry(name, index));
+    for change in changes {
+        let fact = match change {
+            Change::Submitted { spec } => {
+                TaskFact::Entered { node, index, task: spec.id, content: content(spec) }
+            }
+            Change::Assigned { spec, token, .. } => {
+                TaskFact::Assigned { index, task: spec.id, token: *token }
+            }
+            Change::Finished { finished, .. } => {
+                let (task, outcome) = (finished.task, Arc::from(word(&finished.outcome)));
+                if news {
+                    world.diary(|diary| diary.outcome(at, task, name, false, &outcome));
+                }
+                TaskFact::Finished { node, index, task, outcome }
+            }
+            _ => continue,
+        };
+        world.note(Fact::Task(fact));
+    }
+}
+
 /// Tells the invariants what one life of a node applies.
 async fn watch_applied(
     world: Arc<World>,
+    name: Arc<str>,
     post: Post,
+    place: Option<Place>,
     life: u64,
     mut changes: UnboundedReceiver<(LogIndex, Vec<Change>)>,
 ) {
-    while let Some((index, _)) = changes.recv().await {
+    while let Some((index, changes)) = changes.recv().await {
         if post.life.has_ended() {
             return;
+        }
+        if let Some(place) = &place {
+            note_changes(&world, &name, post.id, index, &changes);
+            place.tell(Input::Core(Event::Applied { index, changes }));
         }
         // What came by snapshot, or was cut already, is not looked at.
         let Some(entry) = post.stores.log.entry(index) else { continue };

@@ -162,7 +162,7 @@ impl Director {
     }
 
     fn id(&self, who: &Who) -> Option<NodeId> {
-        self.world().post(&self.name(who)?).map(|post| post.id)
+        self.world().soul(&self.name(who)?).map(|(id, ..)| id)
     }
 
     pub(super) async fn perform(&self, action: Action) {
@@ -199,6 +199,12 @@ impl Director {
         }
     }
 
+    /// The ids of all nodes.
+    fn ids(&self) -> impl Iterator<Item = NodeId> + '_ {
+        let names = self.world().names().into_iter();
+        names.filter_map(|name| self.world().soul(&name).map(|(id, ..)| id))
+    }
+
     fn partition(&self, groups: &[Vec<Who>]) {
         let ids: Vec<Vec<NodeId>> = groups
             .iter()
@@ -217,13 +223,13 @@ impl Director {
 
     fn isolate(&self, who: &Who) {
         let Some(name) = self.name(who) else { return };
-        let others = self.world().posts().into_iter().map(|(other, _)| other);
+        let others = self.world().names().into_iter();
         let others = others.filter(|other| *other != name).map(Who::Named).collect();
         self.partition(&[vec![Who::Named(name)], others]);
     }
 
     fn set_links(&self, from: Option<&Who>, to: Option<&Who>, fault: LinkFault) {
-        let all = || self.world().posts().into_iter().map(|(_, post)| post.id).collect();
+        let all = || self.ids().collect();
         let ids = |who: Option<&Who>| -> BTreeSet<NodeId> {
             who.map_or_else(all, |who| self.id(who).into_iter().collect())
         };
@@ -241,7 +247,7 @@ impl Director {
     fn set_rate(&self, who: &Who, rate: f64) {
         let Some(post) = self.name(who).and_then(|name| self.world().post(&name)) else { return };
         post.clock.set_rate(rate);
-        post.consensus.nudge();
+        self.name(who).iter().for_each(|name| self.nodes.nudge(name));
         self.world().record_fault(post.id, post.id, "clock", rate);
     }
 
@@ -289,6 +295,9 @@ impl Director {
     /// its seat again: what it lost is safe with the others until then.
     fn majority_stays_without(&self, name: &Arc<str>) -> bool {
         let (world, posts) = (self.world(), self.world().posts());
+        if !posts.iter().any(|(voter, _)| voter == name) {
+            return true;
+        }
         let whole = |id: NodeId| {
             let faults = posts.iter().map(|(_, other)| world.board.fault(id, other.id));
             faults.into_iter().all(|fault| fault == LinkFault::default())
@@ -346,22 +355,25 @@ impl Director {
     }
 
     fn mend_links(&self, name: &Arc<str>) {
-        let Some(post) = self.world().post(name) else { return };
-        for (_, other) in self.world().posts() {
-            for (from, to) in [(post.id, other.id), (other.id, post.id)] {
+        let Some((id, ..)) = self.world().soul(name) else { return };
+        for other in self.ids() {
+            for (from, to) in [(id, other), (other, id)] {
                 // Ending a fault is never refused.
                 let _ = self.world().board.set(from, to, LinkFault::default());
             }
         }
-        self.world().record_fault(post.id, post.id, "healed", 0.0);
+        self.world().record_fault(id, id, "healed", 0.0);
     }
 
     /// Ends every fault there is.
     pub(super) async fn mend_all(&self) {
         self.perform(Action::Heal).await;
-        for (name, post) in self.world().posts() {
+        for name in self.world().names() {
             self.nodes.resume(&name);
-            post.clock.set_rate(1.0);
+            if let Some((_, _, clock)) = self.world().soul(&name) {
+                clock.set_rate(1.0);
+            }
+            self.nodes.nudge(&name);
             // A node that cannot start shows as one that never catches up.
             let _ = self.nodes.restart(&name).await;
         }
