@@ -191,6 +191,8 @@ impl ClusterState {
             } else {
                 Change::Conflicted { session, task, bytes }
             });
+            // The place it was to have is free again.
+            out.extend(to.map(|to| Change::AssignmentVoid { task, to }));
             return;
         }
         self.counters.accepted += 1;

@@ -37,7 +37,7 @@ impl Leader {
         for spec in tasks {
             let task = spec.id;
             match self.admit(state, spec) {
-                Ok(spec) => commands.push(self.submit(spec)),
+                Ok(spec) => commands.push(self.submit(state, spec)),
                 Err(refusal) => out.push(Effect::Reject { session, task, refusal }),
             }
         }
@@ -102,13 +102,16 @@ impl Leader {
         Refusal::UnknownFunction { name: name.to_owned(), hint }
     }
 
-    fn submit(&mut self, spec: Arc<TaskSpec>) -> Command {
+    fn submit(&mut self, state: &ClusterState, spec: Arc<TaskSpec>) -> Command {
         self.in_flight += 1;
         self.in_flight_bytes += spec_bytes(&spec);
-        // Those who wait go first: a newcomer is placed at once only when nobody does.
-        let to = if self.waiting.is_empty() { self.reserve() } else { None };
+        // Those who wait go first: a newcomer is placed at once only when nobody does. A task that is there already has
+        // its place, or its turn.
+        let placed = state.live().contains_key(&spec.id)
+            || state.retention().fingerprint(spec.id).is_some()
+            || self.places.contains_key(&spec.id);
+        let to = if self.waiting.is_empty() && !placed { self.reserve() } else { None };
         if let Some(node) = to {
-            self.leave_queue(spec.id);
             self.places.insert(spec.id, Place::Proposed(node));
         }
         Command::Submit { spec, to }
