@@ -70,6 +70,29 @@ pub(super) async fn drain(world: &World, crowd: &Crowd) -> Option<Duration> {
         }
         left = format!("{open} accepted, {} awaited, live {live:?}", crowd.unfinished());
     }
+    left += &stuck(world).await;
     world.broken("G7", format!("not drained {DRAINING:?} after everything was mended: {left}"));
     None
+}
+
+/// Where some of the tasks stand that never ended.
+async fn stuck(world: &World) -> String {
+    let mut found = String::new();
+    for (_, post) in world.living() {
+        let state = post.consensus.state();
+        let state = state.lock().unwrap_or_else(PoisonError::into_inner);
+        for (task, live) in state.live().iter().take(3) {
+            let holder = live.holder.map(|holder| (world.name_of(holder.node), holder.token));
+            found += &format!("; {task} attempt {} at {holder:?}", live.attempt);
+        }
+    }
+    for place in world.places() {
+        let held = place.ask(|task_loop| {
+            let worker = &task_loop.worker;
+            let upstream = task_loop.upstream.as_ref().map(|upstream| upstream.term);
+            (upstream, worker.queued(), worker.running().len(), worker.is_idle())
+        });
+        found += &format!("; {} {:?}", place.member.name, held.await);
+    }
+    found
 }

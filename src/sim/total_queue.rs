@@ -252,7 +252,7 @@ mod tests {
         let row = |(n, line): (usize, &str)| {
             let mut parts = line.split_whitespace();
             let kind = Kind::parse(parts.next().unwrap()).unwrap();
-            let who = parts.next().unwrap();
+            let who = parts.next().unwrap().to_owned();
             let rest: Vec<&str> = parts.collect();
             let token = rest.first().and_then(|t| t.parse().ok()).unwrap_or(0);
             let outcome = rest.last().filter(|o| o.parse::<u64>().is_err());
