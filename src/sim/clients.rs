@@ -1,6 +1,7 @@
 //! Imagined clients: they submit under ids of their own, try again when nobody answers, move with the leader, follow,
 //! acknowledge, cancel, and now and then submit an id again, with the same arguments or with others.
 
+use super::bugs::Bug;
 use super::invariants::{Fact, TaskFact};
 use super::loads::{exponential, unit};
 use super::places::Place;
@@ -162,7 +163,8 @@ impl Client {
         let (outcomes, told) = mpsc::channel(OUTBOX);
         let (says, said) = unbounded_channel();
         let (tell, hears) = unbounded_channel();
-        tokio::spawn(speak(world.clone(), place, said, Input::StreamClosed(session, stream)));
+        let closed = Input::StreamClosed(session, stream);
+        tokio::spawn(speak(world.clone(), place, said, (closed, tell.clone())));
         let _ = says.send(Input::SubmitOpened(session, stream, submit));
         let _ = says.send(Input::OutcomesOpened(session, stream, outcomes));
         tokio::spawn(listen(world.clone(), answers, tell.clone(), of_submit));
@@ -358,12 +360,24 @@ impl Client {
 }
 
 /// Carries a client's words to a node, in order, while both are there.
-async fn speak(world: Arc<World>, place: Place, mut said: UnboundedReceiver<Input>, closed: Input) {
+async fn speak(
+    world: Arc<World>,
+    place: Place,
+    mut said: UnboundedReceiver<Input>,
+    (closed, tell): (Input, UnboundedSender<Option<Answer>>),
+) {
     let mut last = Some(closed);
     while let Some(input) = said.recv().await {
         world.clock.sleep(world.draw_latency()).await;
         if !place.life.awake().await {
             return;
+        }
+        if world.bug == Some(Bug::AckBeforeCommit)
+            && place.leads()
+            && let Input::Core(Event::Submitted { tasks, .. }) = &input
+        {
+            let early = tasks.iter().map(|task| Some(Answer::Accepted(task.id)));
+            early.for_each(|answer| drop(tell.send(answer)));
         }
         place.tell(input);
     }

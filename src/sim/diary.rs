@@ -2,6 +2,7 @@
 
 use super::total_queue::{Kind, Row, Verdict, judge};
 use super::work::attempt_of;
+use crate::core::cluster::command::TaskSpec;
 use crate::core::ids::{LogIndex, TaskId, Token};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,6 +24,7 @@ pub struct Diary {
     told: BTreeSet<TaskId>,
     /// How far each node has told what it commits: a node that starts again tells it again.
     committed: BTreeMap<Arc<str>, LogIndex>,
+    specs: BTreeMap<TaskId, Arc<TaskSpec>>,
 }
 
 impl Diary {
@@ -81,6 +83,11 @@ impl Diary {
         let news = index > *last;
         *last = index.max(*last);
         news
+    }
+
+    /// The task as it was first submitted under its id; for a bug that is planted.
+    pub fn first(&mut self, spec: &Arc<TaskSpec>) -> Arc<TaskSpec> {
+        self.specs.entry(spec.id).or_insert_with(|| spec.clone()).clone()
     }
 
     /// Accepted tasks whose outcome no client knows.

@@ -14,6 +14,7 @@ pub mod bugs;
 pub mod chronicle;
 pub mod clients;
 pub mod diary;
+pub mod disk;
 mod ending;
 pub mod invariants;
 mod lines;
@@ -23,6 +24,7 @@ mod nodes;
 pub mod places;
 mod runners;
 pub mod script;
+mod tampering;
 pub mod total_queue;
 pub mod work;
 pub mod workload;
@@ -85,6 +87,8 @@ pub struct Spec {
     pub work: Option<Work>,
     /// Nodes that come back find their log again; otherwise they come under a new id.
     pub disk: bool,
+    /// Voters keep log, vote and snapshots through the product's own storage, on imagined disks that can fail.
+    pub storage: bool,
     /// Mend everything at the end and require that the cluster serves again.
     pub heal: bool,
     /// A rule that is broken on purpose.
@@ -109,6 +113,7 @@ impl Default for Spec {
             workers: 0,
             work: None,
             disk: true,
+            storage: false,
             heal: true,
             bug: None,
             stop_at_violation: false,
@@ -198,6 +203,10 @@ impl Spec {
             let problem = "mtbf and mttr must be positive and at least one kind must be given";
             return bound("failures", problem.to_owned());
         }
+        if failures.is_some_and(|f| !self.storage && f.kinds.iter().any(|k| k.needs_disk())) {
+            let problem = "disks fail only where there are some; imagine them";
+            return bound("failures.kinds", problem.to_owned());
+        }
         Ok(())
     }
 }
@@ -221,7 +230,13 @@ async fn imagine(spec: Spec) -> Result<Run> {
     let world = Arc::new(World::new(spec.latency, spec.bug, observer));
     let config = Arc::new(spec.config);
     let loads: BTreeMap<Arc<str>, Loads> = names.iter().cloned().zip(spec.loads).collect();
-    let nodes = Nodes::new(world.clone(), config.clone(), spec.disk, spec.work.clone(), loads);
+    let nodes = Nodes::new(
+        world.clone(),
+        config.clone(),
+        (spec.disk, spec.storage),
+        spec.work.clone(),
+        loads,
+    );
     nodes.found(&names).await?;
     let workers: Vec<Arc<str>> = (1..=spec.workers).map(|n| Arc::from(format!("w{n}"))).collect();
     workers.iter().for_each(|name| nodes.hire(name));

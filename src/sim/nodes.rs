@@ -1,5 +1,7 @@
 //! Starts, kills, freezes and restarts simulated nodes; the parts of a node are the product's own.
 
+use super::bugs::Bug;
+use super::disk::{Down, ImaginedDisk};
 use super::invariants::{Fact, TaskFact};
 use super::loads::{Loads, measure};
 use super::network::{Wire, address_of};
@@ -11,10 +13,12 @@ use crate::core::boundary::{Change, Event};
 use crate::core::cluster::command::Member;
 use crate::core::ids::{LogIndex, NodeId};
 use crate::core::record::{Record, RecordKind};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::node::consensus::network::encode;
+use crate::node::consensus::runtime::random_u64;
 use crate::node::consensus::{Consensus, ConsensusOptions, Stores};
 use crate::node::driver::Input;
+use crate::node::storage::Storage;
 use openraft::EntryPayload;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,6 +32,12 @@ const JOIN_EVERY: Duration = Duration::from_millis(200);
 const NEWCOMERS: u64 = 1_000;
 const WORKERS: u64 = 1_000_000_000;
 
+/// Where a node finds what it must not lose.
+enum Home {
+    Memory(Stores),
+    Disk(ImaginedDisk),
+}
+
 /// Makes nodes for one world.
 #[derive(Clone)]
 pub struct Nodes {
@@ -35,6 +45,8 @@ pub struct Nodes {
     config: Arc<Config>,
     /// A node that comes back finds its log again (`disk`), or comes under a new id and takes its old seat.
     disk: bool,
+    /// Log, vote and snapshots are on imagined disks, through the product's own storage.
+    storage: bool,
     /// What clients ask for; `None`: nodes hold elections and a log, and no tasks.
     work: Option<Work>,
     loads: Arc<Mutex<BTreeMap<Arc<str>, Loads>>>,
@@ -46,12 +58,12 @@ impl Nodes {
     pub fn new(
         world: Arc<World>,
         config: Arc<Config>,
-        disk: bool,
+        (disk, storage): (bool, bool),
         work: Option<Work>,
         loads: BTreeMap<Arc<str>, Loads>,
     ) -> Self {
         let loads = Arc::new(Mutex::new(loads));
-        Nodes { world, config, disk, work, loads, lives: Arc::default() }
+        Nodes { world, config, disk, storage, work, loads, lives: Arc::default() }
     }
 
     /// Starts `names` as the founding voters of one group, under the ids 1, 2, 3 and so on.
@@ -59,7 +71,7 @@ impl Nodes {
         let members: BTreeMap<NodeId, Member> =
             (1..).map(NodeId).zip(names).map(|(id, name)| (id, member(id, name))).collect();
         for (id, name) in members.keys().zip(names) {
-            self.start(name, *id, Stores::default()).await?;
+            self.start(name, *id, self.new_home()).await?;
         }
         for (_, post) in self.world.posts() {
             post.consensus.found(members.clone()).await?;
@@ -67,8 +79,23 @@ impl Nodes {
         Ok(())
     }
 
-    async fn start(&self, name: &Arc<str>, id: NodeId, stores: Stores) -> Result<()> {
+    /// Where a node without a past keeps what it must not lose.
+    fn new_home(&self) -> Home {
+        match self.storage {
+            true => Home::Disk(ImaginedDisk::new(self.world.bug == Some(Bug::SyncForgets))),
+            false => Home::Memory(Stores::default()),
+        }
+    }
+
+    async fn start(&self, name: &Arc<str>, id: NodeId, home: Home) -> Result<()> {
         let world = self.world.clone();
+        let (stores, disk) = match home {
+            Home::Memory(stores) => (stores, None),
+            Home::Disk(disk) => {
+                let (storage, stores) = Storage::open(Arc::new(disk.clone()))?;
+                (stores, Some((disk, storage)))
+            }
+        };
         let life = Arc::new(Life::default());
         let clock = world.clock.twin();
         let (applied, changes) = unbounded_channel();
@@ -90,7 +117,8 @@ impl Nodes {
         })
         .await?;
         let number = self.next_life();
-        let post = Post { id, life: life.clone(), consensus, clock, stores };
+        let post = Post { id, life: life.clone(), consensus, clock, stores, disk };
+        tokio::spawn(self.clone().end_with_disk(name.clone(), post.clone()));
         world.take_post(name, post.clone());
         world.note(Fact::Started { node: id });
         world.record(id, name, Record::new(RecordKind::NodeStarted));
@@ -144,9 +172,45 @@ impl Nodes {
         life.end();
         self.world.record_fault(id, id, "killed", 0.0);
         if let Some(post) = self.world.post(name) {
+            if let Some((_, storage)) = &post.disk {
+                storage.halt();
+            }
             post.consensus.shutdown().await;
         }
         true
+    }
+
+    /// Ends a node, and what its disk had not synced may be gone or torn; drawn from `seed`.
+    pub async fn cut_power(&self, name: &str, seed: u64) -> bool {
+        if !self.kill(name).await {
+            return false;
+        }
+        if let Some(mut post) = self.world.post(name)
+            && let Some((disk, storage)) = post.disk
+        {
+            post.disk = Some((disk.reopened(Down::Power(seed)), storage));
+            self.world.take_post(&Arc::from(name), post);
+        }
+        true
+    }
+
+    /// The disk of a voter, where voters have some.
+    pub fn disk(&self, name: &str) -> Option<(NodeId, ImaginedDisk)> {
+        let post = self.world.post(name)?;
+        post.disk.map(|(disk, _)| (post.id, disk))
+    }
+
+    /// A node whose disk fails ends, as a real one does; what it had not synced may be gone.
+    async fn end_with_disk(self, name: Arc<str>, post: Post) {
+        let Some((_, storage)) = &post.disk else { return };
+        tokio::select! {
+            biased;
+            () = post.life.over() => {}
+            _ = storage.health().wait() => {
+                self.world.record_fault(post.id, post.id, "disk failed", 0.0);
+                self.cut_power(&name, random_u64()).await;
+            }
+        }
     }
 
     /// Starts a dead node again.
@@ -159,14 +223,25 @@ impl Nodes {
             self.hire(&name);
             return Ok(true);
         };
-        let id = if self.disk { post.id } else { NodeId(NEWCOMERS + self.next_life()) };
-        let (id, stores) = match super::bugs::surviving(self.world.bug, &post) {
-            Some(wrong) => wrong,
-            None if self.disk => (id, post.stores),
-            None => (id, Stores::default()),
+        let kept = match (super::bugs::surviving(self.world.bug, &post), &post.disk) {
+            (Some((id, stores)), _) => Some((id, Home::Memory(stores))),
+            (None, Some((disk, _))) => Some((post.id, Home::Disk(disk.reopened(Down::Process)))),
+            (None, None) => self.disk.then(|| (post.id, Home::Memory(post.stores.clone()))),
         };
+        let newcomer = || (NodeId(NEWCOMERS + self.next_life()), self.new_home());
+        let (mut id, home) = kept.unwrap_or_else(newcomer);
         self.world.record_fault(id, id, "restarted", 0.0);
-        self.start(&name, id, stores).await?;
+        let full = post.disk.as_ref().is_some_and(|(disk, _)| disk.is_full());
+        match self.start(&name, id, home).await {
+            // It does not start on what is not whole: its operator gives it an empty disk and another id.
+            Err(Error::CorruptLog { .. } | Error::Storage { .. }) if !full => {
+                self.world.record_fault(id, id, "refused to start", 0.0);
+                let (new, home) = newcomer();
+                id = new;
+                self.start(&name, id, home).await?;
+            }
+            other => other?,
+        }
         if id != post.id {
             tokio::spawn(take_seat(self.world.clone(), name, id));
         }

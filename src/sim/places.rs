@@ -1,8 +1,8 @@
 //! The task half of simulated nodes: the product's own task loop, imagined runners, and the way into the cluster.
 
-use super::bugs;
 use super::network::{Sent, Wire, address_of};
 use super::runners::Runners;
+use super::tampering;
 use super::work::Work;
 use super::world::{Life, World};
 use crate::config::Config;
@@ -103,7 +103,7 @@ impl Place {
         );
         let commit = consensus.clone().map(|consensus| {
             let committer = Arc::new(Committer::start(consensus.clone()));
-            bugs::between(world, committer, consensus)
+            tampering::between(world, committer, consensus)
         });
         let options = TaskLoopOptions {
             me: member,

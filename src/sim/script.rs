@@ -1,11 +1,13 @@
 //! What happens to a simulated cluster: faults and requests at given times, or drawn as time passes.
 
+use super::disk::ImaginedDisk;
 use super::loads::{exponential, unit};
 use super::nodes::Nodes;
 use super::world::World;
 use crate::core::chance::Chance;
 use crate::core::ids::NodeId;
 use crate::error::{Error, Result};
+use crate::node::consensus::runtime::random_u64;
 use crate::node::faults::LinkFault;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -47,6 +49,16 @@ pub enum Action {
     Unseat(Who),
     /// Whoever leads gives a node a voter's seat.
     Seat(Who),
+    /// The power of these nodes goes at the same moment; `None`: of all voters.
+    PowerCut(Option<Who>),
+    /// A node goes down, and one bit on its disk turns over meanwhile.
+    Rot(Who),
+    /// Nothing more fits on a node's disk.
+    Full(Who),
+    /// The next sync of a node's disk fails.
+    SyncError(Who),
+    /// A node's disk takes so long for what it makes durable; zero: as long as it should.
+    SlowDisk(Who, Duration),
     /// Ends all faults of links.
     Heal,
 }
@@ -94,6 +106,26 @@ pub enum FailureKind {
     Clock,
     /// Leadership is handed over, whatever the scores say.
     Handover,
+    /// The power of all voters goes at once.
+    PowerCut,
+    /// The node's own power goes: what was not synced is gone, or there, or torn.
+    Torn,
+    /// The node goes down, and a bit on its disk turns over.
+    Rot,
+    /// Its disk is full.
+    Full,
+    /// A sync of its disk fails, once.
+    SyncError,
+    /// Its disk takes 50 to 500 ms for what it makes durable.
+    SlowDisk,
+}
+
+impl FailureKind {
+    /// It befalls a disk, so there must be some.
+    pub fn needs_disk(self) -> bool {
+        use FailureKind as K;
+        matches!(self, K::PowerCut | K::Torn | K::Rot | K::Full | K::SyncError | K::SlowDisk)
+    }
 }
 
 /// The kinds with the names scripts use.
@@ -106,7 +138,16 @@ pub const FAILURE_KINDS: &[(&str, FailureKind)] = &[
     ("delay", FailureKind::Delay),
     ("clock", FailureKind::Clock),
     ("handover", FailureKind::Handover),
+    ("power_cut", FailureKind::PowerCut),
+    ("torn", FailureKind::Torn),
+    ("rot", FailureKind::Rot),
+    ("full", FailureKind::Full),
+    ("sync_error", FailureKind::SyncError),
+    ("slow_disk", FailureKind::SlowDisk),
 ];
+
+/// How often one voter in so many rounds takes all others with it: a power cut stops everything.
+const POWER_CUT_ONE_IN: usize = 4;
 
 impl FailureKind {
     /// The kind called `name`.
@@ -192,6 +233,26 @@ impl Director {
             Action::Handover(to) => self.hand_over(to.as_ref()),
             Action::Unseat(who) => self.change_seat(&who, false),
             Action::Seat(who) => self.change_seat(&who, true),
+            Action::PowerCut(who) => self.cut_power(who.as_ref()).await,
+            Action::Rot(who) => {
+                if let Some(name) = self.name(&who)
+                    && self.nodes.kill(&name).await
+                    && let Some((id, disk)) = self.nodes.disk(&name)
+                {
+                    disk.rot(random_u64());
+                    world.record_fault(id, id, "rot", 0.0);
+                }
+            }
+            Action::Full(who) => self.with_disk(&who, "full", 0.0, |disk| disk.set_full(true)),
+            Action::SyncError(who) => {
+                self.with_disk(&who, "sync error", 0.0, ImaginedDisk::fail_sync);
+            }
+            Action::SlowDisk(who, slow) => {
+                let value = slow.as_secs_f64();
+                self.with_disk(&who, "slow disk", value, |disk| {
+                    disk.set_slow((!slow.is_zero()).then_some(slow));
+                });
+            }
             Action::Heal => {
                 world.board.heal();
                 world.record_fault(NodeId(0), NodeId(0), "healed", 0.0);
@@ -251,6 +312,28 @@ impl Director {
         self.world().record_fault(post.id, post.id, "clock", rate);
     }
 
+    async fn cut_power(&self, who: Option<&Who>) {
+        let all = || self.world().posts().into_iter().map(|(name, _)| name).collect();
+        let names: Vec<Arc<str>> = who.map_or_else(all, |who| self.name(who).into_iter().collect());
+        // All lives end before anything else happens.
+        for (_, post) in self.world().living() {
+            if names.len() > 1 {
+                self.world().record_fault(post.id, post.id, "power cut", 0.0);
+            }
+        }
+        for name in names {
+            self.nodes.cut_power(&name, random_u64()).await;
+        }
+    }
+
+    fn with_disk(&self, who: &Who, what: &str, value: f64, act: impl FnOnce(&ImaginedDisk)) {
+        let found = self.name(who).and_then(|name| self.nodes.disk(&name));
+        if let Some((id, disk)) = found {
+            act(&disk);
+            self.world().record_fault(id, id, what, value);
+        }
+    }
+
     fn change_seat(&self, who: &Who, seated: bool) {
         if let Some(name) = self.name(who) {
             self.nodes.change_seat(&name, seated);
@@ -279,9 +362,19 @@ impl Director {
                 return;
             }
             let kind = failures.kinds.get(chance.below(failures.kinds.len()));
-            let takes_voter = !matches!(kind, Some(FailureKind::Handover | FailureKind::Clock));
             let Some(kind) = kind else { return };
-            if takes_voter && failures.spare_majority && !self.majority_stays_without(&name) {
+            let harmless = matches!(kind, FailureKind::Handover | FailureKind::Clock);
+            // What a majority of disks loses is lost by right.
+            let spared = failures.spare_majority || *kind == FailureKind::Rot;
+            if !harmless && spared && !self.majority_stays_without(&name) {
+                continue;
+            }
+            if *kind == FailureKind::PowerCut
+                && (failures.spare_majority || chance.below(POWER_CUT_ONE_IN) > 0)
+            {
+                continue;
+            }
+            if self.world().post(&name).is_none() && (harmless || kind.needs_disk()) {
                 continue;
             }
             self.fail(&name, *kind, &mut chance).await;
@@ -336,6 +429,12 @@ impl Director {
             }
             FailureKind::Clock => Action::ClockRate(who, [0.5, 2.0][chance.below(2)]),
             FailureKind::Handover => Action::Handover(None),
+            FailureKind::PowerCut => Action::PowerCut(None),
+            FailureKind::Torn => Action::PowerCut(Some(who)),
+            FailureKind::Rot => Action::Rot(who),
+            FailureKind::Full => Action::Full(who),
+            FailureKind::SyncError => Action::SyncError(who),
+            FailureKind::SlowDisk => Action::SlowDisk(who, ms(50) + ms(450).mul_f64(unit(chance))),
         };
         self.perform(action).await;
     }
@@ -347,10 +446,30 @@ impl Director {
             FailureKind::Freeze => self.perform(Action::Resume(who)).await,
             FailureKind::Clock => self.perform(Action::ClockRate(who, 1.0)).await,
             FailureKind::Handover => {}
+            FailureKind::Torn
+            | FailureKind::Rot
+            | FailureKind::Full
+            | FailureKind::SyncError
+            | FailureKind::SlowDisk => {
+                self.mend_disk(name);
+                self.perform(Action::Restart(who)).await;
+            }
+            FailureKind::PowerCut => {
+                for (name, _) in self.world().posts() {
+                    self.perform(Action::Restart(Who::Named(name))).await;
+                }
+            }
             FailureKind::Partition
             | FailureKind::OneWay
             | FailureKind::Loss
             | FailureKind::Delay => self.mend_links(name),
+        }
+    }
+
+    fn mend_disk(&self, name: &str) {
+        if let Some((id, disk)) = self.nodes.disk(name) {
+            disk.mend();
+            self.world().record_fault(id, id, "disk mended", 0.0);
         }
     }
 
@@ -370,6 +489,7 @@ impl Director {
         self.perform(Action::Heal).await;
         for name in self.world().names() {
             self.nodes.resume(&name);
+            self.mend_disk(&name);
             if let Some((_, _, clock)) = self.world().soul(&name) {
                 clock.set_rate(1.0);
             }

@@ -95,7 +95,7 @@ pub struct Row<Task, Who> {
 pub enum Flaw {
     /// Accepted, and it never came out.
     Lost,
-    /// One attempt began twice.
+    /// One attempt began at two nodes.
     Double,
     /// It came out, or began, or was accepted, and nobody put it in; or an attempt came out that never began; or it was
     /// cancelled and nobody asked.
@@ -149,12 +149,13 @@ impl Verdict {
     }
 }
 
-#[derive(Default)]
-struct Seen {
+struct Seen<'r, Who> {
     submitted: bool,
     accepted: Option<u64>,
     cancelled: bool,
-    starts: BTreeMap<u64, u32>,
+    /// Where each attempt began. A node that was started again may begin one again, which ended with its first life.
+    starts: BTreeMap<u64, BTreeSet<&'r Who>>,
+    begun: u64,
     outcomes: BTreeSet<String>,
     /// What was seen before it could be.
     early: Option<&'static str>,
@@ -162,8 +163,24 @@ struct Seen {
     uncancelled: bool,
 }
 
-impl Seen {
-    fn take<Task, Who>(&mut self, row: &Row<Task, Who>) {
+impl<Who> Default for Seen<'_, Who> {
+    fn default() -> Self {
+        Seen {
+            submitted: false,
+            accepted: None,
+            cancelled: false,
+            starts: BTreeMap::new(),
+            begun: 0,
+            outcomes: BTreeSet::new(),
+            early: None,
+            unstarted: None,
+            uncancelled: false,
+        }
+    }
+}
+
+impl<'r, Who: Ord> Seen<'r, Who> {
+    fn take<Task>(&mut self, row: &'r Row<Task, Who>) {
         if !self.submitted && !matches!(row.kind, Kind::Submitted | Kind::Cancelled) {
             self.early.get_or_insert(row.kind.as_str());
         }
@@ -173,7 +190,10 @@ impl Seen {
                 self.accepted.get_or_insert(row.at_us);
             }
             Kind::Cancelled => self.cancelled = true,
-            Kind::Started => *self.starts.entry(row.token).or_default() += 1,
+            Kind::Started => {
+                self.starts.entry(row.token).or_default().insert(&row.who);
+                self.begun += 1;
+            }
             Kind::Outcome => {
                 if row.token != 0 && !self.starts.contains_key(&row.token) {
                     self.unstarted.get_or_insert(row.token);
@@ -190,8 +210,9 @@ impl Seen {
         if let (Some(at), true, true) = (self.accepted, self.outcomes.is_empty(), whole) {
             flaws.push((Flaw::Lost, format!("accepted at {at} us, and it has no outcome")));
         }
-        if let Some((token, times)) = self.starts.iter().find(|(_, times)| **times > 1) {
-            flaws.push((Flaw::Double, format!("attempt {token} began {times} times")));
+        if let Some((token, nodes)) = self.starts.iter().find(|(_, nodes)| nodes.len() > 1) {
+            let problem = format!("attempt {token} began at {} nodes", nodes.len());
+            flaws.push((Flaw::Double, problem));
         }
         if let Some(kind) = self.early {
             flaws.push((Flaw::Invented, format!("{kind} before anybody submitted it")));
@@ -216,9 +237,9 @@ pub fn judge<'r, Task, Who>(
 ) -> Verdict
 where
     Task: Ord + Display + 'r,
-    Who: 'r,
+    Who: Ord + 'r,
 {
-    let mut tasks: BTreeMap<&Task, Seen> = BTreeMap::new();
+    let mut tasks: BTreeMap<&Task, Seen<'r, Who>> = BTreeMap::new();
     for row in rows {
         tasks.entry(&row.task).or_default().take(row);
     }
@@ -227,7 +248,7 @@ where
         verdict.submitted += u64::from(seen.submitted);
         verdict.accepted += u64::from(seen.accepted.is_some());
         verdict.outcomes += u64::from(!seen.outcomes.is_empty());
-        verdict.attempts += seen.starts.values().map(|times| u64::from(*times)).sum::<u64>();
+        verdict.attempts += seen.begun;
         verdict.findings.extend(seen.flaws(whole).into_iter().map(|(flaw, problem)| Finding {
             flaw,
             task: task.to_string(),
@@ -285,8 +306,9 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_that_began_twice_is_double_and_two_words_contradict() {
+    fn an_attempt_that_began_at_two_nodes_is_double_and_two_words_contradict() {
         check("submitted c1\n started n1 5\n started n2 5", true, &[Flaw::Double]);
+        check("submitted c1\n started n1 5\n started n1 5", true, &[]);
         check(
             "submitted c1\n started n1 5\n started n2 6\n outcome c1 5 value:5\n outcome n1 6 value:6",
             true,

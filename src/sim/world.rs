@@ -3,6 +3,7 @@
 use super::bugs::Bug;
 use super::chronicle::{Chronicle, Reign};
 use super::diary::Diary;
+use super::disk::ImaginedDisk;
 use super::invariants::{Fact, Observer, TaskFact, Violation};
 use super::places::Place;
 use super::total_queue::Kind;
@@ -12,6 +13,7 @@ use crate::node::clock::{Clock, START};
 use crate::node::consensus::runtime::random_range;
 use crate::node::consensus::{Consensus, Stores};
 use crate::node::faults::Switchboard;
+use crate::node::storage::Storage;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -90,8 +92,10 @@ pub struct Post {
     pub consensus: Arc<Consensus>,
     /// Its own clock, which may run wrong.
     pub clock: Clock,
-    /// What outlives it.
+    /// Log, vote and snapshots, which outlive it.
     pub stores: Stores,
+    /// The disk they are on, and what reads and writes there; `None`: they are in a memory that never fails.
+    pub disk: Option<(ImaginedDisk, Arc<Storage>)>,
 }
 
 /// One row of history in virtual time.

@@ -18,7 +18,11 @@ fn chaos(nodes: usize, seed: u64, seconds: f64) -> Spec {
     let failures = Failures {
         mtbf: secs(8.0),
         mttr: secs(1.5),
-        kinds: FAILURE_KINDS.iter().map(|(_, kind)| *kind).collect(),
+        kinds: FAILURE_KINDS
+            .iter()
+            .map(|(_, kind)| *kind)
+            .filter(|kind| !kind.needs_disk())
+            .collect(),
         // What a majority loses at once without disks is lost by right.
         spare_majority: seed.is_multiple_of(2) || seed.is_multiple_of(3),
         seed,
