@@ -72,7 +72,8 @@ def storm(options: argparse.Namespace) -> dict[str, Any]:
                 totals[name] += getattr(outcome.tasks, name)
         if time.monotonic() - said > 60:
             said = time.monotonic()
-            print(f"{totals['hours']:.0f} h, {sum(faults.values())} faults, {broken} broken", flush=True)
+            done = sum(faults.values())
+            print(f"{totals['hours']:.0f} h, {done} faults, {broken} broken", flush=True)
     took = time.monotonic() - began
     return {
         **{name: round(value, 1) for name, value in totals.items()},

@@ -279,16 +279,12 @@ class Simulation:
             raise ConfigError(f"config={config!r}: give a hustings.Config")
         if failures is not None and not isinstance(failures, RandomFailures):
             raise ConfigError(f"failures={failures!r}: give a hustings.RandomFailures")
-        if isinstance(workers, bool) or not isinstance(workers, int):
-            raise ConfigError(f"workers={workers!r}: give a whole number from 0 to {MAX_WORKERS}")
-        if not 0 <= workers <= MAX_WORKERS:
-            raise ConfigError(f"workers={workers!r}: give a whole number from 0 to {MAX_WORKERS}")
         if disk not in (True, False, "imagined"):
             raise ConfigError(f'disk={disk!r}: give True, False or "imagined"')
         self.nodes = nodes
         self.seed = _seed(seed)
         names = [f"n{i + 1}" for i in range(nodes)]
-        everybody = [*names, *(f"w{i + 1}" for i in range(workers))]
+        everybody = [*names, *(f"w{i + 1}" for i in range(_workers(workers)))]
         given = resolve(loads, names)
         measured = [load is None or load["kind"] == "measured" for load in given]
         if any(measured) and loads is not None:
@@ -304,7 +300,7 @@ class Simulation:
             "reads_per_s": _number("reads_per_s", reads_per_s, 0.0, 10_000.0),
             "script": [_step(step, everybody) for step in script],
             "failures": None if failures is None else _failures(failures),
-            "workers": workers,
+            "workers": _workers(workers),
             "tasks_per_s": _number("tasks_per_s", tasks_per_s, 0.0, 10_000.0),
             "task_s": _number("task_s", task_s, 1e-3, 3_600.0),
             "disk": bool(disk),
@@ -374,6 +370,12 @@ def _failures(failures: RandomFailures) -> dict[str, Any]:
         "spare_majority": failures.spare_majority,
         "seed": failures.seed,
     }
+
+
+def _workers(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_WORKERS:
+        raise ConfigError(f"workers={value!r}: give a whole number from 0 to {MAX_WORKERS}")
+    return value
 
 
 def _seed(value: object) -> int:

@@ -15,7 +15,7 @@ use super::transport::faulty_peers::FaultyPeers;
 use super::transport::gate::Gate;
 use super::transport::grpc_peers::GrpcPeers;
 use super::transport::lines::GrpcLines;
-use super::{NodeOptions, membership, proposals, transport};
+use super::{NodeOptions, proposals, reign, transport};
 use crate::config::Config;
 use crate::core::boundary::Event;
 use crate::core::cluster::command::{Function, Member};
@@ -87,7 +87,7 @@ pub(super) async fn start(options: NodeOptions) -> Result<(Arc<Shared>, Arc<Pool
     }
     tokio::spawn(task_loop.run(heard));
     tokio::spawn(transport::server::serve(shared.clone(), listener));
-    tokio::spawn(membership::follow_leadership(shared.clone()));
+    tokio::spawn(reign::follow_leadership(shared.clone()));
     let source = options.load.unwrap_or_else(|| LoadSource::measured(Duration::ZERO, false));
     tokio::spawn(measure(shared.clone(), source));
     history.push(Record::new(RecordKind::NodeStarted));

@@ -22,6 +22,7 @@ pub mod history;
 pub mod membership;
 pub mod proposals;
 pub mod proto;
+pub mod reign;
 pub mod sampler;
 pub mod shared;
 pub mod shutdown;

@@ -16,12 +16,12 @@ use crate::node::committer::Committer;
 use crate::node::consensus::Consensus;
 use crate::node::driver::{Input, TaskLoop, TaskLoopOptions};
 use crate::node::history::History;
-use crate::node::membership::Reign;
+use crate::node::reign::Reign;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
 /// Rows of history a node keeps until they are copied.
@@ -92,8 +92,7 @@ impl Place {
             leads: Arc::default(),
             connected: Arc::default(),
         };
-        let wall = clock.clone();
-        let history = Arc::new(History::with_clock(id, &name, ROWS, move || wall.today_us()));
+        let history = history_of(id, &name, &clock);
         let hands = Runners::new(
             world.clone(),
             (id, name.clone()),
@@ -118,14 +117,7 @@ impl Place {
             seed: id.0,
         };
         let task_loop = TaskLoop::new(options, inputs);
-        let ending = life.clone();
-        tokio::spawn(async move {
-            tokio::select! {
-                biased;
-                () = ending.over() => {}
-                () = task_loop.run(heard) => {}
-            }
-        });
+        tokio::spawn(live(life, task_loop, heard));
         place.tell(Input::Measured(Load { cpu_available: IDLE, ..Load::default() }, IDLE));
         tokio::spawn(copy_rows(world.clone(), place.clone(), name.clone(), history));
         if let Some(consensus) = consensus {
@@ -227,6 +219,20 @@ impl Place {
         leader.tell(Input::Core(asked));
         matches!(wire.carry(&leader.life, them, me).await, Sent::Arrived)
     }
+}
+
+/// A process runs its loop until it dies.
+async fn live(life: Arc<Life>, task_loop: TaskLoop, heard: UnboundedReceiver<Input>) {
+    tokio::select! {
+        biased;
+        () = life.over() => {}
+        () = task_loop.run(heard) => {}
+    }
+}
+
+fn history_of(id: NodeId, name: &str, clock: &Clock) -> Arc<History> {
+    let wall = clock.clone();
+    Arc::new(History::with_clock(id, name, ROWS, move || wall.today_us()))
 }
 
 /// What the task loop writes down is history like any other, but for what only says how busy nodes are.

@@ -1,8 +1,8 @@
 //! Simulated clusters that run tasks: nothing accepted is lost, no task has two outcomes, whatever fails.
 
 use hustings::sim::bugs::{Bug, TASK_BUGS};
+use hustings::sim::failures::{FAILURE_KINDS, FailureKind, Failures};
 use hustings::sim::loads::Loads;
-use hustings::sim::script::{FAILURE_KINDS, FailureKind, Failures};
 use hustings::sim::work::Work;
 use hustings::sim::{Run, Spec, simulate};
 use std::time::Duration;

@@ -4,8 +4,9 @@ use hustings::config::Config;
 use hustings::node::faults::LinkFault;
 use hustings::sim::bugs::{BUGS, Bug};
 use hustings::sim::chronicle::Cause;
+use hustings::sim::failures::{FAILURE_KINDS, FailureKind, Failures};
 use hustings::sim::loads::Loads;
-use hustings::sim::script::{Action, FAILURE_KINDS, FailureKind, Failures, Step, Who};
+use hustings::sim::script::{Action, Step, Who};
 use hustings::sim::{Run, Spec, simulate};
 use std::time::Duration;
 

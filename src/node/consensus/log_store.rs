@@ -93,8 +93,8 @@ impl LogStore {
         self.lock().vote = None;
     }
 
-    /// Takes the last entry for whole although only a part of it was written, as a log would that checks nothing. Only a
-    /// simulation that plants this bug calls it.
+    /// Takes the last entry for whole although only a part of it was written, as a log would that checks nothing. Only
+    /// a simulation that plants this bug calls it.
     pub fn tear_tail(&self) {
         let mut inner = self.lock();
         let last = inner.entries.last_entry();
