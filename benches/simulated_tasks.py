@@ -1,4 +1,4 @@
-"""Thousands of virtual hours of tasks under every fault: what is lost, what comes out twice, how fast.
+"""Virtual hours of tasks under every fault: what is lost, what comes out twice, how fast.
 
     python benches/simulated_tasks.py storm --hours 1000   # every kind of fault, disks included
     python benches/simulated_tasks.py speed                # virtual seconds per second of one core

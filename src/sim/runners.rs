@@ -13,6 +13,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 
+/// The attempts that run, and how to end each.
+type Busy = BTreeMap<(TaskId, Token), Arc<Notify>>;
+
 /// The runners of one life of a node.
 pub struct Runners {
     world: Arc<World>,
@@ -21,7 +24,7 @@ pub struct Runners {
     life: Arc<Life>,
     work: Work,
     inputs: UnboundedSender<Input>,
-    busy: Arc<Mutex<BTreeMap<(TaskId, Token), Arc<Notify>>>>,
+    busy: Arc<Mutex<Busy>>,
 }
 
 impl Runners {
@@ -37,7 +40,7 @@ impl Runners {
     }
 
     // A map of plain values: whole after any panic.
-    fn busy(&self) -> MutexGuard<'_, BTreeMap<(TaskId, Token), Arc<Notify>>> {
+    fn busy(&self) -> MutexGuard<'_, Busy> {
         self.busy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

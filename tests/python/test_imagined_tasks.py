@@ -17,9 +17,7 @@ EVERYTHING = (*KINDS, *IMAGINED_KINDS, *DISK_KINDS)
 
 def storm(seed: int) -> hs.Simulation:
     failures = hs.RandomFailures(8, 1.5, kinds=EVERYTHING, seed=seed, spare_majority=False)
-    return hs.Simulation(
-        3, workers=1, tasks_per_s=3, disk="imagined", failures=failures, seed=seed
-    )
+    return hs.Simulation(3, workers=1, tasks_per_s=3, disk="imagined", failures=failures, seed=seed)
 
 
 def test_tasks_come_out_once_whatever_fails_and_both_sides_of_the_border_say_so():
