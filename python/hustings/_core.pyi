@@ -18,6 +18,7 @@ __all__ = [
     "Node",
     "__version__",
     "_drain",
+    "check_history",
     "knobs",
     "on_fork_child",
     "resolve_config",
@@ -29,6 +30,27 @@ __all__ = [
 ]
 
 __version__: str
+
+def check_history(rows: Iterable[Mapping[str, Any]], whole: bool = True) -> dict[str, Any]:
+    """Judges a history of tasks by what clients and nodes saw; blocks without the GIL.
+
+    Each row is a mapping with ``at_us``, ``kind``, ``task``, ``node`` or ``client``, and where
+    there is one ``token`` and ``outcome``. Kinds are ``submitted``, ``accepted``, ``refused``,
+    ``unknown``, ``started``, ``ended``, ``outcome`` and ``cancelled``; ``docs/simulation.md`` says
+    what each means.
+
+    Args:
+        rows: In order of time, at most 50 million.
+        whole: The history was kept until everything accepted had its time to come out. Only then
+            can a task be lost.
+
+    Returns:
+        ``submitted``, ``accepted``, ``outcomes`` and ``attempts`` as counts, and ``lost``,
+        ``double``, ``invented`` and ``contradicting`` as lists of ``(task, what was seen)``.
+
+    Raises:
+        ConfigError: A row is malformed; the text names its number and field.
+    """
 
 def knobs() -> list[dict[str, Any]]:
     """Every numeric knob: ``name``, ``doc``, ``min``, ``max``, ``default``. Does not block."""

@@ -13,6 +13,10 @@ KINDS = ("kill", "freeze", "partition")
 IMAGINED_KINDS = ("one_way", "loss", "delay", "clock", "handover")
 """What else can befall a simulated node: it is not heard, or does not hear; its messages are lost
 or late; its clock runs at half or double speed; leadership moves whatever the scores say."""
+DISK_KINDS = ("power_cut", "torn", "rot", "full", "sync_error", "slow_disk")
+"""What can befall the imagined disks of simulated voters (``disk="imagined"``): the power of all of
+them goes at once, or of one; a bit turns over while its node is down; nothing more fits; a sync
+fails; everything durable takes 50 to 500 ms."""
 MIN_S, MAX_S = 0.01, 1e9
 """Bounds of both times, in seconds: from a hundredth to some thirty years."""
 MAX_SEED = 2**64 - 1
@@ -28,7 +32,8 @@ class RandomFailures:
         kinds: What may happen, each equally likely: ``"kill"`` (and a restart, empty and under a
             new id), ``"freeze"`` (and a resume), ``"partition"`` (the node alone on one side, and a
             healing). A simulation also knows ``"one_way"``, ``"loss"``, ``"delay"``, ``"clock"``
-            and ``"handover"``.
+            and ``"handover"``, and with imagined disks ``"power_cut"``, ``"torn"``, ``"rot"``,
+            ``"full"``, ``"sync_error"`` and ``"slow_disk"``.
         seed: Of the generator, from 0 to 2**64 - 1. In a simulation the same seed gives the same
             failures; on a live cluster the same plan, but the machine's clock decides the moments.
         spare_majority: Never have so many voters down at once that the rest is no majority; such a
@@ -69,7 +74,7 @@ def _seconds(name: str, value: object) -> float:
 def _kinds(value: object) -> tuple[str, ...]:
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise ConfigError(f'kinds={value!r}: give a tuple of names, e.g. ("kill", "freeze")')
-    kinds, known = tuple(value), (*KINDS, *IMAGINED_KINDS)
+    kinds, known = tuple(value), (*KINDS, *IMAGINED_KINDS, *DISK_KINDS)
     for kind in kinds:
         if kind not in known:
             hint = did_you_mean(str(kind), known)
@@ -79,4 +84,4 @@ def _kinds(value: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(kinds))
 
 
-__all__ = ["IMAGINED_KINDS", "KINDS", "RandomFailures"]
+__all__ = ["DISK_KINDS", "IMAGINED_KINDS", "KINDS", "RandomFailures"]

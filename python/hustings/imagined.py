@@ -24,6 +24,9 @@ def run(arguments: argparse.Namespace) -> int:
         config=Config(profile=arguments.profile),
         script=[parse_step(text) for text in arguments.at],
         failures=failures,
+        workers=arguments.workers,
+        tasks_per_s=arguments.tasks,
+        disk="imagined" if arguments.failing_disks else True,
     )
     ran = simulation.run(seconds=arguments.seconds)
     if arguments.plot:
@@ -66,6 +69,7 @@ def _as_dict(ran: Run) -> dict[str, Any]:
         "writes": list(ran.writes),
         "faults": dict(ran.faults),
         "healed_s": ran.healed_s,
+        "tasks": None if ran.tasks is None else vars(ran.tasks),
         "violations": [vars(violation) for violation in ran.violations],
         "changes": [{**vars(change), "best_won": change.best_won} for change in ran.changes],
     }
@@ -85,11 +89,25 @@ def _as_text(ran: Run) -> str:
     lines += [
         f"faults    {faults}",
         f"writes    {told} of {sent} acknowledged",
+        *_tasks(ran),
         f"promises  {ran.facts} facts looked at, {len(ran.violations)} broken",
         *(f"  {v.promise} at {v.at_s:.3f} s: {v.problem}" for v in ran.violations),
         f"trace     {ran.trace} ({ran.messages} messages in {ran.duration_s:.1f} virtual s)",
     ]
     return "\n".join(lines)
+
+
+def _tasks(ran: Run) -> list[str]:
+    tasks = ran.tasks
+    if tasks is None:
+        return []
+    drained = "never" if tasks.drained_s is None else f"{tasks.drained_s:.1f} s after healing"
+    return [
+        f"tasks     {tasks.accepted} of {tasks.submitted} accepted, {tasks.outcomes} outcomes, "
+        f"{tasks.attempts} attempts; all out {drained}",
+        f"          lost {tasks.lost}, double {tasks.double}, invented {tasks.invented}, "
+        f"contradicting {tasks.contradicting}",
+    ]
 
 
 def _draw(ran: Run, path: str) -> None:

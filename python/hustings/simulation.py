@@ -18,6 +18,8 @@ from .node import cores
 
 MAX_NODES = 7
 """Nodes of one simulation; all of them vote."""
+MAX_WORKERS = 64
+"""Nodes of one simulation that only work."""
 MAX_SECONDS = 366 * 86_400.0
 """Virtual seconds of one run."""
 
@@ -38,6 +40,11 @@ _ACTIONS: dict[str, tuple[int, int]] = {
     "handover": (0, 1),
     "unseat": (1, 1),
     "seat": (1, 1),
+    "power_cut": (0, 1),
+    "rot": (1, 1),
+    "full": (1, 1),
+    "sync_error": (1, 1),
+    "slow_disk": (2, 2),
     "heal": (0, 0),
 }
 """Every action of a script and how many arguments it takes; the words are those of ``Cluster``."""
@@ -79,6 +86,28 @@ class Violation:
 
 
 @dataclass(frozen=True)
+class TaskFigures:
+    """What became of the tasks of one run, by the checker's count (``docs/simulation.md``)."""
+
+    submitted: int
+    accepted: int
+    outcomes: int
+    """Tasks that have an outcome."""
+    attempts: int
+    """Attempts that began."""
+    lost: int
+    """Accepted, and they never came out."""
+    double: int
+    """One attempt of them began at two nodes."""
+    invented: int
+    """They came out, and nobody had put them in."""
+    contradicting: int
+    """Two of their outcomes differ."""
+    drained_s: float | None
+    """Virtual seconds from healing until everything accepted had its outcome."""
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What one run came to, without its rows."""
 
@@ -99,6 +128,8 @@ class Outcome:
     healed_s: float | None
     """Virtual seconds from the end of all faults until every node served again; ``None`` if it was
     not asked for, or never came."""
+    tasks: TaskFigures | None = None
+    """``None`` where nobody submitted any."""
 
     def failovers(self) -> list[LeaderChange]:
         """The unplanned changes of leader."""
@@ -117,6 +148,8 @@ class Run(Outcome):
     """What one simulation did: the same rows a live cluster writes, in virtual time."""
 
     events: EventLog = field(default_factory=lambda: EventLog([]))
+    task_rows: Sequence[Mapping[str, Any]] = ()
+    """What clients and nodes saw of tasks, in order, as a checker of histories wants it."""
 
     def _repr_html_(self) -> str:
         rows = [
@@ -180,8 +213,10 @@ class Simulation:
     """A cluster that is imagined, ready to run.
 
     It runs the very code that real nodes run for their elections (measuring, ranking, suspicion,
-    poll, openraft) over an in-memory network under virtual time. Tasks and Python functions are not
-    simulated. The same arguments and seed give the same run, to the last message.
+    poll, openraft) and for their tasks (placing, stealing, leases, fencing, retention) over an
+    in-memory network under virtual time. What a task computes is not simulated: attempts take a
+    while and return, raise or die by chance. The same arguments and seed give the same run, to the
+    last message.
 
     Args:
         nodes: How many, from 1 to 7; all of them vote. They are called ``n1``, ``n2`` and so on.
@@ -196,8 +231,14 @@ class Simulation:
             ``(9, "partition", ["n1", "n2"], ["n3", "n4", "n5"])``, ``(12, "heal")``. Where a node
             is meant, ``"leader"`` is whoever leads then and ``"best"`` the best-ranked other one.
         failures: What fails by chance.
-        disk: A node that comes back finds its log again. ``False``: it comes back empty, under a
-            new id, and is given its old seat.
+        workers: Nodes that only work, from 0 to 64, called ``w1``, ``w2`` and so on.
+        tasks_per_s: Tasks that three clients submit together, from 0 to 10 000 a second. They retry
+            under the same id, follow, acknowledge, cancel, and submit some ids again.
+        task_s: Mean seconds an attempt takes, from 0.001 to 3600.
+        disk: ``True``: a node that comes back finds its log again. ``False``: it comes back empty,
+            under a new id, and is given its old seat. ``"imagined"``: voters keep log, vote and
+            snapshots through the product's own storage on imagined disks, which may forget what was
+            not synced, tear, rot, fill up, fail and be slow.
         heal: Mend everything at the end and require that the cluster serves again.
         bug: A rule that is broken on purpose, by name; for tests of the promises.
 
@@ -223,7 +264,10 @@ class Simulation:
         reads_per_s: float = 0.0,
         script: Iterable[Step] = (),
         failures: RandomFailures | None = None,
-        disk: bool = True,
+        workers: int = 0,
+        tasks_per_s: float = 0.0,
+        task_s: float = 0.2,
+        disk: bool | str = True,
         heal: bool = True,
         bug: str | None = None,
     ) -> None:
@@ -235,9 +279,12 @@ class Simulation:
             raise ConfigError(f"config={config!r}: give a hustings.Config")
         if failures is not None and not isinstance(failures, RandomFailures):
             raise ConfigError(f"failures={failures!r}: give a hustings.RandomFailures")
+        if disk not in (True, False, "imagined"):
+            raise ConfigError(f'disk={disk!r}: give True, False or "imagined"')
         self.nodes = nodes
         self.seed = _seed(seed)
         names = [f"n{i + 1}" for i in range(nodes)]
+        everybody = [*names, *(f"w{i + 1}" for i in range(_workers(workers)))]
         given = resolve(loads, names)
         measured = [load is None or load["kind"] == "measured" for load in given]
         if any(measured) and loads is not None:
@@ -251,9 +298,13 @@ class Simulation:
             "latency_s": _pair("latency_s", latency_s),
             "writes_per_s": _number("writes_per_s", writes_per_s, 0.0, 10_000.0),
             "reads_per_s": _number("reads_per_s", reads_per_s, 0.0, 10_000.0),
-            "script": [_step(step, names) for step in script],
+            "script": [_step(step, everybody) for step in script],
             "failures": None if failures is None else _failures(failures),
+            "workers": _workers(workers),
+            "tasks_per_s": _number("tasks_per_s", tasks_per_s, 0.0, 10_000.0),
+            "task_s": _number("task_s", task_s, 1e-3, 3_600.0),
             "disk": bool(disk),
+            "storage": disk == "imagined",
             "heal": bool(heal),
             "bug": bug,
             "stop_at_violation": bug is not None,
@@ -265,7 +316,8 @@ class Simulation:
         spec = {**self._spec, "seconds": _number("seconds", seconds, 1e-3, MAX_SECONDS)}
         result = _core.run_simulation(spec)
         events = EventLog(result["rows"])
-        return Run(**_outcome(self.seed, result), events=events)
+        rows = result["task_rows"]
+        return Run(**_outcome(self.seed, result), events=events, task_rows=rows)
 
     def sweep(
         self, seeds: Iterable[int], *, seconds: float = 60.0, threads: int | None = None
@@ -297,7 +349,17 @@ def _outcome(seed: int, result: Mapping[str, Any]) -> dict[str, Any]:
         "facts": result["facts"],
         "trace": result["trace"],
         "healed_s": result["healed_s"],
+        "tasks": _tasks(result),
     }
+
+
+def _tasks(result: Mapping[str, Any]) -> TaskFigures | None:
+    told = result["tasks"]
+    if not told["submitted"]:
+        return None
+    counts = {name: told[name] for name in ("submitted", "accepted", "outcomes", "attempts")}
+    flaws = {name: len(told[name]) for name in ("lost", "double", "invented", "contradicting")}
+    return TaskFigures(**counts, **flaws, drained_s=result["drained_s"])
 
 
 def _failures(failures: RandomFailures) -> dict[str, Any]:
@@ -308,6 +370,12 @@ def _failures(failures: RandomFailures) -> dict[str, Any]:
         "spare_majority": failures.spare_majority,
         "seed": failures.seed,
     }
+
+
+def _workers(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_WORKERS:
+        raise ConfigError(f"workers={value!r}: give a whole number from 0 to {MAX_WORKERS}")
+    return value
 
 
 def _seed(value: object) -> int:
@@ -355,7 +423,10 @@ def _step(step: object, names: Sequence[str]) -> Step:
         bound = 1.0 if action == "drop" else 60.0
         figures = [_number(f"script: {action}", figure, 0.0, bound) for figure in arguments[2:]]
         return at, action, [*ends, *figures, *([0.0] if len(figures) == 1 else [])]
-    if action == "handover":
+    if action == "slow_disk":
+        slow = _number("script: the seconds of slow_disk", arguments[1], 0.0, 60.0)
+        return at, action, [_who(arguments[0], names), slow]
+    if action in ("handover", "power_cut"):
         return at, action, [_who(arguments[0], names) if arguments else None]
     return at, action, [_who(name, names) for name in arguments]
 

@@ -381,6 +381,26 @@ fn without_faults_nothing_starts_twice_and_thieves_find_work() {
 }
 
 #[test]
+fn a_task_submitted_again_keeps_no_place_from_others() {
+    let function = Arc::new(Function::new("f".into(), FunctionSource::Reference("m:f".into())));
+    let mut world = World::new(1, 2, crate::config::Placement::Random);
+    for id in 1..=50 {
+        world.submit(id, &function);
+        world.submit(id, &function);
+        for _ in 0..10 {
+            world.step(CALM);
+        }
+        world.submit(id, &function);
+    }
+    for _ in 0..20_000 {
+        world.step(CALM);
+    }
+    assert_eq!(world.outcomes.len(), 50, "{:?}", world.stuck());
+    let burdens: Vec<usize> = world.leader.roster().values().map(|post| post.burden()).collect();
+    assert_eq!(burdens, [0, 0], "places nobody uses are taken");
+}
+
+#[test]
 fn with_deaths_and_new_leaders_every_task_gets_exactly_one_outcome() {
     let weather = Weather { deaths: true, leader_changes: true, terms: false };
     let mut again = 0;

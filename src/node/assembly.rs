@@ -3,6 +3,7 @@
 use super::blobs::hands::BlobHands;
 use super::blobs::{self, BlobStore};
 use super::clock::Clock;
+use super::committer::Committer;
 use super::consensus::runtime::{random_jitter, random_u64};
 use super::consensus::{Consensus, ConsensusOptions, Stores};
 use super::driver::{Input, TaskLoop, TaskLoopOptions};
@@ -15,20 +16,20 @@ use super::storage::{Identity, Storage};
 use super::transport::faulty_peers::FaultyPeers;
 use super::transport::gate::Gate;
 use super::transport::grpc_peers::GrpcPeers;
-use super::{NodeOptions, membership, proposals, transport};
+use super::transport::lines::GrpcLines;
+use super::{NodeOptions, proposals, reign, transport};
 use crate::config::Config;
 use crate::core::boundary::Event;
-use crate::core::cluster::command::{Batch, Member};
+use crate::core::cluster::command::Member;
 use crate::core::election::score::Scorer;
-use crate::core::ids::{NodeId, Term};
+use crate::core::ids::NodeId;
 use crate::core::record::{Record, RecordKind};
 use crate::error::{Error, Result};
-use futures::future::BoxFuture;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 /// How much nicer runners are than their node.
 const RUNNER_NICE: i32 = 5;
@@ -42,7 +43,8 @@ pub(super) async fn start(options: NodeOptions) -> Result<(Arc<Shared>, Arc<Pool
     let config = Arc::new(options.config);
     let history = Arc::new(History::new(me.id, &me.name, config.limits.events));
     let (inputs, heard) = mpsc::unbounded_channel();
-    let peers = Arc::new(GrpcPeers::new(me.id, transport::peer_message_bytes(&config.limits)));
+    let bytes = transport::peer_message_bytes(&config.limits);
+    let peers = Arc::new(GrpcPeers::new(me.id, bytes));
     let gate = Gate::new(me.id, Arc::default());
     let behind = Arc::new(FaultyPeers::new(peers.clone(), gate.clone()));
     let mut consensus = None;
@@ -78,7 +80,7 @@ pub(super) async fn start(options: NodeOptions) -> Result<(Arc<Shared>, Arc<Pool
             state: consensus.as_ref().map_or_else(Arc::default, |c| c.state()),
             commit: consensus.map(|c| Arc::new(Committer::start(c)) as Arc<dyn proposals::Commit>),
             hands,
-            gate,
+            lines: Arc::new(GrpcLines::new(gate, bytes)),
             allow_pickle: options.allow_pickle,
         },
         inputs,
@@ -86,7 +88,7 @@ pub(super) async fn start(options: NodeOptions) -> Result<(Arc<Shared>, Arc<Pool
     storage.and_then(|storage| storage.identity().cluster).inspect(|c| shared.belong(*c));
     tokio::spawn(task_loop.run(heard));
     tokio::spawn(transport::server::serve(shared.clone(), listener));
-    tokio::spawn(membership::follow_leadership(shared.clone()));
+    tokio::spawn(reign::follow_leadership(shared.clone()));
     tokio::spawn(blobs::keep(shared.clone()));
     let source = options.load.unwrap_or_else(|| LoadSource::measured(Duration::ZERO, false));
     tokio::spawn(measure(shared.clone(), source));
@@ -175,47 +177,6 @@ fn start_pool(
         ended,
     );
     (pool, ends)
-}
-
-/// Proposes batches one after the other, so that they enter the log in order, and answers when each is applied.
-struct Committer {
-    batches: mpsc::UnboundedSender<(Term, Batch, oneshot::Sender<bool>)>,
-    consensus: Arc<Consensus>,
-}
-
-impl Committer {
-    /// What waits here is bounded by the entries `Proposals` lets be on their way.
-    fn start(consensus: Arc<Consensus>) -> Self {
-        let (batches, mut waiting) =
-            mpsc::unbounded_channel::<(Term, Batch, oneshot::Sender<bool>)>();
-        let log = consensus.clone();
-        tokio::spawn(async move {
-            while let Some((term, batch, answer)) = waiting.recv().await {
-                let proposal = log.propose(term, batch).await;
-                tokio::spawn(async move {
-                    let _ = answer.send(proposal.await.is_ok());
-                });
-            }
-        });
-        Committer { batches, consensus }
-    }
-}
-
-impl proposals::Commit for Committer {
-    fn commit(&self, term: Term, batch: Batch) -> BoxFuture<'static, bool> {
-        let (answer, answered) = oneshot::channel();
-        let _ = self.batches.send((term, batch, answer));
-        Box::pin(async move { answered.await.unwrap_or(false) })
-    }
-
-    fn confirm(&self) -> BoxFuture<'static, bool> {
-        let consensus = self.consensus.clone();
-        Box::pin(async move { consensus.confirm().await.is_ok() })
-    }
-
-    fn may_dispatch(&self) -> bool {
-        self.consensus.may_dispatch()
-    }
 }
 
 /// Samples, scores, smooths and publishes, a few times a second, never on an RPC's path.

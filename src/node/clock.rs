@@ -9,6 +9,8 @@ use tokio::time::Instant;
 pub const START: Moment = Moment(1_000_000);
 /// How far away "never" is, for sleeping.
 const NEVER: Duration = Duration::from_secs(365 * 86_400);
+/// Where the wall time of an imagined world begins: the first of January 2026.
+const IMAGINED_EPOCH_US: u64 = 1_767_225_600_000_000;
 /// How wrong a clock may be made to run.
 pub const RATES: (f64, f64) = (0.01, 100.0);
 
@@ -18,6 +20,8 @@ pub const RATES: (f64, f64) = (0.01, 100.0);
 pub struct Clock {
     pace: Arc<Mutex<Pace>>,
     stretch: u32,
+    /// When the imagined world began; `None`: the wall clock is the machine's.
+    epoch: Option<Instant>,
 }
 
 /// `moment` was reached at `at`; since then it runs at `rate`.
@@ -37,10 +41,25 @@ impl Clock {
 
     /// A clock whose every microsecond takes `stretch` of tokio's. Tokio's timers count whole milliseconds; a
     /// simulation that stretches time sees fractions of one.
-    #[allow(clippy::disallowed_methods, reason = "the one home of time")]
     pub fn stretched(stretch: u32) -> Self {
+        Clock::starting(stretch, None)
+    }
+
+    /// The same in an imagined world, whose wall time is a matter of the seed as well.
+    #[allow(clippy::disallowed_methods, reason = "the one home of time")]
+    pub fn imagined(stretch: u32) -> Self {
+        Clock::starting(stretch, Some(Instant::now()))
+    }
+
+    /// Another clock of the same world, which starts now.
+    pub fn twin(&self) -> Self {
+        Clock::starting(self.stretch, self.epoch)
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "the one home of time")]
+    fn starting(stretch: u32, epoch: Option<Instant>) -> Self {
         let pace = Pace { at: Instant::now(), moment: START, rate: 1.0, frozen: false };
-        Clock { pace: Arc::new(Mutex::new(pace)), stretch: stretch.max(1) }
+        Clock { pace: Arc::new(Mutex::new(pace)), stretch: stretch.max(1), epoch }
     }
 
     /// Now, monotonic.
@@ -107,7 +126,14 @@ impl Clock {
         self.pace().frozen = false;
     }
 
-    /// Microseconds since 1970.
+    /// Microseconds since 1970 in this clock's world.
+    pub fn today_us(&self) -> u64 {
+        let Some(epoch) = self.epoch else { return Clock::wall_us() };
+        let passed = self.read().saturating_duration_since(epoch) / self.stretch;
+        IMAGINED_EPOCH_US + passed.as_micros() as u64
+    }
+
+    /// Microseconds since 1970 on this machine.
     #[allow(clippy::disallowed_methods, reason = "the one home of time")]
     pub fn wall_us() -> u64 {
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as u64)

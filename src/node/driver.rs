@@ -3,7 +3,7 @@
 use super::clock::Clock;
 use super::history::History;
 use super::proposals::{Commit, Proposals};
-use super::transport::gate::Gate;
+use super::transport::lines::Lines;
 use super::transport::links::Word;
 use super::transport::sessions::{OutcomesOutbox, Sessions, SubmitOutbox};
 use super::transport::upstream::{Upstream, Words};
@@ -87,8 +87,8 @@ pub struct TaskLoopOptions {
     pub commit: Option<Arc<dyn Commit>>,
     /// The runners.
     pub hands: Arc<dyn Hands>,
-    /// What words between this node and others suffer.
-    pub gate: Gate,
+    /// The way to the members, for the leader.
+    pub lines: Arc<dyn Lines>,
     /// Whether pickled functions and payloads may run here.
     pub allow_pickle: bool,
     /// Seed of the random policies.
@@ -122,7 +122,7 @@ pub struct TaskLoop {
     pub(super) history: Arc<History>,
     proposals: Proposals,
     pub(super) hands: Arc<dyn Hands>,
-    pub(super) gate: Gate,
+    pub(super) lines: Arc<dyn Lines>,
     pub(super) allow_pickle: bool,
     pub(super) links: BTreeMap<NodeId, (u64, mpsc::UnboundedSender<Word>)>,
     pub(super) next_link: u64,
@@ -147,7 +147,7 @@ impl TaskLoop {
             state,
             commit,
             hands,
-            gate,
+            lines,
             allow_pickle,
             seed,
         } = options;
@@ -166,11 +166,11 @@ impl TaskLoop {
             next_lead: clock.now(),
             heard_leader: clock.now(),
             followed: false,
+            proposals: Proposals::new(commit, inputs.clone()),
             clock,
             history,
-            proposals: Proposals::new(commit, inputs.clone()),
             hands,
-            gate,
+            lines,
             allow_pickle,
             links: BTreeMap::new(),
             next_link: 0,
@@ -250,7 +250,7 @@ impl TaskLoop {
                 }
             }
             Input::LeadGained(term) => {
-                let (wall_ms, followed) = (Clock::wall_us() / 1_000, self.followed);
+                let (wall_ms, followed) = (self.clock.today_us() / 1_000, self.followed);
                 self.feed(Event::LeadershipGained { term, wall_ms, followed }, effects);
             }
             Input::SubmitOpened(session, stream, outbox) => {
@@ -362,7 +362,7 @@ impl TaskLoop {
                 Effect::AskForWork { free_slots } => {
                     if let Some(upstream) = &self.upstream {
                         let cpu = self.measured.0.cpu_available;
-                        upstream.ask_for_work(free_slots, cpu, self.gate.clone());
+                        upstream.ask_for_work(free_slots, cpu);
                     }
                 }
                 // The stream of the old leader has been replaced already; its words end here.

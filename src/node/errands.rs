@@ -48,12 +48,12 @@ impl TaskLoop {
             term: self.leader.term(),
             address: self.me.address.clone(),
             message_bytes: peer_message_bytes(&self.config.limits),
-            gate: self.gate.clone(),
+            clock: self.clock.clone(),
         };
         let report = Box::new(move |event| {
             let _ = inputs.send(Input::FromLink(link, event));
         });
-        tokio::spawn(links::run(speaker, member, heard, report));
+        tokio::spawn(links::run(speaker, self.lines.clone(), member, heard, report));
     }
 
     pub(super) fn say(&self, node: NodeId, word: Word) {

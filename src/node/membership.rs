@@ -3,7 +3,7 @@
 
 use super::consensus::{Consensus, Voter};
 use super::departure;
-use super::shared::{Shared, Whereabouts};
+use super::shared::Shared;
 use super::transport::admission::{Introduction, Refused, call_join, call_meet};
 use super::transport::peers::Target;
 use crate::core::Moment;
@@ -396,36 +396,4 @@ pub fn seat_voter(shared: Arc<Shared>, member: Member) {
             }
         };
     });
-}
-
-/// Keeps the leader's whereabouts current on voters, and tells the task loop when this node leads or no longer does.
-pub async fn follow_leadership(shared: Arc<Shared>) {
-    use super::driver::Input;
-    use crate::core::boundary::Event;
-    let Some(consensus) = shared.consensus.clone() else { return };
-    let mut leading = None;
-    let mut changes = consensus.subscribe();
-    loop {
-        let view = consensus.view();
-        let ready = view.ready.then_some(view.term);
-        let voters: BTreeSet<NodeId> = view.voters.keys().copied().collect();
-        shared.look(move |task_loop| task_loop.see_voters(voters));
-        if leading.is_some() && leading != ready {
-            shared.leads.store(false, Ordering::Release);
-            shared.tell(Input::Core(Event::LeadershipLost));
-            leading = None;
-        }
-        if let (None, Some(term)) = (leading, ready) {
-            leading = Some(term);
-            shared.tell(Input::LeadGained(term));
-            shared.leads.store(true, Ordering::Release);
-        }
-        if let Some(node) = view.leader.filter(|_| !view.leader_address.is_empty()) {
-            shared.saw_leader(Whereabouts { term: view.term, node, address: view.leader_address });
-        }
-        shared.moved.notify_waiters();
-        if !changes.wait().await {
-            return;
-        }
-    }
 }

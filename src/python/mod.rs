@@ -15,6 +15,7 @@ mod resolver;
 mod runner;
 mod runtime;
 mod simulation;
+mod task_history;
 
 use pyo3::prelude::*;
 
@@ -39,6 +40,8 @@ mod _core {
     use super::runner::run_runner;
     #[pymodule_export]
     use super::simulation::{run_simulation, run_sweep};
+    #[pymodule_export]
+    use super::task_history::check_history;
     #[pymodule_export]
     use super::{on_fork_child, shutdown};
     use pyo3::prelude::*;

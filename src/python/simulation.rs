@@ -4,12 +4,15 @@ use super::config::config_from;
 use super::errors;
 use super::node::load_source;
 use super::records::row_dict;
+use super::task_history::{task_row_dict, verdict_dict};
 use crate::error::Error;
 use crate::node::faults::LinkFault;
 use crate::sim::bugs::Bug;
 use crate::sim::chronicle::Reign;
+use crate::sim::failures::{FailureKind, Failures};
 use crate::sim::loads::{Loads, Spikes};
-use crate::sim::script::{Action, FailureKind, Failures, Step, Who};
+use crate::sim::script::{Action, Step, Who};
+use crate::sim::work::Work;
 use crate::sim::{Run, Spec, simulate};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyMapping};
@@ -36,6 +39,9 @@ pub(super) fn run_simulation<'py>(
         rows.append(row_dict(py, seq as u64 + 1, row)?)?;
     }
     dict.set_item("rows", rows)?;
+    let task_rows: Vec<_> =
+        run.task_rows.iter().map(|row| task_row_dict(py, row)).collect::<PyResult<_>>()?;
+    dict.set_item("task_rows", task_rows)?;
     Ok(dict)
 }
 
@@ -96,7 +102,8 @@ fn work(
             if let Some(failures) = &mut spec.failures {
                 failures.seed = *seed;
             }
-            let run = simulate(spec).map(|run| Run { rows: Vec::new(), ..run });
+            let run =
+                simulate(spec).map(|run| Run { rows: Vec::new(), task_rows: Vec::new(), ..run });
             run.map_err(|e| Python::attach(|py| errors::raise(py, e)))
         });
         if sender.send((turn, ran)).is_err() {
@@ -147,6 +154,8 @@ fn summary_dict<'py>(py: Python<'py>, run: &Run) -> PyResult<Bound<'py, PyDict>>
     dict.set_item("writes", run.writes)?;
     dict.set_item("duration_s", run.duration.as_secs_f64())?;
     dict.set_item("healed_s", run.healed.map(|d| d.as_secs_f64()))?;
+    dict.set_item("drained_s", run.drained.map(|d| d.as_secs_f64()))?;
+    dict.set_item("tasks", verdict_dict(py, &run.verdict)?)?;
     Ok(dict)
 }
 
@@ -200,11 +209,22 @@ fn spec_from(spec: &Bound<'_, PyMapping>) -> PyResult<Spec> {
         reads: spec.get_item("reads_per_s")?.extract()?,
         script: script.collect::<PyResult<_>>()?,
         failures,
+        workers: spec.get_item("workers")?.extract()?,
+        work: work_from(spec)?,
         disk: spec.get_item("disk")?.extract()?,
+        storage: spec.get_item("storage")?.extract()?,
         heal: spec.get_item("heal")?.extract()?,
         bug,
         stop_at_violation: spec.get_item("stop_at_violation")?.extract()?,
     })
+}
+
+/// What clients ask for, if they ask for anything.
+fn work_from(spec: &Bound<'_, PyMapping>) -> PyResult<Option<Work>> {
+    let per_s: f64 = spec.get_item("tasks_per_s")?.extract()?;
+    let workers: usize = spec.get_item("workers")?.extract()?;
+    let work = Work { per_s, mean: seconds(spec, "task_s")?, ..Work::default() };
+    Ok((per_s > 0.0 || workers > 0).then_some(work))
 }
 
 fn loads_from(load: &Bound<'_, PyMapping>) -> PyResult<Loads> {
@@ -252,6 +272,11 @@ fn who(name: String) -> Who {
     }
 }
 
+/// The node that is meant, or none.
+fn maybe_given(arguments: &Bound<'_, PyAny>) -> PyResult<Option<Who>> {
+    Ok(arguments.get_item(0)?.extract::<Option<String>>()?.map(who))
+}
+
 /// `(seconds, action, arguments)`, checked by `hustings.simulation`.
 fn step_from(step: &Bound<'_, PyAny>) -> PyResult<Step> {
     let py = step.py();
@@ -283,6 +308,11 @@ fn step_from(step: &Bound<'_, PyAny>) -> PyResult<Step> {
         "handover" => Action::Handover(maybe(0)?),
         "unseat" => Action::Unseat(one()?),
         "seat" => Action::Seat(one()?),
+        "power_cut" => Action::PowerCut(maybe_given(&arguments)?),
+        "rot" => Action::Rot(one()?),
+        "full" => Action::Full(one()?),
+        "sync_error" => Action::SyncError(one()?),
+        "slow_disk" => Action::SlowDisk(one()?, duration(py, "slow_disk", number(1)?)?),
         "heal" => Action::Heal,
         other => {
             let error = Error::config("script", format!("{other:?} is no action"));

@@ -37,9 +37,21 @@ pub enum Bug {
     StaleRead,
     /// A candidate needs nobody who suspects the leader as well.
     PollIgnored,
+    /// A disk says that it has synced, and has not.
+    SyncForgets,
+    /// The last record of a log is taken for whole although it was torn.
+    TornTailAccepted,
+    /// A completion counts whatever attempt it is of.
+    TokenIgnored,
+    /// The same id is the same task, whatever it is given.
+    DedupeById,
+    /// A thief is sent what it steals without a word in the log.
+    StealWithoutLog,
+    /// An outcome is forgotten before anybody has acknowledged it.
+    OutcomeForgotten,
 }
 
-/// All of them, with the names tests and scripts use.
+/// Those of elections and of the log, with the names tests and scripts use.
 pub const BUGS: &[(&str, Bug)] = &[
     ("vote_not_persisted", Bug::VoteNotPersisted),
     ("two_votes_in_a_term", Bug::TwoVotesInATerm),
@@ -53,12 +65,23 @@ pub const BUGS: &[(&str, Bug)] = &[
     ("poll_ignored", Bug::PollIgnored),
 ];
 
+/// Those of tasks and disks, which need some.
+pub const TASK_BUGS: &[(&str, Bug)] = &[
+    ("sync_forgets", Bug::SyncForgets),
+    ("torn_tail_accepted", Bug::TornTailAccepted),
+    ("token_ignored", Bug::TokenIgnored),
+    ("dedupe_by_id", Bug::DedupeById),
+    ("steal_without_log", Bug::StealWithoutLog),
+    ("outcome_forgotten", Bug::OutcomeForgotten),
+];
+
 impl Bug {
     /// The bug called `name`.
     pub fn parse(name: &str) -> Result<Self> {
-        let found = BUGS.iter().find(|(known, _)| *known == name);
+        let all = || BUGS.iter().chain(TASK_BUGS);
+        let found = all().find(|(known, _)| *known == name);
         found.map(|(_, bug)| *bug).ok_or_else(|| {
-            let names: Vec<&str> = BUGS.iter().map(|(name, _)| *name).collect();
+            let names: Vec<&str> = all().map(|(name, _)| *name).collect();
             let problem = format!("{name:?} is no planted bug; choose one of {}", names.join(", "));
             Error::config("bug", problem)
         })
@@ -127,6 +150,10 @@ pub(super) fn surviving(bug: Option<Bug>, post: &Post) -> Option<(NodeId, Stores
     match bug? {
         Bug::VoteNotPersisted => {
             post.stores.log.forget_vote();
+            Some((post.id, post.stores.clone()))
+        }
+        Bug::TornTailAccepted => {
+            post.stores.log.tear_tail();
             Some((post.id, post.stores.clone()))
         }
         Bug::IdReusedAfterLoss => Some((post.id, Stores::default())),

@@ -7,19 +7,32 @@
 //! ```
 //!
 //! The same seed gives the same run to the last message, in any process on the same machine: all randomness is seeded,
-//! all waiting is virtual, and nothing runs beside. What is not simulated: gRPC, Python, and the work of tasks.
+//! all waiting is virtual, and nothing runs beside. What is not simulated: gRPC, Python, and what tasks compute.
 
+mod audit;
 pub mod bugs;
 pub mod chronicle;
+pub mod clients;
+pub mod diary;
+pub mod disk;
+mod ending;
+pub mod failures;
 pub mod invariants;
+mod lines;
 pub mod loads;
 pub mod network;
 mod nodes;
+pub mod places;
+mod runners;
 pub mod script;
+mod tampering;
+pub mod total_queue;
+pub mod work;
 pub mod workload;
 pub mod world;
 
 use crate::config::Config;
+use crate::core::chance::Chance;
 use crate::core::election::membership::MAX_VOTERS;
 use crate::core::ids::{LogIndex, NodeId};
 use crate::core::record::RecordKind;
@@ -27,20 +40,23 @@ use crate::error::{Error, Result};
 use crate::node::consensus::runtime;
 use bugs::Bug;
 use chronicle::Reign;
+use clients::{Client, Crowd};
+use diary::{Diary, TaskRow};
+use failures::Failures;
 use invariants::{Observer, Violation};
 use loads::Loads;
 use nodes::Nodes;
-use script::{Director, Failures, Step};
+use script::{Director, Step};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
+use total_queue::Verdict;
+use work::Work;
 use workload::Ledger;
 use world::{Row, World};
 
 /// The longest run.
 pub const MAX_DURATION: Duration = Duration::from_secs(366 * 86_400);
-/// After the faults are mended the cluster must serve within this many of its longest suspicions.
-const HEALING_SUSPICIONS: u32 = 10;
 /// How often a healed cluster is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -67,8 +83,14 @@ pub struct Spec {
     pub script: Vec<Step>,
     /// What happens by chance, to every node.
     pub failures: Option<Failures>,
+    /// Nodes that do not vote and only work; with tasks.
+    pub workers: usize,
+    /// What clients ask for; `None`: nodes hold elections and a log, and no tasks.
+    pub work: Option<Work>,
     /// Nodes that come back find their log again; otherwise they come under a new id.
     pub disk: bool,
+    /// Voters keep log, vote and snapshots through the product's own storage, on imagined disks that can fail.
+    pub storage: bool,
     /// Mend everything at the end and require that the cluster serves again.
     pub heal: bool,
     /// A rule that is broken on purpose.
@@ -90,7 +112,10 @@ impl Default for Spec {
             reads: 0.0,
             script: Vec::new(),
             failures: None,
+            workers: 0,
+            work: None,
             disk: true,
+            storage: false,
             heal: true,
             bug: None,
             stop_at_violation: false,
@@ -127,6 +152,12 @@ pub struct Run {
     pub duration: Duration,
     /// How long a healed cluster needed until it served; `None` if it was not asked to, or did not.
     pub healed: Option<Duration>,
+    /// How long it took from then until everything accepted had its outcome; `None` if it never came to that.
+    pub drained: Option<Duration>,
+    /// What clients and nodes saw of tasks, in order.
+    pub task_rows: Vec<TaskRow>,
+    /// What the checker says of that.
+    pub verdict: Verdict,
 }
 
 impl Spec {
@@ -160,10 +191,23 @@ impl Spec {
                 return bound(field, problem);
             }
         }
+        self.work.as_ref().map_or(Ok(()), Work::check)?;
+        if self.workers > work::MAX_WORKERS || (self.workers > 0 && self.work.is_none()) {
+            let problem = format!(
+                "{} is out of bounds; it must lie in [0, {}], and without tasks it must be 0",
+                self.workers,
+                work::MAX_WORKERS
+            );
+            return bound("workers", problem);
+        }
         let failures = self.failures.as_ref();
         if failures.is_some_and(|f| f.mtbf.is_zero() || f.mttr.is_zero() || f.kinds.is_empty()) {
             let problem = "mtbf and mttr must be positive and at least one kind must be given";
             return bound("failures", problem.to_owned());
+        }
+        if failures.is_some_and(|f| !self.storage && f.kinds.iter().any(|k| k.needs_disk())) {
+            let problem = "disks fail only where there are some; imagine them";
+            return bound("failures.kinds", problem.to_owned());
         }
         Ok(())
     }
@@ -188,15 +232,33 @@ async fn imagine(spec: Spec) -> Result<Run> {
     let world = Arc::new(World::new(spec.latency, spec.bug, observer));
     let config = Arc::new(spec.config);
     let loads: BTreeMap<Arc<str>, Loads> = names.iter().cloned().zip(spec.loads).collect();
-    let nodes = Nodes::new(world.clone(), config.clone(), spec.disk, loads);
+    let nodes = Nodes::new(
+        world.clone(),
+        config.clone(),
+        (spec.disk, spec.storage),
+        spec.work.clone(),
+        loads,
+    );
     nodes.found(&names).await?;
+    let workers: Vec<Arc<str>> = (1..=spec.workers).map(|n| Arc::from(format!("w{n}"))).collect();
+    workers.iter().for_each(|name| nodes.hire(name));
+    let crowd = Arc::new(Crowd::default());
+    for number in 0..spec.work.as_ref().map_or(0, |work| work.clients) {
+        let work = spec.work.clone().unwrap_or_default();
+        let chance = Chance::seeded(spec.seed ^ (number as u64 + 1).rotate_left(32));
+        let client = Client::new(world.clone(), crowd.clone(), work, number, chance);
+        tokio::spawn(client.run());
+    }
+    if spec.work.is_some() {
+        tokio::spawn(audit::run(world.clone()));
+    }
     let (ledger, director) = (Arc::new(Ledger::default()), Director { nodes });
     let lease = config.election.lease;
     tokio::spawn(workload::write(world.clone(), ledger.clone(), spec.writes));
     tokio::spawn(workload::read(world.clone(), ledger.clone(), spec.reads));
     tokio::spawn(workload::dispatch(world.clone(), lease));
     let mut playing = vec![tokio::spawn(director.clone().play(spec.script))];
-    for name in &names {
+    for name in names.iter().chain(&workers) {
         if let Some(failures) = spec.failures.clone() {
             let failing = director.clone().fail_by_chance(name.clone(), failures, spec.duration);
             playing.push(tokio::spawn(failing));
@@ -206,12 +268,16 @@ async fn imagine(spec: Spec) -> Result<Run> {
     for task in playing {
         task.abort();
     }
-    let mut healed = None;
+    let (mut healed, mut drained) = (None, None);
     if spec.heal && !(spec.stop_at_violation && world.observed(Observer::is_broken)) {
         director.mend_all().await;
-        healed = serve_again(&world, &ledger, config.election.suspicion_max).await;
+        healed = ending::serve_again(&world, &ledger, config.election.suspicion_max).await;
+        if spec.work.is_some() && healed.is_some() {
+            drained = ending::drain(&world, &crowd).await;
+        }
     }
-    Ok(close(&world, &ledger, healed).await)
+    let run = Run { healed, drained, ..Run::default() };
+    Ok(close(&world, &ledger, run).await)
 }
 
 /// Virtual time passes.
@@ -224,45 +290,14 @@ async fn wait(world: &World, until: Duration, stop_at_violation: bool) {
     }
 }
 
-/// G16: with a majority up and in touch, somebody leads soon, writes are acknowledged, and everybody catches up.
-async fn serve_again(
-    world: &Arc<World>,
-    ledger: &Arc<Ledger>,
-    suspicion_max: Duration,
-) -> Option<Duration> {
-    let (began, limit) = (world.elapsed(), suspicion_max * HEALING_SUSPICIONS);
-    let mut written = None;
-    while world.elapsed() < began + limit {
-        world.clock.sleep(LOOK_EVERY).await;
-        let living = world.living();
-        let leader = living.iter().find(|(_, post)| post.consensus.view().ready);
-        let Some((_, leader)) = leader else { continue };
-        if written.is_none()
-            && workload::write_once(world.clone(), ledger.clone(), leader.clone()).await
-        {
-            written = Some(ledger.known());
-        }
-        let caught_up = |index| living.iter().all(|(_, post)| post.consensus.applied().1 >= index);
-        if written.is_some_and(caught_up) {
-            return Some(world.elapsed() - began);
-        }
-    }
-    let views: Vec<String> = world
-        .living()
-        .iter()
-        .map(|(name, post)| {
-            let view = post.consensus.view();
-            format!("{name}: {:?} of term {}, applied {}", view.role, view.term, view.applied.1)
-        })
-        .collect();
-    let problem =
-        format!("not serving {limit:?} after everything was mended: {}", views.join("; "));
-    world.broken("G16", problem);
-    None
-}
-
-async fn close(world: &Arc<World>, ledger: &Ledger, healed: Option<Duration>) -> Run {
+async fn close(world: &Arc<World>, ledger: &Ledger, run: Run) -> Run {
     let duration = world.elapsed();
+    let verdict = world.diary(|diary| diary.judge(run.drained.is_some()));
+    for finding in &verdict.findings {
+        world.broken("G7", finding.to_string());
+    }
+    let task_rows = world.diary(Diary::take_rows);
+    world.places().iter().for_each(|place| place.life.end());
     for (_, post) in world.posts() {
         post.life.end();
         post.consensus.shutdown().await;
@@ -294,6 +329,8 @@ async fn close(world: &Arc<World>, ledger: &Ledger, healed: Option<Duration>) ->
         names,
         faults,
         duration,
-        healed,
+        task_rows,
+        verdict,
+        ..run
     }
 }

@@ -6,13 +6,13 @@
 
 use super::bugs;
 use super::invariants::Fact;
+use super::places::Place;
 use super::world::{Life, World};
 use crate::core::boundary::{PollAnswer, PollQuestion};
 use crate::core::ids::{NodeId, Term};
 use crate::error::Error;
 use crate::node::consensus::Consensus;
 use crate::node::consensus::network::{Answer, AppendReply, decode};
-use crate::node::consensus::runtime::random_range;
 use crate::node::consensus::types::{TypeConfig, position};
 use crate::node::faults::Passage;
 use crate::node::transport::peers::{
@@ -29,11 +29,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// When a silent connection is given up.
-const KEEP_ALIVE: Duration = Duration::from_millis(2_000);
+pub(super) const KEEP_ALIVE: Duration = Duration::from_millis(2_000);
 /// When TCP sends a lost segment again.
-const RETRANSMISSION: Duration = Duration::from_millis(200);
+pub(super) const RETRANSMISSION: Duration = Duration::from_millis(200);
 /// Messages of one stream that may be on the wire.
-const IN_FLIGHT: usize = 256;
+pub(super) const IN_FLIGHT: usize = 256;
 
 /// Kinds of messages in the trace.
 const VOTE: u8 = 1;
@@ -47,12 +47,12 @@ const TABLE: u8 = 7;
 /// One node's end of all wires.
 #[derive(Clone)]
 pub struct Wire {
-    world: Arc<World>,
-    me: NodeId,
+    pub(super) world: Arc<World>,
+    pub(super) me: NodeId,
     life: Arc<Life>,
 }
 
-enum Sent {
+pub(super) enum Sent {
     Arrived,
     /// Lost on a wire that is whole otherwise.
     Lost,
@@ -67,16 +67,19 @@ impl Wire {
         Wire { world, me, life }
     }
 
+    /// The wires of another node.
+    pub(super) fn reversed(&self, other: &Place) -> Wire {
+        Wire::new(self.world.clone(), other.member.id, other.life.clone())
+    }
+
     /// Carries one message from `me` to `to`, or back.
-    async fn carry(&self, to: &Life, from: NodeId, towards: NodeId) -> Sent {
+    pub(super) async fn carry(&self, to: &Life, from: NodeId, towards: NodeId) -> Sent {
         let world = &self.world;
         if world.board.fault(from, towards).cut {
             return Sent::Cut;
         }
         let Passage::After(extra) = world.board.passage(from, towards) else { return Sent::Lost };
-        let (least, most) = world.latency;
-        let latency = random_range(least.as_micros() as u64..=most.as_micros() as u64);
-        world.clock.sleep(Duration::from_micros(latency) + extra).await;
+        world.clock.sleep(world.draw_latency() + extra).await;
         if !self.life.awake().await || !to.awake().await {
             return Sent::Dead;
         }
@@ -129,7 +132,7 @@ impl Wire {
     }
 
     /// A message on a stream: it arrives in order, perhaps late, or the stream ends.
-    async fn pass(&self, to: &Life, from: NodeId, towards: NodeId) -> Result<(), Error> {
+    pub(super) async fn pass(&self, to: &Life, from: NodeId, towards: NodeId) -> Result<(), Error> {
         let broken = |problem: &str| Error::Consensus { problem: problem.to_owned() };
         loop {
             match self.carry(to, from, towards).await {
@@ -152,7 +155,7 @@ pub fn address_of(name: &str) -> String {
     format!("sim:{name}")
 }
 
-fn name_in(address: &str) -> &str {
+pub(super) fn name_in(address: &str) -> &str {
     address.strip_prefix("sim:").unwrap_or(address)
 }
 

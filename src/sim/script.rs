@@ -1,11 +1,10 @@
-//! What happens to a simulated cluster: faults and requests at given times, or drawn as time passes.
+//! What happens to a simulated cluster: faults and requests, at given times or as failures come by chance.
 
-use super::loads::{exponential, unit};
+use super::disk::ImaginedDisk;
 use super::nodes::Nodes;
 use super::world::World;
-use crate::core::chance::Chance;
 use crate::core::ids::NodeId;
-use crate::error::{Error, Result};
+use crate::node::consensus::runtime::random_u64;
 use crate::node::faults::LinkFault;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -47,6 +46,16 @@ pub enum Action {
     Unseat(Who),
     /// Whoever leads gives a node a voter's seat.
     Seat(Who),
+    /// The power of these nodes goes at the same moment; `None`: of all voters.
+    PowerCut(Option<Who>),
+    /// A node goes down, and one bit on its disk turns over meanwhile.
+    Rot(Who),
+    /// Nothing more fits on a node's disk.
+    Full(Who),
+    /// The next sync of a node's disk fails.
+    SyncError(Who),
+    /// A node's disk takes so long for what it makes durable; zero: as long as it should.
+    SlowDisk(Who, Duration),
     /// Ends all faults of links.
     Heal,
 }
@@ -60,66 +69,6 @@ pub struct Step {
     pub action: Action,
 }
 
-/// Failures that come by chance: a node fails after an exponential time and is mended after another.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Failures {
-    /// Mean time between failures of one node.
-    pub mtbf: Duration,
-    /// Mean time to repair.
-    pub mttr: Duration,
-    /// What fails; drawn evenly.
-    pub kinds: Vec<FailureKind>,
-    /// Whether a majority is always left alone.
-    pub spare_majority: bool,
-    /// Draws from here.
-    pub seed: u64,
-}
-
-/// What fails by chance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FailureKind {
-    /// The process dies and is started again.
-    Kill,
-    /// The process is stopped for a while.
-    Freeze,
-    /// The node is cut off, both ways.
-    Partition,
-    /// The node cannot be heard, but hears; or the reverse.
-    OneWay,
-    /// Its messages are lost, a tenth to a half of them.
-    Loss,
-    /// Its messages are late, by up to a heartbeat or by up to half a second.
-    Delay,
-    /// Its clock runs at half or double speed.
-    Clock,
-    /// Leadership is handed over, whatever the scores say.
-    Handover,
-}
-
-/// The kinds with the names scripts use.
-pub const FAILURE_KINDS: &[(&str, FailureKind)] = &[
-    ("kill", FailureKind::Kill),
-    ("freeze", FailureKind::Freeze),
-    ("partition", FailureKind::Partition),
-    ("one_way", FailureKind::OneWay),
-    ("loss", FailureKind::Loss),
-    ("delay", FailureKind::Delay),
-    ("clock", FailureKind::Clock),
-    ("handover", FailureKind::Handover),
-];
-
-impl FailureKind {
-    /// The kind called `name`.
-    pub fn parse(name: &str) -> Result<Self> {
-        let found = FAILURE_KINDS.iter().find(|(known, _)| *known == name);
-        found.map(|(_, kind)| *kind).ok_or_else(|| {
-            let names: Vec<&str> = FAILURE_KINDS.iter().map(|(name, _)| *name).collect();
-            let problem = format!("{name:?} cannot fail; choose from {}", names.join(", "));
-            Error::config("failures.kinds", problem)
-        })
-    }
-}
-
 /// Carries out steps and failures on the nodes of one world.
 #[derive(Clone)]
 pub(super) struct Director {
@@ -127,7 +76,7 @@ pub(super) struct Director {
 }
 
 impl Director {
-    fn world(&self) -> &Arc<World> {
+    pub(super) fn world(&self) -> &Arc<World> {
         &self.nodes.world
     }
 
@@ -162,7 +111,7 @@ impl Director {
     }
 
     fn id(&self, who: &Who) -> Option<NodeId> {
-        self.world().post(&self.name(who)?).map(|post| post.id)
+        self.world().soul(&self.name(who)?).map(|(id, ..)| id)
     }
 
     pub(super) async fn perform(&self, action: Action) {
@@ -192,11 +141,37 @@ impl Director {
             Action::Handover(to) => self.hand_over(to.as_ref()),
             Action::Unseat(who) => self.change_seat(&who, false),
             Action::Seat(who) => self.change_seat(&who, true),
+            Action::PowerCut(who) => self.cut_power(who.as_ref()).await,
+            Action::Rot(who) => {
+                if let Some(name) = self.name(&who)
+                    && self.nodes.kill(&name).await
+                    && let Some((id, disk)) = self.nodes.disk(&name)
+                {
+                    disk.rot(random_u64());
+                    world.record_fault(id, id, "rot", 0.0);
+                }
+            }
+            Action::Full(who) => self.with_disk(&who, "full", 0.0, |disk| disk.set_full(true)),
+            Action::SyncError(who) => {
+                self.with_disk(&who, "sync error", 0.0, ImaginedDisk::fail_sync);
+            }
+            Action::SlowDisk(who, slow) => {
+                let value = slow.as_secs_f64();
+                self.with_disk(&who, "slow disk", value, |disk| {
+                    disk.set_slow((!slow.is_zero()).then_some(slow));
+                });
+            }
             Action::Heal => {
                 world.board.heal();
                 world.record_fault(NodeId(0), NodeId(0), "healed", 0.0);
             }
         }
+    }
+
+    /// The ids of all nodes.
+    pub(super) fn ids(&self) -> impl Iterator<Item = NodeId> + '_ {
+        let names = self.world().names().into_iter();
+        names.filter_map(|name| self.world().soul(&name).map(|(id, ..)| id))
     }
 
     fn partition(&self, groups: &[Vec<Who>]) {
@@ -217,13 +192,13 @@ impl Director {
 
     fn isolate(&self, who: &Who) {
         let Some(name) = self.name(who) else { return };
-        let others = self.world().posts().into_iter().map(|(other, _)| other);
+        let others = self.world().names().into_iter();
         let others = others.filter(|other| *other != name).map(Who::Named).collect();
         self.partition(&[vec![Who::Named(name)], others]);
     }
 
     fn set_links(&self, from: Option<&Who>, to: Option<&Who>, fault: LinkFault) {
-        let all = || self.world().posts().into_iter().map(|(_, post)| post.id).collect();
+        let all = || self.ids().collect();
         let ids = |who: Option<&Who>| -> BTreeSet<NodeId> {
             who.map_or_else(all, |who| self.id(who).into_iter().collect())
         };
@@ -241,8 +216,30 @@ impl Director {
     fn set_rate(&self, who: &Who, rate: f64) {
         let Some(post) = self.name(who).and_then(|name| self.world().post(&name)) else { return };
         post.clock.set_rate(rate);
-        post.consensus.nudge();
+        self.name(who).iter().for_each(|name| self.nodes.nudge(name));
         self.world().record_fault(post.id, post.id, "clock", rate);
+    }
+
+    async fn cut_power(&self, who: Option<&Who>) {
+        let all = || self.world().posts().into_iter().map(|(name, _)| name).collect();
+        let names: Vec<Arc<str>> = who.map_or_else(all, |who| self.name(who).into_iter().collect());
+        // All lives end before anything else happens.
+        for (_, post) in self.world().living() {
+            if names.len() > 1 {
+                self.world().record_fault(post.id, post.id, "power cut", 0.0);
+            }
+        }
+        for name in names {
+            self.nodes.cut_power(&name, random_u64()).await;
+        }
+    }
+
+    fn with_disk(&self, who: &Who, what: &str, value: f64, act: impl FnOnce(&ImaginedDisk)) {
+        let found = self.name(who).and_then(|name| self.nodes.disk(&name));
+        if let Some((id, disk)) = found {
+            act(&disk);
+            self.world().record_fault(id, id, what, value);
+        }
     }
 
     fn change_seat(&self, who: &Who, seated: bool) {
@@ -262,106 +259,23 @@ impl Director {
         }
     }
 
-    /// Lets one node fail by chance, again and again, until `until`.
-    pub(super) async fn fail_by_chance(self, name: Arc<str>, failures: Failures, until: Duration) {
-        let salt = xxhash_rust::xxh3::xxh3_64(name.as_bytes());
-        let mut chance = Chance::seeded(failures.seed ^ salt);
-        let world = self.world().clone();
-        while world.elapsed() < until {
-            world.clock.sleep(exponential(&mut chance, failures.mtbf)).await;
-            if world.elapsed() >= until {
-                return;
-            }
-            let kind = failures.kinds.get(chance.below(failures.kinds.len()));
-            let takes_voter = !matches!(kind, Some(FailureKind::Handover | FailureKind::Clock));
-            let Some(kind) = kind else { return };
-            if takes_voter && failures.spare_majority && !self.majority_stays_without(&name) {
-                continue;
-            }
-            self.fail(&name, *kind, &mut chance).await;
-            let repair = exponential(&mut chance, failures.mttr);
-            world.clock.sleep(repair.min(failures.mttr * 10)).await;
-            self.mend(&name, *kind).await;
+    pub(super) fn mend_disk(&self, name: &str) {
+        if let Some((id, disk)) = self.nodes.disk(name) {
+            disk.mend();
+            self.world().record_fault(id, id, "disk mended", 0.0);
         }
-    }
-
-    /// Whether the voters that are well, `name` left aside, are a majority. One that came back empty counts once it has
-    /// its seat again: what it lost is safe with the others until then.
-    fn majority_stays_without(&self, name: &Arc<str>) -> bool {
-        let (world, posts) = (self.world(), self.world().posts());
-        let whole = |id: NodeId| {
-            let faults = posts.iter().map(|(_, other)| world.board.fault(id, other.id));
-            faults.into_iter().all(|fault| fault == LinkFault::default())
-        };
-        let well = posts.iter().filter(|(other, post)| {
-            let runs = !post.life.has_ended() && !post.life.is_frozen();
-            let seated = || post.consensus.voters().contains_key(&post.id);
-            other != name && runs && whole(post.id) && seated()
-        });
-        well.count() > posts.len() / 2
-    }
-
-    async fn fail(&self, name: &Arc<str>, kind: FailureKind, chance: &mut Chance) {
-        let who = Who::Named(name.clone());
-        let ms = Duration::from_millis;
-        let none = LinkFault::default();
-        let action = match kind {
-            FailureKind::Kill => Action::Kill(who),
-            FailureKind::Freeze => Action::Freeze(who),
-            FailureKind::Partition => Action::Isolate(who),
-            FailureKind::OneWay => {
-                let fault = LinkFault { cut: true, ..none };
-                match chance.below(2) {
-                    0 => Action::Link(Some(who), None, fault),
-                    _ => Action::Link(None, Some(who), fault),
-                }
-            }
-            FailureKind::Loss => {
-                let fault = LinkFault { drop_ratio: 0.1 + 0.4 * unit(chance), ..none };
-                Action::Link(Some(who), None, fault)
-            }
-            FailureKind::Delay => {
-                let most = [ms(20), ms(500)][chance.below(2)];
-                let fault = LinkFault { delay: most / 10, jitter: most, ..none };
-                Action::Link(Some(who), None, fault)
-            }
-            FailureKind::Clock => Action::ClockRate(who, [0.5, 2.0][chance.below(2)]),
-            FailureKind::Handover => Action::Handover(None),
-        };
-        self.perform(action).await;
-    }
-
-    async fn mend(&self, name: &Arc<str>, kind: FailureKind) {
-        let who = Who::Named(name.clone());
-        match kind {
-            FailureKind::Kill => self.perform(Action::Restart(who)).await,
-            FailureKind::Freeze => self.perform(Action::Resume(who)).await,
-            FailureKind::Clock => self.perform(Action::ClockRate(who, 1.0)).await,
-            FailureKind::Handover => {}
-            FailureKind::Partition
-            | FailureKind::OneWay
-            | FailureKind::Loss
-            | FailureKind::Delay => self.mend_links(name),
-        }
-    }
-
-    fn mend_links(&self, name: &Arc<str>) {
-        let Some(post) = self.world().post(name) else { return };
-        for (_, other) in self.world().posts() {
-            for (from, to) in [(post.id, other.id), (other.id, post.id)] {
-                // Ending a fault is never refused.
-                let _ = self.world().board.set(from, to, LinkFault::default());
-            }
-        }
-        self.world().record_fault(post.id, post.id, "healed", 0.0);
     }
 
     /// Ends every fault there is.
     pub(super) async fn mend_all(&self) {
         self.perform(Action::Heal).await;
-        for (name, post) in self.world().posts() {
+        for name in self.world().names() {
             self.nodes.resume(&name);
-            post.clock.set_rate(1.0);
+            self.mend_disk(&name);
+            if let Some((_, _, clock)) = self.world().soul(&name) {
+                clock.set_rate(1.0);
+            }
+            self.nodes.nudge(&name);
             // A node that cannot start shows as one that never catches up.
             let _ = self.nodes.restart(&name).await;
         }

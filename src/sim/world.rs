@@ -2,14 +2,20 @@
 
 use super::bugs::Bug;
 use super::chronicle::{Chronicle, Reign};
-use super::invariants::{Fact, Observer, Violation};
-use crate::core::ids::{NodeId, Term};
+use super::diary::Diary;
+use super::disk::ImaginedDisk;
+use super::invariants::{Fact, Observer, TaskFact, Violation};
+use super::places::Place;
+use super::total_queue::Kind;
+use crate::core::ids::{NodeId, TaskId, Term, Token};
 use crate::core::record::{Record, RecordKind};
 use crate::node::clock::{Clock, START};
+use crate::node::consensus::runtime::random_range;
 use crate::node::consensus::{Consensus, Stores};
 use crate::node::faults::Switchboard;
+use crate::node::storage::Storage;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -86,8 +92,10 @@ pub struct Post {
     pub consensus: Arc<Consensus>,
     /// Its own clock, which may run wrong.
     pub clock: Clock,
-    /// What outlives it.
+    /// Log, vote and snapshots, which outlive it.
     pub stores: Stores,
+    /// The disk they are on, and what reads and writes there; `None`: they are in a memory that never fails.
+    pub disk: Option<(ImaginedDisk, Arc<Storage>)>,
 }
 
 /// One row of history in virtual time.
@@ -122,6 +130,9 @@ pub struct World {
     /// Least and greatest time a message takes one way.
     pub latency: (Duration, Duration),
     posts: Mutex<BTreeMap<Arc<str>, Post>>,
+    places: Mutex<BTreeMap<Arc<str>, Place>>,
+    diary: Mutex<Diary>,
+    numbers: AtomicU64,
     seen: Mutex<Seen>,
     observer: Mutex<Observer>,
     chronicle: Mutex<Chronicle>,
@@ -136,11 +147,14 @@ impl World {
     /// A world without nodes, at time zero.
     pub fn new(latency: (Duration, Duration), bug: Option<Bug>, observer: Observer) -> Self {
         World {
-            clock: Clock::stretched(STRETCH),
+            clock: Clock::imagined(STRETCH),
             board: Switchboard::default(),
             bug,
             latency,
             posts: Mutex::default(),
+            places: Mutex::default(),
+            diary: Mutex::default(),
+            numbers: AtomicU64::new(0),
             seen: Mutex::default(),
             observer: Mutex::new(observer),
             chronicle: Mutex::default(),
@@ -169,6 +183,63 @@ impl World {
         posts
     }
 
+    /// Id, life and clock of the node called `name`, whatever it does.
+    pub fn soul(&self, name: &str) -> Option<(NodeId, Arc<Life>, Clock)> {
+        if let Some(post) = self.post(name) {
+            return Some((post.id, post.life, post.clock));
+        }
+        self.place(name).map(|place| (place.member.id, place.life, place.clock))
+    }
+
+    /// The names of all nodes, voters first.
+    pub fn names(&self) -> Vec<Arc<str>> {
+        let mut names: Vec<Arc<str>> = lock(&self.posts).keys().cloned().collect();
+        let posts = lock(&self.posts);
+        names.extend(lock(&self.places).keys().filter(|name| !posts.contains_key(*name)).cloned());
+        names
+    }
+
+    /// The task half of the node called `name`.
+    pub fn place(&self, name: &str) -> Option<Place> {
+        lock(&self.places).get(name).cloned()
+    }
+
+    /// The task half of whoever has `id` now.
+    pub fn place_of(&self, id: NodeId) -> Option<Place> {
+        lock(&self.places).values().find(|place| place.member.id == id).cloned()
+    }
+
+    /// All task halves, by name.
+    pub fn places(&self) -> Vec<Place> {
+        lock(&self.places).values().cloned().collect()
+    }
+
+    pub(super) fn take_place(&self, name: &Arc<str>, place: Place) {
+        lock(&self.places).insert(name.clone(), place);
+    }
+
+    /// A number nobody had before.
+    pub fn number(&self) -> u64 {
+        self.numbers.fetch_add(1, SeqCst) + 1
+    }
+
+    /// How long the next message takes, one way.
+    pub fn draw_latency(&self) -> Duration {
+        let (least, most) = self.latency;
+        Duration::from_micros(random_range(least.as_micros() as u64..=most.as_micros() as u64))
+    }
+
+    /// The node called `who` saw something of a task.
+    pub fn tell(&self, kind: Kind, task: TaskId, who: &Arc<str>, token: Option<Token>) {
+        let at = self.elapsed();
+        lock(&self.diary).node_saw(at, kind, task, who, token);
+    }
+
+    /// Writes in, or reads, what clients and nodes saw of tasks.
+    pub fn diary<T>(&self, look: impl FnOnce(&mut Diary) -> T) -> T {
+        look(&mut lock(&self.diary))
+    }
+
     /// Whoever has `id` now.
     pub fn holder(&self, id: NodeId) -> Option<Post> {
         lock(&self.posts).values().find(|post| post.id == id).cloned()
@@ -176,8 +247,11 @@ impl World {
 
     /// The name of the post that `id` holds.
     pub fn name_of(&self, id: NodeId) -> Arc<str> {
-        let posts = lock(&self.posts);
-        let found = posts.iter().find(|(_, post)| post.id == id);
+        if let Some((name, _)) = lock(&self.posts).iter().find(|(_, post)| post.id == id) {
+            return name.clone();
+        }
+        let places = lock(&self.places);
+        let found = places.iter().find(|(_, place)| place.member.id == id);
         found.map_or_else(|| Arc::from(""), |(name, _)| name.clone())
     }
 
@@ -188,6 +262,7 @@ impl World {
     /// Lets go of all nodes; they hold the world and the world holds them.
     pub(super) fn clear(&self) {
         lock(&self.posts).clear();
+        lock(&self.places).clear();
     }
 
     /// `node` wrote a row of history.
@@ -198,6 +273,9 @@ impl World {
         }
         if matches!(record.kind, RecordKind::HandoverStarted | RecordKind::Fault) {
             self.note(Fact::Disturbed);
+        }
+        if matches!(record.kind, RecordKind::NodeStarted | RecordKind::Fault) {
+            self.note(Fact::Task(TaskFact::Faulted));
         }
         lock(&self.chronicle).on_record(self, node, &record);
         let mut seen = lock(&self.seen);

@@ -10,6 +10,7 @@ mod faults_crossed;
 mod faults_relay;
 mod scenarios;
 mod simulated_faults;
+mod simulated_tasks;
 mod simulation;
 mod storage;
 mod tidy;

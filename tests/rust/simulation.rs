@@ -4,8 +4,9 @@ use hustings::config::Config;
 use hustings::node::faults::LinkFault;
 use hustings::sim::bugs::{BUGS, Bug};
 use hustings::sim::chronicle::Cause;
+use hustings::sim::failures::{FAILURE_KINDS, FailureKind, Failures};
 use hustings::sim::loads::Loads;
-use hustings::sim::script::{Action, FAILURE_KINDS, FailureKind, Failures, Step, Who};
+use hustings::sim::script::{Action, Step, Who};
 use hustings::sim::{Run, Spec, simulate};
 use std::time::Duration;
 
@@ -18,7 +19,11 @@ fn chaos(nodes: usize, seed: u64, seconds: f64) -> Spec {
     let failures = Failures {
         mtbf: secs(8.0),
         mttr: secs(1.5),
-        kinds: FAILURE_KINDS.iter().map(|(_, kind)| *kind).collect(),
+        kinds: FAILURE_KINDS
+            .iter()
+            .map(|(_, kind)| *kind)
+            .filter(|kind| !kind.needs_disk())
+            .collect(),
         // What a majority loses at once without disks is lost by right.
         spare_majority: seed.is_multiple_of(2) || seed.is_multiple_of(3),
         seed,

@@ -41,10 +41,12 @@ impl ClusterState {
             Met::Nothing => {}
             Met::Task(existing) => {
                 self.counters.duplicates += 1;
-                return out.push(Change::Joined { session, task, existing, bytes });
+                out.push(Change::Joined { session, task, existing, bytes });
+                return self.give_back(task, to, out);
             }
             Met::Refused(refusal) => {
-                return out.push(Change::Refused { session, task, bytes, refusal });
+                out.push(Change::Refused { session, task, bytes, refusal });
+                return self.give_back(task, to, out);
             }
         }
         self.counters.accepted += 1;
@@ -72,6 +74,12 @@ impl ClusterState {
         if let Some(to) = to.filter(|node| self.members.contains_key(node)) {
             self.assign(token, task, to, AssignCause::Placed, Token(0), out);
         }
+    }
+
+    /// The place a submission was to have is free again, if its task is there already.
+    fn give_back(&self, task: TaskId, to: Option<NodeId>, out: &mut Vec<Change>) {
+        let void = to.filter(|_| self.knows(task)).map(|to| Change::AssignmentVoid { task, to });
+        out.extend(void);
     }
 
     /// The same id is the same task, and must have the same content; one that may be forgotten is refused.

@@ -138,7 +138,7 @@ impl Table {
         let hash = entry.task.as_ref().and_then(|task| task.hash);
         let refusal = rejection.refusal();
         match refusal {
-            Refusal::NotLeader | Refusal::Stopping | Refusal::Unspecified => {
+            _ if wire::is_open(refusal) => {
                 entry.stage = Stage::Deferred;
                 entry.resent = true;
                 self.deferred.push(id);

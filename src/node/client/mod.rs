@@ -8,6 +8,7 @@
 //! A break loses nothing: what has no answer goes again with the same ids, what is accepted is followed by id.
 
 pub mod address;
+pub mod answers;
 mod blobs;
 mod completion;
 mod connection;

@@ -93,6 +93,16 @@ impl LogStore {
         self.lock().vote = None;
     }
 
+    /// Takes the last entry for whole although only a part of it was written, as a log would that checks nothing. Only
+    /// a simulation that plants this bug calls it.
+    pub fn tear_tail(&self) {
+        let mut inner = self.lock();
+        let last = inner.entries.last_entry();
+        if let Some(EntryPayload::Normal(batch)) = last.map(|e| &mut e.into_mut().payload) {
+            batch.commands.pop();
+        }
+    }
+
     // Every change is complete before anything can panic.
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,19 +1,18 @@
 //! The leader's AssignTask streams: one task per member dials it, says hello, and pumps both ways.
 
-use super::gate::Gate;
-use super::socket;
+use super::lines::{End, Lines};
 use super::wire;
 use crate::core::boundary::{Assignment, Event};
 use crate::core::cluster::command::{Function, Member};
 use crate::core::ids::{FunctionHash, NodeId, TaskId, Term};
+use crate::node::clock::Clock;
 use crate::node::proto as pb;
-use crate::node::proto::peer_service_client::PeerServiceClient;
+use futures::StreamExt;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Status};
+use tonic::Status;
 
 /// Dials in a row that must be refused before a node counts as gone.
 const REFUSALS: u32 = 3;
@@ -21,12 +20,8 @@ const REFUSALS: u32 = 3;
 const REFUSED_WAIT: Duration = Duration::from_millis(10);
 /// Wait between dials that failed otherwise.
 const REDIAL_WAIT: Duration = Duration::from_millis(50);
-/// How long a dial may take.
-const CONNECT: Duration = Duration::from_millis(500);
-/// How long the hello's answer may take: a second each way on a slow network.
-const HELLO: Duration = Duration::from_secs(2);
-/// HTTP/2 window of one stream.
-const WINDOW: u32 = 2 << 20;
+/// How long a stream may take to open: a dial, and a second each way on a slow network.
+const OPEN: Duration = Duration::from_millis(2_500);
 
 /// What the leader says to a node. What waits here is bounded by what the node may hold (`limits.node_queue`).
 #[derive(Debug)]
@@ -58,8 +53,8 @@ pub struct Speaker {
     pub address: String,
     /// Largest message either way.
     pub message_bytes: usize,
-    /// What its words suffer.
-    pub gate: Gate,
+    /// Its clock.
+    pub clock: Clock,
 }
 
 /// What a link tells the task loop; `link` tells a replaced link from its successor.
@@ -68,13 +63,14 @@ pub type Report = Box<dyn Fn(Event) + Send + Sync>;
 /// Serves one member until its words end. Every break is reported; a node whose process is gone ends the link.
 pub async fn run(
     speaker: Speaker,
+    lines: Arc<dyn Lines>,
     member: Member,
     mut words: mpsc::UnboundedReceiver<Word>,
     report: Report,
 ) {
     let mut refusals = 0;
     loop {
-        match serve(&speaker, &member, &mut words, &report).await {
+        match serve(&speaker, lines.as_ref(), &member, &mut words, &report).await {
             End::Closed => return,
             End::Gone => refusals = REFUSALS,
             End::Refused => refusals += 1,
@@ -89,7 +85,7 @@ pub async fn run(
         tokio::select! {
             biased;
             () = closed(&mut words) => return,
-            () = tokio::time::sleep(wait) => {}
+            () = speaker.clock.sleep(wait) => {}
         }
     }
 }
@@ -99,42 +95,22 @@ async fn closed(words: &mut mpsc::UnboundedReceiver<Word>) {
     while words.recv().await.is_some() {}
 }
 
-enum End {
-    /// The leader wants the link no more.
-    Closed,
-    /// Nobody listens there.
-    Refused,
-    /// Another node, or one of another cluster, listens there.
-    Gone,
-    /// Anything else: dial again.
-    Broken,
-}
-
 async fn serve(
     speaker: &Speaker,
+    lines: &dyn Lines,
     member: &Member,
     words: &mut mpsc::UnboundedReceiver<Word>,
     report: &Report,
 ) -> End {
-    if speaker.gate.is_cut(member.id) {
-        tokio::time::sleep(CONNECT).await;
-        return End::Broken;
-    }
-    let (channel, refused) = dial(&member.address).await;
-    let Some(channel) = channel else { return if refused { End::Refused } else { End::Broken } };
-    let mut client = PeerServiceClient::new(channel)
-        .max_decoding_message_size(speaker.message_bytes)
-        .max_encoding_message_size(speaker.message_bytes);
     let (outbox, requests) = mpsc::unbounded_channel();
     if outbox.send(hello(speaker, member)).is_err() {
         return End::Broken;
     }
     let requests = tokio_stream::wrappers::UnboundedReceiverStream::new(requests);
-    let requests = speaker.gate.spoken(member.id, requests);
-    let opened = tokio::time::timeout(HELLO, client.assign_task(requests)).await;
-    let mut answers = match opened {
-        Ok(Ok(response)) => response.into_inner(),
-        Ok(Err(status)) => return end_of(&status),
+    let within = speaker.clock.stretch(OPEN);
+    let mut answers = match tokio::time::timeout(within, lines.open(member, requests)).await {
+        Ok(Ok(answers)) => answers,
+        Ok(Err(end)) => return end,
         Err(_) => return End::Broken,
     };
     let mut sent = BTreeSet::new();
@@ -149,14 +125,14 @@ async fn serve(
                     }
                 }
             }
-            answer = answers.message() => match answer {
-                Ok(Some(answer)) => {
+            answer = answers.next() => match answer {
+                Some(Ok(answer)) => {
                     if hear(member.id, answer, report).is_err() {
                         return End::Broken;
                     }
                 }
-                Ok(None) => return End::Broken,
-                Err(status) => return end_of(&status),
+                Some(Err(end)) => return end,
+                None => return End::Broken,
             },
         }
     }
@@ -174,33 +150,6 @@ fn hello(speaker: &Speaker, member: &Member) -> pb::AssignTaskRequest {
         leader_address: speaker.address.clone(),
         ..Default::default()
     }
-}
-
-fn end_of(status: &Status) -> End {
-    if status.code() == Code::FailedPrecondition { End::Gone } else { End::Broken }
-}
-
-/// A connection, or whether it was refused: then no process listens at that address.
-async fn dial(address: &str) -> (Option<Channel>, bool) {
-    let Ok(endpoint) = Endpoint::from_shared(format!("http://{address}")) else {
-        return (None, true);
-    };
-    let endpoint = socket::tune(endpoint, CONNECT, WINDOW);
-    match endpoint.connect_with_connector(socket::connector(CONNECT)).await {
-        Ok(channel) => (Some(channel), false),
-        Err(error) => (None, was_refused(&error)),
-    }
-}
-
-fn was_refused(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if let Some(io) = error.downcast_ref::<std::io::Error>() {
-            return io.kind() == std::io::ErrorKind::ConnectionRefused;
-        }
-        cause = error.source();
-    }
-    false
 }
 
 fn encode(

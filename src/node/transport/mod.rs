@@ -13,6 +13,7 @@ pub mod forward;
 pub mod gate;
 pub mod grpc_peers;
 pub mod intake;
+pub mod lines;
 pub mod links;
 pub mod lives;
 pub mod peer_service;

@@ -5,6 +5,7 @@ use super::carried::Carried;
 use super::envelope;
 use super::gate::HELD;
 use super::intake;
+use super::lines::GrpcBack;
 use super::upstream::{self, Upstream};
 use super::wire;
 use super::wire_raft;
@@ -254,6 +255,7 @@ impl PeerService for Peer {
             .connect_lazy();
         let (outbox, answers) = mpsc::unbounded_channel();
         let stream = self.shared.number_stream();
+        let back = Arc::new(GrpcBack { channel: back, gate: self.shared.gate.clone() });
         let upstream = Upstream::new(&hello, self.shared.me.id, stream, outbox, back);
         self.shared.tell(Input::UpstreamOpened(upstream));
         note_connected(&self.shared);

@@ -1,24 +1,19 @@
 //! This node's end of the leader's AssignTask stream: answers are collected in a step and leave together.
 
-use super::gate::Gate;
 use super::intake;
+use super::lines::{Back, WorkAsked};
 use super::wire;
 use crate::config::Limits;
 use crate::core::boundary::{Assignment, Event, NodeStatus};
 use crate::core::cluster::command::{Function, Member, Report};
 use crate::core::ids::{NodeId, TaskId, Term, Token};
 use crate::node::proto as pb;
-use crate::node::proto::peer_service_client::PeerServiceClient;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::mpsc;
 use tonic::Status;
-use tonic::transport::Channel;
 
 /// Bytes of reports in one message.
 const MESSAGE_BYTES: usize = 1 << 20;
-/// How long a request for work may take; the next one is not far.
-const ASK: Duration = Duration::from_secs(1);
 
 /// What one message of the leader says, in the order in which the core must hear it.
 pub struct Words {
@@ -78,17 +73,17 @@ pub struct Upstream {
     outbox: mpsc::UnboundedSender<Result<pb::AssignTaskResponse, Status>>,
     pending: pb::AssignTaskResponse,
     pending_bytes: usize,
-    channel: Channel,
+    back: Arc<dyn Back>,
 }
 
 impl Upstream {
-    /// A stream the leader has just opened; `channel` leads back to it.
+    /// A stream the leader has just opened; `back` leads back to it.
     pub fn new(
         hello: &pb::AssignTaskRequest,
         me: NodeId,
         stream: u64,
         outbox: mpsc::UnboundedSender<Result<pb::AssignTaskResponse, Status>>,
-        channel: Channel,
+        back: Arc<dyn Back>,
     ) -> Self {
         let envelope = hello.envelope.clone().unwrap_or_default();
         Upstream {
@@ -101,7 +96,7 @@ impl Upstream {
             outbox,
             pending: pb::AssignTaskResponse::default(),
             pending_bytes: 0,
-            channel,
+            back,
         }
     }
 
@@ -159,22 +154,13 @@ impl Upstream {
     }
 
     /// Asks the leader for work; an answer is not needed, the work itself is.
-    pub fn ask_for_work(&self, free_slots: u32, cpu_available: f64, gate: Gate) {
-        let request = pb::WorkRequestRequest {
-            envelope: Some(pb::Envelope {
-                cluster_id: self.cluster_id.clone(),
-                from_node: self.me.0,
-                to_node: self.leader.0,
-                ..Default::default()
-            }),
+    pub fn ask_for_work(&self, free_slots: u32, cpu_available: f64) {
+        self.back.ask_for_work(WorkAsked {
+            thief: self.me,
+            leader: self.leader,
+            cluster_id: self.cluster_id.clone(),
             free_slots,
             cpu_available,
-        };
-        let (mut client, leader) = (PeerServiceClient::new(self.channel.clone()), self.leader);
-        tokio::spawn(async move {
-            if gate.speak(leader).await {
-                let _ = tokio::time::timeout(ASK, client.work_request(request)).await;
-            }
         });
     }
 }

@@ -6,10 +6,19 @@ mod g01_election_safety;
 mod g02_score_is_advice;
 mod g03_lease;
 mod g04_log_safety;
+mod g05_accepted_tasks;
 mod g05_acknowledged;
+mod g06_idempotent;
+mod g07_one_outcome;
+mod g08_fencing;
+mod g09_starts;
+mod g10_bounds;
 mod g14_reads;
 mod g15_membership;
 mod g16_calm;
+mod task_facts;
+
+pub use task_facts::TaskFact;
 
 use crate::config::Config;
 use crate::core::ids::{LogIndex, NodeId, Term};
@@ -95,6 +104,8 @@ pub enum Fact {
         /// Who.
         node: NodeId,
     },
+    /// In the life of a task.
+    Task(TaskFact),
     /// A fault was made or mended; until the next quiet time elections are nobody's fault.
     Disturbed,
 }
@@ -134,6 +145,12 @@ impl Observer {
             Box::new(g03_lease::Lease::new(config.election.lease, voters.clone())),
             Box::<g04_log_safety::LogSafety>::default(),
             Box::<g05_acknowledged::Acknowledged>::default(),
+            Box::<g05_accepted_tasks::AcceptedTasks>::default(),
+            Box::<g06_idempotent::Idempotent>::default(),
+            Box::<g07_one_outcome::OneOutcome>::default(),
+            Box::<g08_fencing::Fencing>::default(),
+            Box::<g09_starts::Starts>::default(),
+            Box::new(g10_bounds::Bounds::new(config.limits.clone())),
             Box::<g14_reads::Reads>::default(),
             Box::new(g15_membership::Membership::new(voters)),
             Box::<g16_calm::Calm>::default(),

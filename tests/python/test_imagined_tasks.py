@@ -1,0 +1,89 @@
+"""Imagined clusters that run tasks, on disks that fail, and the checker of histories."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import hustings as hs
+from hustings import _core
+from hustings.failures import DISK_KINDS, IMAGINED_KINDS, KINDS
+
+EVERYTHING = (*KINDS, *IMAGINED_KINDS, *DISK_KINDS)
+
+
+def storm(seed: int) -> hs.Simulation:
+    failures = hs.RandomFailures(8, 1.5, kinds=EVERYTHING, seed=seed, spare_majority=False)
+    return hs.Simulation(3, workers=1, tasks_per_s=3, disk="imagined", failures=failures, seed=seed)
+
+
+def test_tasks_come_out_once_whatever_fails_and_both_sides_of_the_border_say_so():
+    run = storm(5).run(seconds=60)
+    assert not run.violations
+    assert run.tasks.accepted > 50
+    assert run.tasks.drained_s is not None
+    assert (run.tasks.lost, run.tasks.contradicting) == (0, 0)
+    found = _core.check_history(run.task_rows)
+    assert found["accepted"] == run.tasks.accepted
+    assert found["lost"] == found["double"] == found["invented"] == found["contradicting"] == []
+
+
+def test_a_history_with_a_hole_in_it_is_found_out():
+    rows = list(storm(6).run(seconds=30).task_rows)
+    task = next(row["task"] for row in rows if row["kind"] == "accepted")
+    hole = [row for row in rows if row["task"] != task or row["kind"] != "outcome"]
+    (lost,) = _core.check_history(hole)["lost"]
+    assert lost[0] == task
+    assert _core.check_history(hole, whole=False)["lost"] == []
+
+
+@pytest.mark.parametrize(
+    ("row", "text"),
+    [
+        ({"kind": "accepted", "task": "t", "client": "c"}, r"rows\[0\].at_us: it is missing"),
+        ({"at_us": 1, "kind": "eaten", "task": "t", "client": "c"}, r"rows\[0\].kind: .*eaten"),
+        ({"at_us": 1, "kind": "ended", "task": "t"}, r"rows\[0\].node: give node or client"),
+        ({"at_us": -1, "kind": "ended", "task": "t", "node": "n"}, r"rows\[0\].at_us: -1"),
+        (3, "row 0 is no mapping"),
+    ],
+)
+def test_malformed_rows_are_refused_by_number_and_field(row, text):
+    with pytest.raises(hs.ConfigError, match=text):
+        _core.check_history([row])
+
+
+def test_the_same_seed_gives_the_same_tasks_in_two_processes():
+    command = [sys.executable, "-m", "hustings", "sim", "--json", "--seed", "3", "--seconds", "30"]
+    command += ["--nodes", "3", "--workers", "1", "--tasks", "3", "--failing-disks"]
+    command += ["--mtbf", "6", "--mttr", "1.5", "--kinds", ",".join(EVERYTHING)]
+    first, second = (
+        subprocess.run(command, capture_output=True, check=True, timeout=100).stdout
+        for _ in range(2)
+    )
+    assert first == second
+    assert json.loads(first)["tasks"]["accepted"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"workers": -1}, "workers=-1"),
+        ({"workers": 65}, "workers=65"),
+        ({"tasks_per_s": -1}, "tasks_per_s=-1"),
+        ({"task_s": 0}, "task_s=0"),
+        ({"disk": "floppy"}, "disk='floppy'"),
+        ({"script": [(1, "slow_disk", "n1", -1)]}, "slow_disk"),
+    ],
+)
+def test_what_cannot_be_imagined_of_tasks_is_refused_by_name(arguments, text):
+    with pytest.raises(hs.ConfigError, match=text):
+        hs.Simulation(3, **arguments)
+
+
+def test_disks_fail_only_where_there_are_some():
+    failures = hs.RandomFailures(5, 1, kinds=("power_cut",))
+    with pytest.raises(hs.ConfigError, match=r"failures\.kinds"):
+        hs.Simulation(3, failures=failures).run(seconds=1)
