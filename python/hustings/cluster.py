@@ -204,8 +204,7 @@ class Cluster(Membership, Explained):
         if not iterables:
             raise TypeError("map: give at least one iterable of arguments")
         deadline = Deadline(timeout)
-        lengths = [len(i) for i in iterables if isinstance(i, Sized)]
-        total = min(lengths) if lengths else None
+        total = min((len(i) for i in iterables if isinstance(i, Sized)), default=None)
         calls: Iterable[tuple[Any, ...]] = zip(*iterables, strict=False)
         grouped = chunksize > 1 and self._allow_pickle and not isinstance(called, NamedCall)
         if grouped:

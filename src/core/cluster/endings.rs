@@ -11,8 +11,10 @@ use std::time::Duration;
 
 /// Longest wait before a retry, before chance adds to it.
 const MAX_BACKOFF_MS: u64 = 30_000;
-/// Longest text kept about one death.
+/// Longest text kept about one death, in characters.
 const MAX_DEATH: usize = 200;
+/// Deaths kept of one task: the last ones.
+const MAX_DEATHS: usize = 16;
 
 impl ClusterState {
     pub(super) fn release(
@@ -116,6 +118,8 @@ impl ClusterState {
         let node = live.holder.map(|holder| holder.node).unwrap_or_default();
         let name = self.members.get(&node).map_or_else(|| node.to_string(), |m| m.name.clone());
         let detail: String = detail.chars().take(MAX_DEATH).collect();
+        let excess = (live.deaths.len() + 1).saturating_sub(MAX_DEATHS);
+        live.deaths.drain(..excess);
         live.deaths.push(format!("attempt {} on {name}: {detail}", live.attempt));
     }
 
@@ -127,7 +131,7 @@ impl ClusterState {
             return self.requeue(task, reason, out);
         }
         let text = format!(
-            "quarantined: its runner or node died {} times (limits.crash_budget={budget}): {}",
+            "quarantined: its runner or node died {} times, its crash budget (limits.crash_budget): {}",
             live.crashes,
             live.deaths.join("; ")
         );

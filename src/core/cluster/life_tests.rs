@@ -266,7 +266,7 @@ fn a_quarantined_task_says_where_each_attempt_died_and_keeps_its_retries() {
         assert_eq!(matches!(changes[..], [Change::Requeued { .. }]), left > 0, "{changes:?}");
     }
     let Outcome::Lost(text) = outcome_of(&log) else { panic!() };
-    assert!(text.contains("died 3 times (limits.crash_budget=3)"), "{text}");
+    assert!(text.contains("died 3 times, its crash budget (limits.crash_budget)"), "{text}");
     for attempt in [2, 3, 4] {
         assert!(text.contains(&format!("attempt {attempt} on ")), "{text}");
     }

@@ -21,7 +21,7 @@ pub struct Live {
     pub story: Story,
     /// It does not start before, by the clock of the log: it is delayed, or waits for its next attempt.
     pub ready_ms: u64,
-    /// How its runners and nodes died, for people; no more than the crash budget.
+    /// How its runners and nodes died the last times, for people.
     pub(super) deaths: Vec<String>,
     /// Submissions that joined it by its key.
     pub(super) joined: Vec<TaskId>,

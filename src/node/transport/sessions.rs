@@ -216,7 +216,8 @@ impl Session {
             self.unknown.clear();
             return;
         }
-        if self.finished.len() > MAX_WAITING {
+        let gone = self.outcomes.as_ref().is_some_and(|(_, outbox)| outbox.is_closed());
+        if gone || self.finished.len() > MAX_WAITING {
             self.outcomes = None;
             return;
         }
