@@ -38,7 +38,7 @@ pub(super) fn check_history<'py>(
 fn row_from(row: &Bound<'_, PyMapping>, number: usize) -> PyResult<Row<String, String>> {
     let py = row.py();
     let wrong = |field: &str, problem: String| {
-        errors::raise(py, Error::config(&format!("rows[{number}].{field}"), problem))
+        errors::raise(py, Error::config(format!("rows[{number}].{field}"), problem))
     };
     let get = |field: &str| row.get_item(field).ok().filter(|value| !value.is_none());
     let text = |field: &str| -> PyResult<Option<String>> {

@@ -243,15 +243,17 @@ impl Client {
             let id = TaskId((ms << 80) | (7 << 76) | (2 << 62) | (random >> 2));
             work::task(id, self.session, &mut self.chance)
         };
+        // An answer names the id alone: one submission of it at a time, or it is not known which was meant.
+        if self.table.contains_key(&spec.id) {
+            return;
+        }
         self.crowd.unfinished.fetch_add(1, SeqCst);
         if !again && unit(&mut self.chance) < self.work.cancel {
             let due = self.world.elapsed() + exponential(&mut self.chance, self.work.mean);
             self.unwanted.push((due, spec.id));
         }
         let entry = Entry { spec: spec.clone(), stage: Stage::New, again };
-        if self.table.insert(spec.id, entry).is_some() {
-            self.crowd.unfinished.fetch_sub(1, SeqCst);
-        }
+        self.table.insert(spec.id, entry);
     }
 
     fn send_new(&mut self, connection: &Connection) {
