@@ -42,7 +42,8 @@ impl ClusterState {
             Met::Task(existing) => {
                 self.counters.duplicates += 1;
                 out.push(Change::Joined { session, task, existing, bytes });
-                return self.give_back(task, to, out);
+                // One that joins another task is withdrawn with its place by the leader.
+                return self.give_back(task, to.filter(|_| existing == task), out);
             }
             Met::Refused(refusal) => {
                 out.push(Change::Refused { session, task, bytes, refusal });

@@ -193,9 +193,11 @@ fn replace_takes_the_key_and_the_place_in_one_command() {
     assert_eq!(log.state.holder_of("k"), Some(TaskId(2)));
     let last = log.state.retention().get(FIRST).unwrap().story.steps.last().copied();
     assert_eq!(last.map(|step| step.kind), Some(StepKind::Replaced));
-    // The same submission again changes nothing.
+    // The same submission again changes nothing; the place it was to have is free.
     let changes = log.submit(&with_key(2, OnDuplicate::Replace), Some(A));
-    assert!(matches!(changes[..], [Change::Joined { .. }]), "{changes:?}");
+    let [Change::Joined { .. }, Change::AssignmentVoid { to: A, .. }] = changes[..] else {
+        panic!("{changes:?}")
+    };
     let token = log.token(2);
     log.complete(2, token, B, value("4"));
     assert_eq!(log.state.holder_of("k"), None);
