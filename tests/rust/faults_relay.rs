@@ -87,7 +87,17 @@ fn question() -> PollQuestion {
 }
 
 /// Ties a tether, breaks the way, and says how long the tether took to notice.
-async fn time_of_notice(break_it: impl FnOnce(&Relay)) -> Duration {
+async fn time_of_notice(break_it: impl Fn(&Relay)) -> Duration {
+    for _ in 0..20 {
+        if let Some(noticed) = try_time_of_notice(&break_it).await {
+            return noticed;
+        }
+    }
+    panic!("no tether ever held")
+}
+
+/// `None`: the way broke before both lanes of the tether were tied, which nothing on this side shows.
+async fn try_time_of_notice(break_it: impl Fn(&Relay)) -> Option<Duration> {
     let (_cluster, relay, target, peers) = behind_a_relay().await;
     let ttl = Duration::from_secs(2);
     let answer = peers.poll(&target, question(), ttl).await;
@@ -105,12 +115,12 @@ async fn time_of_notice(break_it: impl FnOnce(&Relay)) -> Duration {
     let began = clock.now();
     break_it(&relay);
     // The end of a tether is a hint; what the port says counts, and it does not refuse.
-    tether.await.unwrap().unwrap_or_else(|e| panic!("it never held: {e}"));
+    tether.await.unwrap().ok()?;
     let noticed = clock.now().since(began);
     assert_eq!(peers.dial(&target, Duration::from_millis(500)).await, Dialled::Accepted);
     let appended = appends.await.unwrap();
     assert!(appended.is_err(), "a stream that cannot be answered ends");
-    noticed
+    Some(noticed)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -137,8 +137,10 @@ impl Table {
         }
         let hash = entry.task.as_ref().and_then(|task| task.hash);
         let refusal = rejection.refusal();
+        // An earlier sending may be on its way into the log still: no word on a full queue is the last one then.
+        let full_again = refusal == Refusal::QueueFull && entry.resent;
         match refusal {
-            _ if wire::is_open(refusal) => {
+            _ if wire::is_open(refusal) || full_again => {
                 entry.stage = Stage::Deferred;
                 entry.resent = true;
                 self.deferred.push(id);

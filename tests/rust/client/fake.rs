@@ -26,6 +26,8 @@ pub struct State {
     pub mute: bool,
     /// Refuse this many tasks.
     pub refuse: Vec<(Refusal, u32)>,
+    /// Refuse this many tasks that were taken before.
+    pub refuse_resent: Vec<(Refusal, u32)>,
     /// Accept, but keep outcomes back.
     pub hold: bool,
     pub tasks: BTreeMap<Bytes, TaskSpec>,
@@ -62,11 +64,13 @@ impl State {
 
     fn take(&mut self, session: &Bytes, task: TaskSpec, answer: &mut SubmitResponse) {
         let id = task.task_id.clone();
-        if let Some((refusal, left)) = self.refuse.last_mut() {
+        let taken = self.tasks.contains_key(&id);
+        let refuse = if taken { &mut self.refuse_resent } else { &mut self.refuse };
+        if let Some((refusal, left)) = refuse.last_mut() {
             let refusal = *refusal;
             *left -= 1;
             if *left == 0 {
-                self.refuse.pop();
+                refuse.pop();
             }
             answer.rejected.push(Rejection {
                 task_id: id,

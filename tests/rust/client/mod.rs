@@ -119,6 +119,22 @@ fn an_answer_that_never_comes_is_asked_for_again_under_the_same_ids() {
 }
 
 #[test]
+fn a_task_that_may_be_in_the_log_already_is_not_refused_for_a_full_queue() {
+    let world = World::new(1);
+    {
+        let mut state = world.cluster.state();
+        state.swallow_answers = 1;
+        state.refuse_resent = vec![(Refusal::QueueFull, 1)];
+    }
+    let client = world.client();
+    let handle = client.submit(task(0), None).unwrap();
+    check_values(&[handle]);
+    let state = world.cluster.state();
+    assert!(state.refuse_resent.is_empty(), "it was refused once");
+    assert_eq!(state.tasks.len(), 1);
+}
+
+#[test]
 fn accepted_tasks_are_followed_at_another_node_after_the_entry_node_died() {
     let mut world = World::new(3);
     world.cluster.state().hold = true;
