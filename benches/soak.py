@@ -45,8 +45,8 @@ DRAIN_S = 120.0
 AUDITED = 2_000
 """Latest tasks whose outcome a client that never saw them asks for at the end."""
 MODES = ("memory", "disk")
-SHARED = ("lost", "double", "invented", "contradictions", "duplicate_starts")
-"""What both checkers find."""
+SHARED = {"lost": "lost", "double": "contradicting"}
+"""What both judges look for: the name here, and the native one."""
 
 
 @dataclass
@@ -220,9 +220,10 @@ def compare(verdict: Verdict, rows: Path) -> dict[str, Any]:
     native = getattr(_core, "check_history", None)
     if native is None:
         return {"native": None, "agree": None}
-    theirs, ours = dict(native(list(history(rows)))), verdict.to_dict()
-    differ = [name for name in SHARED if sorted(theirs[name]) != sorted(ours[name])]
-    return {"native": {name: len(theirs[name]) for name in SHARED}, "agree": not differ}
+    ours, found = verdict.to_dict(), native(history(rows))
+    theirs = {name: sorted(task for task, _ in found[called]) for name, called in SHARED.items()}
+    agree = all(theirs[name] == sorted(ours[name]) for name in SHARED)
+    return {"native": {name: len(tasks) for name, tasks in theirs.items()}, "agree": agree}
 
 
 def broken(result: dict[str, Any]) -> bool:

@@ -173,10 +173,19 @@ def test_a_codec_nobody_knows(codec: int, submit: Callable[..., Any]) -> None:
     assert f"codec: {codec} is unknown; use CODEC_JSON or CODEC_PICKLE" in message
 
 
-def test_a_result_that_cannot_travel(cluster: hs.Cluster) -> None:
+@pytest.fixture(scope="module")
+def narrow() -> Iterator[hs.Cluster]:
+    """A cluster in which nothing travels beside the log."""
+    config = hs.Config.ci(limits=hs.Limits(blob_bytes=65_536))
+    with hs.Cluster.local(1, name="narrow", config=config) as made:
+        made.wait_leader()
+        yield made
+
+
+def test_a_result_that_cannot_travel(cluster: hs.Cluster, narrow: hs.Cluster) -> None:
     """Row 11: too large, not serialisable, cyclic: the outcome is a failure that says why."""
     with pytest.raises(hs.PayloadTooLargeError, match=r"the result is .* the limit is 65536"):
-        cluster.submit(sample_tasks.big, 70_000).result(30)
+        narrow.submit(sample_tasks.big, 70_000).result(30)
     with pytest.raises(TypeError, match="lock"):
         cluster.submit(sample_tasks.return_lock).result(30)
     with pytest.raises(ValueError, match="contains itself"):
@@ -227,12 +236,12 @@ def test_cancelling_what_nobody_knows(
     )
 
 
-def test_a_payload_one_byte_too_large(cluster: hs.Cluster, submit: Callable[..., Any]) -> None:
+def test_a_payload_one_byte_too_large(narrow: hs.Cluster, submit: Callable[..., Any]) -> None:
     """Row 27: refused before it is sent; and by a node, should a client not know."""
     fits = 65_536 - len(pickle.dumps((("",), {}), protocol=5)) - 16
-    assert cluster.submit(len, "x" * fits).result(30) == fits
-    with pytest.raises(hs.PayloadTooLargeError, match=r"limits\.payload_bytes") as caught:
-        cluster.submit(len, "x" * 65_536)
+    assert narrow.submit(len, "x" * fits).result(30) == fits
+    with pytest.raises(hs.PayloadTooLargeError, match=r"limits\.blob_bytes") as caught:
+        narrow.submit(len, "x" * 65_536)
     assert caught.value.limit == 65_536
     assert caught.value.size > 65_536
     refusal, message = submit(payload=b" " * 65_537)

@@ -74,8 +74,10 @@ def test_row_28_a_leader_without_descriptors_sheds_and_recovers(
 ) -> None:
     spec = Spec(tmp_path / "nodes", tasks=["fault_tasks"], profile="ci", slots=1, cwd=HERE)
     with Group(spec) as group, hs.Cluster.connect(*group.places, timeout=60) as client:
-        assert client.submit("fault_tasks.echo", "warm").result(60) == "warm"
         leader = client.wait_leader()
+        # A node brings the functions it knows when it is admitted.
+        eventually(lambda: len(client.members()) == len(group.places))
+        assert client.submit("fault_tasks.echo", "warm").result(60) == "warm"
         node = group[leader.name]
         used = len(os.listdir(f"/proc/{node.pid}/fd"))
         before = resource.prlimit(node.pid, resource.RLIMIT_NOFILE)

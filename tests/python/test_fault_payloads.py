@@ -21,7 +21,7 @@ HUGE = 256 << 20
 
 @pytest.fixture(scope="module")
 def group() -> Iterator[hs.Cluster]:
-    limits = hs.Limits(payload_bytes=LIMIT)
+    limits = hs.Limits(blob_bytes=LIMIT)
     with hs.Cluster.local(
         3, name="payloads", isolated=True, slots=1, config=hs.Config.ci(limits=limits)
     ) as made:
@@ -56,7 +56,7 @@ def test_row_30_arguments_at_the_limit_pass_and_one_byte_more_is_refused(
     accepted = group.metrics()["accepted"]
     with pytest.raises(hs.PayloadTooLargeError, match=f"{LIMIT + 1} bytes, the limit is {LIMIT}"):
         echo.submit(fault_tasks.echo, "x" * (most + 1)).result(60)
-    with pytest.raises(hs.PayloadTooLargeError, match=r"limits\.payload_bytes"):
+    with pytest.raises(hs.PayloadTooLargeError, match=r"limits\.blob_bytes"):
         echo.submit(fault_tasks.echo, "x" * HUGE).result(60)
     assert group.metrics()["accepted"] == accepted, "refused means not accepted"
     check_accounts(group, accepted)

@@ -6,15 +6,15 @@ import itertools
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from hustings import _core
 from hustings.verdict import KINDS, Verdict, check_history
 
 Row = dict[str, Any]
-SHARED = ("lost", "double", "invented", "contradictions", "duplicate_starts")
-"""What the native checker finds as well."""
+SHARED = {"lost": "lost", "double": "contradicting"}
+"""What both judges look for: the name here, and the native one."""
 
 
 def row(kind: str, task: str = "t", token: int | None = None, outcome: str | None = None) -> Row:
@@ -240,10 +240,12 @@ def test_the_native_checker_agrees(data: st.DataObject) -> None:
     if native is None:
         pytest.skip("hustings._core.check_history: the native checker is not there (yet)")
     rows = data.draw(good_history())
+    # There a cancellation is a wish, an outcome must follow; here it is the word that it is done.
+    assume(all(row["kind"] != "cancelled" for row in rows))
     victims = finished(rows)
     if victims and data.draw(st.booleans()):
         break_it = data.draw(st.sampled_from([lose, split, invent, contradict]))
         rows, _ = break_it(rows, data.draw(st.sampled_from(victims)))
-    ours, theirs = check_history(rows).to_dict(), dict(native(rows))
-    for name in SHARED:
-        assert sorted(theirs[name]) == sorted(ours[name]), name
+    ours, theirs = check_history(rows).to_dict(), native(rows)
+    for name, called in SHARED.items():
+        assert sorted(task for task, _ in theirs[called]) == sorted(ours[name]), name

@@ -8,6 +8,7 @@ use crate::node::proto::blob_service_server::BlobServiceServer;
 use crate::node::proto::client_service_server::ClientServiceServer;
 use crate::node::proto::peer_service_server::PeerServiceServer;
 use crate::node::shared::Shared;
+use futures::StreamExt;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,9 @@ use tonic::transport::server::TcpIncoming;
 const WINDOW: u32 = 2 << 20;
 /// Streams one connection may hold open.
 const STREAMS_PER_CONNECTION: u32 = 1_024;
+/// Pause after a connection could not be accepted: without descriptors the next cannot be either, and asking at once
+/// would take a whole core.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 /// Bytes of headers of one call.
 const HEADER_BYTES: u32 = 16 << 10;
 
@@ -70,7 +74,12 @@ pub async fn serve(shared: Arc<Shared>, listener: TcpListener) {
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_serving::<ClientServiceServer<Client>>().await;
     reporter.set_serving::<PeerServiceServer<Peer>>().await;
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).then(|socket| async {
+        if socket.is_err() {
+            tokio::time::sleep(ACCEPT_AGAIN).await;
+        }
+        socket
+    });
     let server = Server::builder()
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(2 * WINDOW)
