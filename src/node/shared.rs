@@ -26,6 +26,8 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 /// Kibibytes of submissions that may be on their way to the task loop; beyond, clients' streams are not read.
 pub const INTAKE_KIB: usize = 64 << 10;
 
+/// How soon a leader that lacks its quorum's lease looks for it again, while somebody waits.
+const LEASE_LOOK: Duration = Duration::from_millis(5);
 /// The version of `proto/hustings/v1` this node speaks.
 pub const PROTOCOL: u32 = 1;
 
@@ -278,7 +280,12 @@ impl Shared {
                 if self.leads() || elsewhere {
                     return;
                 }
-                moved.await;
+                if self.leads.load(Ordering::Acquire) {
+                    // Nobody rings when only the lease is missing.
+                    let _ = tokio::time::timeout(LEASE_LOOK, moved).await;
+                } else {
+                    moved.await;
+                }
             }
         };
         let _ = tokio::time::timeout(patience, newer).await;

@@ -210,7 +210,8 @@ async fn await_successor(shared: &Shared, target: &Found) -> Found {
         std::future::pending::<()>().await;
     }
     let own = own_id(&target.status);
-    let mut term = target.status.term;
+    // Whoever has voted knows the next term before it hears the next leader: asking for a later one would miss it.
+    let term = target.status.term;
     let mut backoff = Backoff::new();
     let clock = Clock::start();
     loop {
@@ -220,14 +221,13 @@ async fn await_successor(shared: &Shared, target: &Found) -> Found {
         {
             let address = heard.leader_address.clone();
             let elsewhere = heard.leader_node != 0 && heard.leader_node != own.0;
-            term = term.max(heard.term);
             // It may have won a moment ago and not be ready yet.
             if elsewhere
                 && !address.is_empty()
                 && let Ok(status) = shared.peers.await_leader(&address, term, STATUS_TIMEOUT).await
                 && leads(&status)
                 // A leader that was replaced may not know it yet.
-                && status.term > target.status.term
+                && status.term > term
             {
                 return Found { address, status };
             }
