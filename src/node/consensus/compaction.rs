@@ -14,14 +14,12 @@ impl Consensus {
             tokio::select! {
                 biased;
                 () = self.progress.kept.notified() => self.purge().await,
-                () = self.progress.applied_more.notified() => {
-                    if self.progress.grown() >= self.bound() {
-                        // It is ignored while a snapshot is being made, and an error says that Raft has stopped.
-                        let _ = self.raft.trigger().snapshot().await;
-                        self.progress.kept.notified().await;
-                        self.purge().await;
-                    }
-                }
+                () = self.progress.applied_more.notified() => {}
+            }
+            if self.progress.grown() >= self.bound() {
+                // It is ignored while the library holds that a snapshot is being made, also just after it was kept: no
+                // answer may be waited for, and what is applied next asks again. An error says that Raft has stopped.
+                let _ = self.raft.trigger().snapshot().await;
             }
         }
     }
