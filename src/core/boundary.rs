@@ -99,6 +99,8 @@ pub enum Event {
     InventoryArrived {
         /// Whose.
         node: NodeId,
+        /// How often it was started with its data.
+        incarnation: u64,
         /// Every assignment it holds: queued, running, or finished and not settled.
         held: Vec<(TaskId, Token)>,
     },

@@ -201,7 +201,7 @@ impl World {
                 }
                 Effect::SendInventory { held, .. } => {
                     let held = held.into_iter().map(|(task, token, _)| (task, token)).collect();
-                    hand.outbox.push_back(Event::InventoryArrived { node, held });
+                    hand.outbox.push_back(Event::InventoryArrived { node, incarnation: 0, held });
                 }
                 Effect::SendReports { reports } => {
                     hand.outbox.push_back(Event::Reported { node, reports });

@@ -346,7 +346,7 @@ impl TaskLoop {
                 Effect::KillRunner { task, token } => self.hands.kill(task, token),
                 Effect::SendInventory { term, held } => {
                     if let Some(upstream) = &mut self.upstream {
-                        upstream.inventory(term, &held);
+                        upstream.inventory(term, self.me.incarnation, &held);
                     }
                 }
                 Effect::SendReports { reports } => {

@@ -153,8 +153,8 @@ impl Leader {
             Event::CancelAsked { tasks, kill } => self.on_cancel(state, &tasks, kill, out),
             Event::JoinAsked { member, functions } => self.on_join(state, member, functions, out),
             Event::RemovalAsked { node } => self.on_removal_asked(now, node, out),
-            Event::InventoryArrived { node, held } => {
-                self.on_inventory(now, state, node, &held, out)
+            Event::InventoryArrived { node, incarnation, held } => {
+                self.on_inventory(now, state, (node, incarnation), &held, out)
             }
             Event::StatusArrived { node, status } => self.on_status(now, node, status),
             Event::Reported { node, reports } => self.on_reported(now, state, node, reports, out),

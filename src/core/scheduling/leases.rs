@@ -1,6 +1,7 @@
 //! The leader and its nodes: sessions, inventories, reports, steals, and when a node is given up.
 
 use super::leader::Leader;
+use super::roster::Post;
 use super::stealing::plan_steal;
 use crate::core::Moment;
 use crate::core::boundary::{Assignment, Effect, NodeStatus};
@@ -85,11 +86,14 @@ impl Leader {
         &mut self,
         now: Moment,
         state: &ClusterState,
-        node: NodeId,
+        (node, incarnation): (NodeId, u64),
         held: &[(TaskId, Token)],
         out: &mut Vec<Effect>,
     ) {
-        let Some(post) = self.roster.get_mut(&node).filter(|post| !post.lost) else { return };
+        // What a node lacks that was started again, it may have begun before: those attempts end when it is admitted as
+        // what it is now, and then its session opens anew. Until then it is given nothing.
+        let is_known = |post: &&mut Post| !post.lost && post.member.incarnation == incarnation;
+        let Some(post) = self.roster.get_mut(&node).filter(is_known) else { return };
         post.heard = now;
         post.open = true;
         post.revoking.clear();

@@ -55,7 +55,8 @@ impl Bench {
         let members: Vec<NodeId> = self.state.members().keys().copied().collect();
         for node in members {
             let held = self.held(node);
-            self.tell(Event::InventoryArrived { node, held });
+            let incarnation = self.state.members()[&node].incarnation;
+            self.tell(Event::InventoryArrived { node, incarnation, held });
         }
     }
 
@@ -63,7 +64,7 @@ impl Bench {
         let (name, address) = (format!("n{}", id.0), id.to_string());
         let member = Member { id, name, address, slots: 1, ..Member::default() };
         self.tell(Event::JoinAsked { member, functions: vec![] });
-        self.tell(Event::InventoryArrived { node: id, held: vec![] });
+        self.tell(Event::InventoryArrived { node: id, incarnation: 0, held: vec![] });
     }
 
     fn held(&self, node: NodeId) -> Vec<(TaskId, Token)> {
@@ -333,4 +334,26 @@ fn why_says_who_is_full_who_runs_and_how_it_ended() {
     let kinds: Vec<&str> = told.history.iter().map(|step| step.kind).collect();
     assert_eq!(kinds, ["accepted", "assigned", "succeeded"]);
     assert_eq!(told.history[2].at_ms, NOON_MS + 3_200);
+}
+
+#[test]
+fn a_node_that_was_started_again_begins_no_attempt_under_an_old_token() {
+    let mut bench = Bench::new(1);
+    let node = NodeId(1);
+    bench.submit(spec(1));
+    let old = bench.state.live()[&TaskId(1)].token();
+    assert_ne!(old, Token(0));
+    bench.effects.clear();
+    // The leader's link finds it before it was admitted as what it is now.
+    bench.tell(Event::SessionBroken { node, refused: false });
+    bench.tell(Event::InventoryArrived { node, incarnation: 1, held: vec![] });
+    let sent = |effect: &Effect| matches!(effect, Effect::Assign { .. });
+    assert!(!bench.effects.iter().any(sent), "{:?}", bench.effects);
+    let again = Member { incarnation: 1, ..bench.state.members()[&node].clone() };
+    bench.tell(Event::JoinAsked { member: again, functions: vec![] });
+    bench.tell(Event::InventoryArrived { node, incarnation: 1, held: vec![] });
+    bench.tell(Event::TimerFired);
+    let live = &bench.state.live()[&TaskId(1)];
+    assert!(live.token() > old && live.attempt == 2, "{live:?}");
+    assert!(bench.effects.iter().any(sent));
 }

@@ -213,7 +213,8 @@ fn hear(node: NodeId, answer: pb::AssignTaskResponse, report: &Report) -> Result
             .iter()
             .map(|held| Ok((wire::task_id(&held.task_id)?, crate::core::ids::Token(held.token))))
             .collect::<Result<Vec<_>, Status>>()?;
-        report(Event::InventoryArrived { node, held });
+        let incarnation = inventory.incarnation;
+        report(Event::InventoryArrived { node, incarnation, held });
     }
     if let Some(status) = answer.status {
         report(Event::StatusArrived { node, status: wire::status_in(status)? });

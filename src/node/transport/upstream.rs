@@ -107,13 +107,13 @@ impl Upstream {
     }
 
     /// Everything this node holds.
-    pub fn inventory(&mut self, term: Term, held: &[(TaskId, Token, bool)]) {
+    pub fn inventory(&mut self, term: Term, incarnation: u64, held: &[(TaskId, Token, bool)]) {
         let held = held.iter().map(|(task, token, running)| pb::Held {
             task_id: wire::id_bytes(task.to_bytes()),
             token: token.0,
             running: *running,
         });
-        let inventory = Some(pb::Inventory { held: held.collect() });
+        let inventory = Some(pb::Inventory { held: held.collect(), incarnation });
         self.send(pb::AssignTaskResponse { term, inventory, ..Default::default() });
     }
 

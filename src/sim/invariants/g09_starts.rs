@@ -1,5 +1,5 @@
 //! G9: without a fault no task begins while an attempt of it runs, or after one has done it; whatever fails, no attempt
-//! begins on two nodes.
+//! begins twice.
 
 use super::{Fact, Promise, TaskFact};
 use crate::core::ids::{NodeId, TaskId, Token};
@@ -32,9 +32,9 @@ impl Promise for Starts {
                 self.running.clear();
             }
             TaskFact::Began { node, task, token } => {
-                let first = *self.begun.entry((task, token)).or_insert(node);
+                let first = self.begun.insert((task, token), node);
                 let before = self.running.insert(task, token);
-                if first != node {
+                if let Some(first) = first {
                     let text = format!("attempt {} of {task} begins on {node}", token.0);
                     return Some(format!("{text}, and began on {first}"));
                 }
