@@ -7,11 +7,13 @@ import hashlib
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 import hustings as hs
+import sample_tasks
 
 MIB = 1 << 20
 
@@ -61,14 +63,16 @@ def test_what_is_too_large_is_refused_by_name_and_nothing_is_stored() -> None:
         assert small.submit(digest, b"x" * (MIB - 1000)).result(60)
 
 
-def test_a_full_store_says_so_and_has_room_again_once_tasks_are_done() -> None:
+def test_a_full_store_says_so_and_has_room_again_once_tasks_are_done(tmp_path: Path) -> None:
     config = hs.Config.ci(limits=hs.Limits(blobs_bytes=MIB))
     with hs.Cluster.local(1, name="full", slots=1, config=config) as full:
         full.wait_leader()
-        blocker = full.submit(time.sleep, 1.0)
+        gate = tmp_path / "gate"
+        blocker = full.submit(sample_tasks.pass_gate, str(gate))
         waiting = full.submit(digest, b"a" * (MIB - 4096))
         with pytest.raises(hs.QueueFullError, match=r"limits\.blobs_bytes"):
             full.submit(digest, b"b" * (MIB // 2))
+        gate.touch()
         blocker.result(60)
         assert waiting.result(60) == digest(b"a" * (MIB - 4096))
         end = time.monotonic() + 60
@@ -97,9 +101,12 @@ def test_a_large_task_outlives_the_leader_that_took_it(cluster: hs.Cluster) -> N
 
 def test_blobs_are_on_disk_when_all_nodes_die_at_once(tmp_path: Path) -> None:
     data = os.urandom(1024) * 300
-    with hs.Cluster.local(3, name="disk", data_dir=tmp_path, slots=1, config=hs.Config.ci()) as c:
+    with hs.Cluster.local(
+        3, name="disk", data_dir=tmp_path / "nodes", slots=1, config=hs.Config.ci()
+    ) as c:
         c.wait_leader()
-        blockers = [c.submit(time.sleep, 0.5) for _ in range(6)]
+        gate = tmp_path / "gate"
+        blockers = [c.submit(sample_tasks.pass_gate, str(gate)) for _ in range(6)]
         waiting = c.submit(digest, data)
         while waiting.state == "submitted":
             time.sleep(0.005)
@@ -107,6 +114,23 @@ def test_blobs_are_on_disk_when_all_nodes_die_at_once(tmp_path: Path) -> None:
             c.kill(name)
         for name in [node.name for node in c.nodes]:
             c.restart(name)
+        gate.touch()
         assert waiting.result(60) == digest(data)
         for blocker in blockers:
             blocker.result(60)
+
+
+def test_many_clients_may_bring_the_same_content_at_once(tmp_path: Path) -> None:
+    data = os.urandom(1024) * 2048
+    with hs.Cluster.local(3, name="same", data_dir=tmp_path, config=hs.Config.ci()) as made:
+        made.wait_leader()
+        addresses = [node.address for node in made.nodes]
+
+        def bring(n: int) -> str:
+            first = addresses[n % len(addresses)]
+            with hs.Cluster.connect(first, allow_pickle=True) as one:
+                return one.submit(digest, data).result(60)
+
+        with ThreadPoolExecutor(8) as pool:
+            assert set(pool.map(bring, range(16))) == {digest(data)}
+        assert all(member.alive for member in made.members())

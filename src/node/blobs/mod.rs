@@ -22,6 +22,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 pub use upkeep::keep;
 
+/// How long a blob waits for a task or an outcome to name it.
+const UNCLAIMED: Duration = Duration::from_secs(900);
+/// What the log lets go is kept so long after it was put: this voter may hear late of an earlier use's end, when the
+/// blob was put again already.
+const SETTLED: Duration = Duration::from_secs(5);
 /// How soon a client may ask again when there is no room.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -36,6 +41,8 @@ pub struct BlobStore {
     storage: Option<Arc<Storage>>,
     most: u64,
     held: Mutex<Held>,
+    /// One writes or removes at a time: two of one blob would write the same file, and a removal must not meet a put.
+    changing: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -62,12 +69,13 @@ impl BlobStore {
         if let Some(storage) = &storage {
             for BlobRef { id, size } in storage.blobs()? {
                 held.bytes += size;
-                // Young until the log was read: what it names is kept, the rest goes in time.
-                let entry = Entry { size, content: None, since: Moment(0), applied: 0 };
+                // Which use of it the log means that is still to be read is not known: it goes by age alone.
+                let entry = Entry { size, content: None, since: Moment(0), applied: LogIndex::MAX };
                 held.blobs.insert(id, entry);
             }
         }
-        Ok(BlobStore { storage, most: limits.blobs_bytes, held: Mutex::new(held) })
+        let (most, changing) = (limits.blobs_bytes, tokio::sync::Mutex::default());
+        Ok(BlobStore { storage, most, held: Mutex::new(held), changing })
     }
 
     // Every change is one step, so a panic leaves whole values.
@@ -89,6 +97,7 @@ impl BlobStore {
         blob: BlobRef,
         content: Bytes,
     ) -> Result<()> {
+        let _alone = self.changing.lock().await;
         {
             let mut held = self.lock();
             if let Some(entry) = held.blobs.get_mut(&blob.id) {
@@ -102,19 +111,14 @@ impl BlobStore {
                 );
                 return Err(Error::QueueFull { detail, retry_after: RETRY_AFTER });
             }
-            // Room is taken before the disk is asked, so that many at once stay within the bound.
-            held.bytes += blob.size;
         }
-        let kept = match &self.storage {
-            Some(storage) => storage.write_blob(blob.id, content).await.map(|()| None),
-            None => Ok(Some(content)),
+        let content = match &self.storage {
+            Some(storage) => storage.write_blob(blob.id, content).await.map(|()| None)?,
+            None => Some(content),
         };
         let mut held = self.lock();
-        let kept = kept.inspect_err(|_| held.bytes -= blob.size)?;
-        let entry = Entry { size: blob.size, content: kept, since: now, applied };
-        if let Some(twin) = held.blobs.insert(blob.id, entry) {
-            held.bytes -= twin.size;
-        }
+        held.bytes += blob.size;
+        held.blobs.insert(blob.id, Entry { size: blob.size, content, since: now, applied });
         Ok(())
     }
 
@@ -128,22 +132,23 @@ impl BlobStore {
         }
     }
 
-    /// Forgets what the log let go after it was put, and what the log has not named for `unclaimed`.
+    /// Forgets what the log let go after it was put, and what it has not named for [`UNCLAIMED`].
     async fn sweep(
         &self,
         now: Moment,
-        unclaimed: Duration,
         needed: &BTreeSet<BlobId>,
         freed: &BTreeMap<BlobId, LogIndex>,
     ) {
+        let _alone = self.changing.lock().await;
         let mut gone = Vec::new();
         {
             let mut held = self.lock();
             let Held { blobs, bytes } = &mut *held;
             blobs.retain(|id, entry| {
+                let age = now.since(entry.since);
                 let freed = freed.get(id).is_some_and(|index| *index > entry.applied);
-                let old = now.since(entry.since) >= unclaimed;
-                let keep = needed.contains(id) || !(freed || old);
+                let over = age >= UNCLAIMED || (freed && age >= SETTLED);
+                let keep = needed.contains(id) || !over;
                 if !keep {
                     *bytes -= entry.size;
                     gone.push(*id);
@@ -160,8 +165,6 @@ impl BlobStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const AGE: Duration = Duration::from_secs(900);
 
     fn store(most: u64) -> BlobStore {
         let limits = Limits { blobs_bytes: most, ..crate::config::Config::default().limits };
@@ -180,8 +183,8 @@ mod tests {
         let other = Bytes::from_static(b"12345");
         let error = store.put(Moment(3), 0, name(&other), other.clone()).await.unwrap_err();
         assert!(error.to_string().contains("limits.blobs_bytes"), "{error}");
-        let (none, late) = (BTreeSet::new(), Moment(2).after(AGE));
-        store.sweep(late, AGE, &none, &BTreeMap::new()).await;
+        let (none, late) = (BTreeSet::new(), Moment(2).after(UNCLAIMED));
+        store.sweep(late, &none, &BTreeMap::new()).await;
         assert!(!store.holds(blob.id), "nobody claimed it");
         store.put(late, 0, name(&other), other).await.unwrap();
     }
@@ -194,14 +197,17 @@ mod tests {
         let named = BTreeSet::from([blob.id]);
         let freed = BTreeMap::from([(blob.id, 7)]);
         store.put(Moment(0), 5, blob, content.clone()).await.unwrap();
-        store.sweep(Moment(1).after(AGE), AGE, &named, &freed).await;
+        store.sweep(Moment(1).after(UNCLAIMED), &named, &freed).await;
         assert!(store.holds(blob.id), "somebody names it again");
         // Put again for another task, which is on its way.
         store.put(Moment(2), 9, blob, content.clone()).await.unwrap();
-        store.sweep(Moment(3), AGE, &BTreeSet::new(), &freed).await;
+        let later = Moment(2).after(SETTLED);
+        store.sweep(later, &BTreeSet::new(), &freed).await;
         assert!(store.holds(blob.id));
         let freed = BTreeMap::from([(blob.id, 12)]);
-        store.sweep(Moment(4), AGE, &BTreeSet::new(), &freed).await;
+        store.sweep(Moment(3), &BTreeSet::new(), &freed).await;
+        assert!(store.holds(blob.id), "it may have been an earlier use");
+        store.sweep(later, &BTreeSet::new(), &freed).await;
         assert!(!store.holds(blob.id));
     }
 }

@@ -26,8 +26,7 @@ pub async fn keep(shared: Arc<Shared>) {
             (state.blobs().all().collect(), freed.into_iter().collect())
         };
         let ids = needed.iter().map(|blob| blob.id).collect();
-        let unclaimed = shared.config.limits.outcome_ttl;
-        shared.blobs.sweep(shared.clock.now(), unclaimed, &ids, &freed).await;
+        shared.blobs.sweep(shared.clock.now(), &ids, &freed).await;
         if !consensus.voters().contains_key(&shared.me.id) {
             continue;
         }

@@ -1,7 +1,7 @@
 //! Large arguments on their way into the cluster, and large results on their way out.
 
-use super::exchange::settle_all;
-use super::handle::{Handle, Settled};
+use super::exchange::{Fetch, settle_all};
+use super::handle::Settled;
 use super::{Client, Shared, lock};
 use crate::core::cluster::command::{Outcome, Payload};
 use crate::core::ids::BlobRef;
@@ -61,9 +61,6 @@ where
                     let limit = status.details().try_into().map_or(0, u64::from_be_bytes);
                     return Err(too_large(what, size, limit as usize));
                 }
-                Err(status) if status.code() == Code::InvalidArgument => {
-                    return Err(Error::config("payload", status.message()));
-                }
                 Err(status) if status.code() == Code::ResourceExhausted => {
                     let detail = format!("{address}: {}", status.message());
                     return Err(Error::QueueFull { detail, retry_after: Duration::from_secs(1) });
@@ -82,30 +79,21 @@ fn too_large(what: &str, size: usize, limit: usize) -> Error {
     Error::PayloadTooLarge { what: what.to_owned(), size, limit, knob: "limits.blob_bytes" }
 }
 
-/// Fetches a large result, settles its future, and only then lets the cluster forget it. Others settle at once.
-pub(super) fn settle_or_fetch(shared: &Arc<Shared>, handle: Arc<Handle>, settled: Settled) {
-    match settled {
-        Settled::Outcome {
-            outcome: Outcome::Value(Payload { codec, blob: Some(blob), .. }),
-            attempts,
-            node,
-        } => {
-            let shared = shared.clone();
-            tokio::spawn(async move {
-                let settled = match fetch(&shared, blob).await {
-                    Ok(body) => {
-                        let outcome = Outcome::Value(Payload::inline(codec, body));
-                        Settled::Outcome { outcome, attempts, node }
-                    }
-                    Err(error) => Settled::Failed(error),
-                };
-                let task = handle.id();
-                settle_all(vec![(handle, settled)]);
-                lock(&shared.table).acknowledge.push(task);
-                shared.ids_ready.notify_one();
-            });
+/// Fetches a large result and settles whoever waits for it. Only if it came may the cluster forget it.
+pub(super) async fn fetch_and_settle(shared: Arc<Shared>, wanted: Fetch) {
+    let Fetch { task, blob, codec, attempts, node, handles } = wanted;
+    let fetched = fetch(&shared, blob).await;
+    let settled = || match &fetched {
+        Ok(body) => {
+            let outcome = Outcome::Value(Payload::inline(codec, body.clone()));
+            Settled::Outcome { outcome, attempts, node }
         }
-        settled => settle_all(vec![(handle, settled)]),
+        Err(error) => Settled::Failed(error.clone()),
+    };
+    settle_all(handles.into_iter().map(|handle| (handle, settled())).collect());
+    if fetched.is_ok() {
+        lock(&shared.table).acknowledge.push(task);
+        shared.ids_ready.notify_one();
     }
 }
 

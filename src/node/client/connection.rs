@@ -1,6 +1,6 @@
 //! The one connection of a client: two streams, kept open, moved to the leader, reopened after a break.
 
-use super::blobs::settle_or_fetch;
+use super::blobs::fetch_and_settle;
 use super::exchange::{session_bytes, settle_all};
 use super::handle::Settled;
 use super::identity::Backoff;
@@ -124,14 +124,15 @@ async fn hear_outcomes(
         match stream.message().await {
             Ok(Some(message)) => {
                 shared.heard.fetch_add(1, Ordering::Relaxed);
-                let settlements = {
+                let (settlements, fetches) = {
                     let mut table = lock(&shared.table);
-                    let settlements = table.on_outcomes(message);
+                    let arrived = table.on_outcomes(message);
                     table.wake_waiting(&shared.room);
-                    settlements
+                    arrived
                 };
-                for (handle, settled) in settlements {
-                    settle_or_fetch(shared, handle, settled);
+                settle_all(settlements);
+                for fetch in fetches {
+                    tokio::spawn(fetch_and_settle(shared.clone(), fetch));
                 }
                 shared.ids_ready.notify_one();
             }

@@ -3,8 +3,8 @@
 use super::handle::{Handle, Settled};
 use super::table::{MAX_BODY, Stage, Table};
 use super::wire;
-use crate::core::cluster::command::Outcome;
-use crate::core::ids::{FunctionHash, NodeId, SessionId, TaskId};
+use crate::core::cluster::command::{Codec, Outcome, Payload};
+use crate::core::ids::{BlobRef, FunctionHash, NodeId, SessionId, TaskId};
 use crate::error::Error;
 use crate::node::proto::{self, Refusal};
 use bytes::Bytes;
@@ -27,6 +27,16 @@ pub(super) fn settle_all(settlements: Settlements) {
     for (handle, settled) in settlements {
         handle.settle(settled);
     }
+}
+
+/// A value that is too large for the stream, and who waits for it.
+pub(super) struct Fetch {
+    pub task: TaskId,
+    pub blob: BlobRef,
+    pub codec: Codec,
+    pub attempts: u32,
+    pub node: NodeId,
+    pub handles: Vec<Arc<Handle>>,
 }
 
 /// What an answer to a batch asks the connection to do.
@@ -184,18 +194,24 @@ impl Table {
     }
 
     /// Outcomes arrived. They are acknowledged whether they are news or not: the sender does not know. Those
-    /// whose value must be fetched first are acknowledged once it is here.
-    pub fn on_outcomes(&mut self, message: proto::OutcomesResponse) -> Settlements {
+    /// whose value must be fetched first are returned apart, and acknowledged once it is here.
+    pub fn on_outcomes(&mut self, message: proto::OutcomesResponse) -> (Settlements, Vec<Fetch>) {
         let mut settlements = Vec::with_capacity(message.outcomes.len());
+        let mut fetches = Vec::new();
         for outcome in message.outcomes {
             let Some(id) = TaskId::from_bytes(&outcome.task_id) else { continue };
             let (attempts, node) = (outcome.attempts, NodeId(outcome.node));
             let Some(outcome) = wire::outcome_from_proto(outcome) else { continue };
-            let blob = matches!(&outcome, Outcome::Value(value) if value.blob.is_some());
-            if !blob || !self.entries.contains_key(&id) {
-                self.acknowledge.push(id);
+            let entries = self.remove_all(id);
+            if let Outcome::Value(Payload { codec, blob: Some(blob), .. }) = outcome
+                && !entries.is_empty()
+            {
+                let handles = entries.into_iter().map(|entry| entry.handle).collect();
+                fetches.push(Fetch { task: id, blob, codec, attempts, node, handles });
+                continue;
             }
-            for entry in self.remove_all(id) {
+            self.acknowledge.push(id);
+            for entry in entries {
                 let settled = Settled::Outcome { outcome: outcome.clone(), attempts, node };
                 settlements.push((entry.handle, settled));
             }
@@ -210,7 +226,7 @@ impl Table {
                 settlements.push((entry.handle, Settled::Failed(error)));
             }
         }
-        settlements
+        (settlements, fetches)
     }
 
     /// Makes ready for a new connection: what has no answer goes again, with the same ids, in the order of submission;

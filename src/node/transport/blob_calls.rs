@@ -54,7 +54,7 @@ pub async fn collect(
         let piece = piece?;
         if (content.len() + piece.len()) as u64 > blob.size {
             let text = format!("blob: more than the {} bytes that were announced", blob.size);
-            return Err(Status::invalid_argument(text));
+            return Err(Status::data_loss(text));
         }
         content.extend_from_slice(&piece);
     }
@@ -65,7 +65,7 @@ pub async fn collect(
             "blob: {} bytes with hash {} came, {} bytes with {} were announced",
             name.size, name.id, blob.size, blob.id
         );
-        return Err(Status::invalid_argument(text));
+        return Err(Status::data_loss(text));
     }
     Ok(content)
 }

@@ -14,19 +14,27 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Code, Request, Response, Status, Streaming};
 
-/// Blobs that are received at once; each may be in memory as a whole.
-const AT_ONCE: usize = 4;
+/// Blobs that are received at once from clients and workers, to be spread; each may be in memory as a whole.
+const SPREAD_AT_ONCE: usize = 4;
+/// Blobs received at once from other voters. Room of their own, or two voters that spread would wait for each other.
+const KEPT_AT_ONCE: usize = 4;
+/// Blobs given at once.
+const GIVEN_AT_ONCE: usize = 16;
 
 /// Serves blobs.
 pub struct Blobs {
     shared: Arc<Shared>,
-    room: Arc<Semaphore>,
+    spreading: Arc<Semaphore>,
+    keeping: Arc<Semaphore>,
+    giving: Arc<Semaphore>,
 }
 
 impl Blobs {
     /// Serves those of `shared`.
     pub fn new(shared: Arc<Shared>) -> Self {
-        Blobs { shared, room: Arc::new(Semaphore::new(AT_ONCE)) }
+        let room = |at_once| Arc::new(Semaphore::new(at_once));
+        let (spreading, keeping) = (room(SPREAD_AT_ONCE), room(KEPT_AT_ONCE));
+        Blobs { shared, spreading, keeping, giving: room(GIVEN_AT_ONCE) }
     }
 
     /// The name, if it is one this node takes from a caller of `cluster` (empty: a client).
@@ -44,11 +52,11 @@ impl Blobs {
         }
         Ok(blob)
     }
+}
 
-    async fn take_room(&self) -> Result<OwnedSemaphorePermit, Status> {
-        let room = self.room.clone().acquire_owned().await;
-        room.map_err(|_| Status::unavailable("this node is stopping"))
-    }
+async fn take(room: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Status> {
+    let taken = room.clone().acquire_owned().await;
+    taken.map_err(|_| Status::unavailable("this node is stopping"))
 }
 
 #[tonic::async_trait]
@@ -61,7 +69,7 @@ impl BlobService for Blobs {
         let first = requests.message().await?.unwrap_or_default();
         let head = first.head.ok_or_else(|| Status::invalid_argument("head: missing"))?;
         let blob = self.check(&head.cluster_id, head.blob.as_ref())?;
-        let _room = self.take_room().await?;
+        let _room = take(if head.spread { &self.spreading } else { &self.keeping }).await?;
         let rest = requests.map(|request| request.map(|request| request.piece));
         let all = stream::iter([Ok(first.piece)]).chain(rest);
         let content = collect(blob, Box::pin(all)).await?;
@@ -81,11 +89,15 @@ impl BlobService for Blobs {
     ) -> Result<Response<Self::GetStream>, Status> {
         let request = request.into_inner();
         let blob = self.check(&request.cluster_id, request.blob.as_ref())?;
+        let room = take(&self.giving).await?;
         let content = self.shared.blobs.get(blob.id).await.map_err(|error| refusal(&error))?;
         let Some(content) = content else {
             return Err(Status::not_found(format!("{} does not hold it", self.shared.me.name)));
         };
-        let answers = pieces(content).map(|piece| Ok(pb::GetResponse { piece }));
+        let answers = pieces(content).map(move |piece| {
+            let _held = &room;
+            Ok(pb::GetResponse { piece })
+        });
         Ok(Response::new(Box::pin(stream::iter(answers))))
     }
 }
