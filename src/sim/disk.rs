@@ -2,6 +2,7 @@
 //! node is down, fill up, fail a sync, and are slow. Everything on them is decided by a seed and by what was written
 //! where, never by the order in which it was flushed.
 
+use super::unsynced::{Content, Pending};
 use super::world::STRETCH;
 use crate::core::chance::Chance;
 use crate::error::{Error, Result};
@@ -15,8 +16,6 @@ use std::time::Duration;
 
 /// How long a durable write takes on a disk that is well.
 const QUICK: Duration = Duration::from_micros(300);
-/// What a disk writes as a whole, or not at all.
-const SECTOR: usize = 512;
 /// EIO, the same on every Unix.
 const EIO: i32 = 5;
 
@@ -27,57 +26,6 @@ pub enum Down {
     Process,
     /// The power goes: some of it is there, some is not, some in part; drawn from the number.
     Power(u64),
-}
-
-#[derive(Clone, Debug)]
-enum Pending {
-    Write(u64, Vec<u8>),
-    Length(u64),
-}
-
-impl Pending {
-    fn apply(&self, to: &mut Vec<u8>) {
-        match self {
-            Pending::Length(len) => to.resize(*len as usize, 0),
-            Pending::Write(offset, data) => {
-                let end = *offset as usize + data.len();
-                if to.len() < end {
-                    to.resize(end, 0);
-                }
-                to[*offset as usize..end].copy_from_slice(data);
-            }
-        }
-    }
-
-    /// What of it reaches the disk without a sync.
-    fn tear(&self, seed: u64) -> Vec<Pending> {
-        let (place, length) = match self {
-            Pending::Write(offset, data) => (*offset, data.len() as u64),
-            Pending::Length(len) => (u64::MAX, *len),
-        };
-        let mut chance = Chance::seeded(seed ^ place.rotate_left(20) ^ length);
-        match (self, chance.below(4)) {
-            (_, 0) => Vec::new(),
-            (Pending::Write(offset, data), 1) => {
-                let keep = chance.below(data.len() + 1);
-                vec![Pending::Write(*offset, data[..keep].to_vec())]
-            }
-            (Pending::Write(offset, data), 2) => {
-                let sectors = data.chunks(SECTOR).enumerate();
-                let kept = sectors.filter(|_| chance.below(2) == 0);
-                let place = |i: usize| offset + (i * SECTOR) as u64;
-                kept.map(|(i, sector)| Pending::Write(place(i), sector.to_vec())).collect()
-            }
-            _ => vec![self.clone()],
-        }
-    }
-}
-
-#[derive(Clone, Debug, Default)]
-struct Content {
-    durable: Vec<u8>,
-    live: Vec<u8>,
-    pending: Vec<Pending>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -179,7 +127,8 @@ impl Inner {
         (self.names, self.durable_names) = (names.clone(), names);
         for (id, content) in &mut self.files {
             for pending in std::mem::take(&mut content.pending) {
-                let torn = pending.tear(seed ^ id.rotate_left(40));
+                let drawn = seed ^ id.rotate_left(40) ^ pending.mark();
+                let torn = pending.torn(&mut Chance::seeded(drawn));
                 torn.iter().for_each(|part| part.apply(&mut content.durable));
             }
             content.live = content.durable.clone();
@@ -204,9 +153,7 @@ impl Inner {
             return Err(io::Error::from_raw_os_error(EIO));
         }
         if let Some(content) = self.files.get_mut(&file).filter(|_| !self.forgets) {
-            for pending in content.pending.drain(..) {
-                pending.apply(&mut content.durable);
-            }
+            content.sync();
         }
         Ok(())
     }
@@ -285,9 +232,7 @@ impl ImaginedFile {
     fn change(&self, pending: Pending) -> io::Result<()> {
         let mut inner = self.disk.lock_inner();
         inner.check_room()?;
-        let content = inner.files.entry(self.file).or_default();
-        pending.apply(&mut content.live);
-        content.pending.push(pending);
+        inner.files.entry(self.file).or_default().change(pending);
         Ok(())
     }
 }

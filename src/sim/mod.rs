@@ -27,6 +27,7 @@ mod runners;
 pub mod script;
 mod tampering;
 pub mod total_queue;
+pub mod unsynced;
 pub mod work;
 pub mod workload;
 pub mod world;

@@ -1,15 +1,11 @@
 //! Simulated clusters that run tasks: nothing accepted is lost, no task has two outcomes, whatever fails.
 
+use crate::simulation::{self, secs};
 use hustings::sim::bugs::{Bug, TASK_BUGS};
-use hustings::sim::failures::{FAILURE_KINDS, FailureKind, Failures};
-use hustings::sim::loads::Loads;
+use hustings::sim::failures::{FAILURE_KINDS, FailureKind};
 use hustings::sim::work::Work;
 use hustings::sim::{Run, Spec, simulate};
 use std::time::Duration;
-
-fn secs(n: f64) -> Duration {
-    Duration::from_secs_f64(n)
-}
 
 fn calm(nodes: usize, workers: usize, seed: u64, seconds: f64) -> Spec {
     let work = Some(Work::default());
@@ -19,24 +15,8 @@ fn calm(nodes: usize, workers: usize, seed: u64, seconds: f64) -> Spec {
 
 /// Everything that can fail, failing often.
 fn chaos(nodes: usize, workers: usize, seed: u64, seconds: f64) -> Spec {
-    let failures = Failures {
-        mtbf: secs(8.0),
-        mttr: secs(1.5),
-        kinds: FAILURE_KINDS
-            .iter()
-            .map(|(_, kind)| *kind)
-            .filter(|kind| !kind.needs_disk())
-            .collect(),
-        // What a majority loses at once without disks is lost by right.
-        spare_majority: seed.is_multiple_of(2) || seed.is_multiple_of(3),
-        seed,
-    };
-    Spec {
-        loads: (0..nodes as u64).map(|n| Loads::noise(0.6, 0.2, seed ^ n).unwrap()).collect(),
-        failures: Some(failures),
-        disk: !seed.is_multiple_of(3),
-        ..calm(nodes, workers, seed, seconds)
-    }
+    let work = Some(Work::default());
+    Spec { workers, work, writes: 0.0, reads: 0.0, ..simulation::chaos(nodes, seed, seconds) }
 }
 
 fn check(run: &Run, what: &str) {

@@ -10,12 +10,12 @@ use hustings::sim::script::{Action, Step, Who};
 use hustings::sim::{Run, Spec, simulate};
 use std::time::Duration;
 
-fn secs(n: f64) -> Duration {
+pub fn secs(n: f64) -> Duration {
     Duration::from_secs_f64(n)
 }
 
 /// Everything that can fail, failing often.
-fn chaos(nodes: usize, seed: u64, seconds: f64) -> Spec {
+pub fn chaos(nodes: usize, seed: u64, seconds: f64) -> Spec {
     let failures = Failures {
         mtbf: secs(8.0),
         mttr: secs(1.5),

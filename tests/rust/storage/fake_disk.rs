@@ -3,6 +3,7 @@
 use hustings::core::chance::Chance;
 use hustings::error::{Error, Result};
 use hustings::node::storage::disk::{Disk, DiskFile, Open, Pace};
+use hustings::sim::unsynced::{Content, Pending};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::io;
@@ -11,35 +12,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 type Names = BTreeMap<String, u64>;
-
-/// What one file holds, and what of it is not durable yet.
-#[derive(Clone, Debug, Default)]
-pub struct Content {
-    durable: Vec<u8>,
-    live: Vec<u8>,
-    pending: Vec<Pending>,
-}
-
-#[derive(Clone, Debug)]
-enum Pending {
-    Write(u64, Vec<u8>),
-    Length(u64),
-}
-
-impl Pending {
-    fn apply(&self, to: &mut Vec<u8>) {
-        match self {
-            Pending::Length(len) => to.resize(*len as usize, 0),
-            Pending::Write(offset, data) => {
-                let end = *offset as usize + data.len();
-                if to.len() < end {
-                    to.resize(end, 0);
-                }
-                to[*offset as usize..end].copy_from_slice(data);
-            }
-        }
-    }
-}
 
 /// When and how it fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,9 +88,7 @@ impl FakeDisk {
     pub fn set_file(&self, name: &str, content: Vec<u8>) {
         let mut world = self.world();
         let file = world.named(name);
-        world
-            .files
-            .insert(file, Content { durable: content.clone(), live: content, pending: Vec::new() });
+        world.files.insert(file, Content::of(content));
         world.durable_names = world.names.clone();
     }
 
@@ -166,12 +136,11 @@ impl FakeDisk {
                     Crash::Nothing => {}
                     Crash::Everything => pending.apply(&mut kept),
                     Crash::Some => {
-                        tear(pending, chance).into_iter().for_each(|p| p.apply(&mut kept))
+                        pending.torn(chance).into_iter().for_each(|p| p.apply(&mut kept))
                     }
                 }
             }
-            let content = Content { durable: kept.clone(), live: kept, pending: Vec::new() };
-            left.files.insert(*id, content);
+            left.files.insert(*id, Content::of(kept));
         }
         left.durable_names = left.names.clone();
         FakeDisk { world: Arc::new(Mutex::new(left)), locked: Arc::default() }
@@ -179,24 +148,6 @@ impl FakeDisk {
 
     fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A write that was not synced reached the disk, or not, or some of its sectors did.
-fn tear(pending: &Pending, chance: &mut Chance) -> Vec<Pending> {
-    match (pending, chance.below(4)) {
-        (_, 0) => Vec::new(),
-        (Pending::Write(offset, data), 1) => {
-            let keep = chance.below(data.len() + 1);
-            vec![Pending::Write(*offset, data[..keep].to_vec())]
-        }
-        (Pending::Write(offset, data), 2) => {
-            let sectors = data.chunks(512).enumerate();
-            let kept = sectors.filter(|_| chance.below(2) == 0);
-            kept.map(|(i, sector)| Pending::Write(offset + i as u64 * 512, sector.to_vec()))
-                .collect()
-        }
-        _ => vec![pending.clone()],
     }
 }
 
