@@ -11,6 +11,7 @@ use super::cluster::command::{Command, Function, Member, Outcome, Report, TaskSp
 use super::ids::{LogIndex, NodeId, SessionId, TaskId, Term, Token};
 use super::load::Load;
 use super::record::Record;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ pub enum Event {
         wall_ms: u64,
         /// It heard a leader since it started, and so knows how much time passed since the last entry.
         followed: bool,
+        /// Who votes.
+        voters: BTreeSet<NodeId>,
     },
     /// This node no longer leads.
     LeadershipLost,
@@ -533,6 +536,9 @@ pub enum Refusal {
         /// Close names.
         hint: String,
     },
+    /// Nobody registered that name so far, and not every voter has brought its functions: the same id may be sent
+    /// again.
+    Gathering,
     /// The proposal did not enter the log, or nobody knows: the same id may be sent again.
     Unknown,
 }

@@ -15,7 +15,7 @@ use crate::core::cluster::state::ClusterState;
 use crate::core::ids::{NodeId, SessionId, TaskId, Term, Token};
 use crate::core::worker::Worker;
 use bytes::Bytes;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -94,7 +94,8 @@ impl World {
             self.tell(Event::LeadershipLost);
         }
         let wall_ms = self.now.0 / 1_000;
-        self.tell(Event::LeadershipGained { term: self.term, wall_ms, followed: true });
+        let voters = BTreeSet::new();
+        self.tell(Event::LeadershipGained { term: self.term, wall_ms, followed: true, voters });
     }
 
     fn join(&mut self, id: NodeId) {

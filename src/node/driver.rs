@@ -251,7 +251,8 @@ impl TaskLoop {
             }
             Input::LeadGained(term) => {
                 let (wall_ms, followed) = (self.clock.today_us() / 1_000, self.followed);
-                self.feed(Event::LeadershipGained { term, wall_ms, followed }, effects);
+                let voters = self.voters.clone();
+                self.feed(Event::LeadershipGained { term, wall_ms, followed, voters }, effects);
             }
             Input::SubmitOpened(session, stream, outbox) => {
                 self.sessions.open_submit(session, stream, outbox);
@@ -288,8 +289,11 @@ impl TaskLoop {
             | Event::TasksRevoked { .. }
             | Event::TasksKilled { .. }
             | Event::ReportsSettled { .. }
-            | Event::AttemptEnded { .. }
-            | Event::DrainStarted => self.worker.on_event(now, event, effects),
+            | Event::AttemptEnded { .. } => self.worker.on_event(now, event, effects),
+            Event::DrainStarted => {
+                self.worker.on_event(now, event, effects);
+                self.next_status = now;
+            }
             Event::Submitted { session, tasks, .. } => {
                 self.sessions.owe(*session, tasks.len());
                 self.feed_leader(now, event, effects);
@@ -345,8 +349,9 @@ impl TaskLoop {
                 Effect::Run(assignment) => self.run_attempt(assignment),
                 Effect::KillRunner { task, token } => self.hands.kill(task, token),
                 Effect::SendInventory { term, held } => {
+                    let status = self.status();
                     if let Some(upstream) = &mut self.upstream {
-                        upstream.inventory(term, self.me.incarnation, &held);
+                        upstream.inventory(term, self.me.incarnation, &held, &status);
                     }
                 }
                 Effect::SendReports { reports } => {

@@ -170,5 +170,6 @@ fn refusal_text(refusal: Refusal) -> &'static str {
         Refusal::InvalidId => "invalid_id",
         Refusal::IdExpired => "id_expired",
         Refusal::DuplicateKey => "duplicate_key",
+        Refusal::Gathering => "gathering",
     }
 }

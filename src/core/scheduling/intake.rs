@@ -96,19 +96,25 @@ impl Leader {
             return if known {
                 Ok(spec)
             } else {
-                Err(self.unknown_function(state, &spec.function.name))
+                Err(self.unknown_function(now, state, &spec.function.name))
             };
         }
         let name = &spec.function.name;
         let newest = state
             .newest(name)
             .or_else(|| self.registering.iter().find(|(_, n)| *n == name).map(|(hash, _)| *hash));
-        let Some(hash) = newest else { return Err(self.unknown_function(state, name)) };
+        let Some(hash) = newest else { return Err(self.unknown_function(now, state, name)) };
         let function = FunctionRef { name: name.clone(), hash };
         Ok(Arc::new(TaskSpec { function, ..(*spec).clone() }))
     }
 
-    fn unknown_function(&self, state: &ClusterState, name: &str) -> Refusal {
+    /// What becomes of a task by a name nobody registered. A cluster that was founded this moment has heard of no
+    /// function at all: each voter brings its own when it is admitted.
+    fn unknown_function(&self, now: Moment, state: &ClusterState, name: &str) -> Refusal {
+        let here = |voter| state.members().contains_key(voter) || state.is_expelled(*voter);
+        if now < self.gathers_until && !self.voters.iter().all(here) {
+            return Refusal::Gathering;
+        }
         let hint = did_you_mean(name, state.function_names());
         Refusal::UnknownFunction { name: name.to_owned(), hint }
     }

@@ -43,6 +43,10 @@ pub struct Leader {
     pub(super) in_flight: u64,
     pub(super) in_flight_bytes: u64,
     pub(super) registering: BTreeMap<FunctionHash, String>,
+    /// Who voted when this node was elected.
+    pub(super) voters: BTreeSet<NodeId>,
+    /// Until then a voter that is no member yet may bring a function that nobody knows.
+    pub(super) gathers_until: Moment,
     /// What must enter the log and did not; proposed again while this node leads.
     pub(super) retry: Vec<Command>,
     pub(super) retry_at: Option<Moment>,
@@ -83,6 +87,8 @@ impl Leader {
             in_flight: 0,
             in_flight_bytes: 0,
             registering: BTreeMap::new(),
+            voters: BTreeSet::new(),
+            gathers_until: Moment(0),
             retry: Vec::new(),
             retry_at: None,
             next_load_record: Moment(0),
@@ -119,9 +125,12 @@ impl Leader {
         event: Event,
         out: &mut Vec<Effect>,
     ) {
-        if let Event::LeadershipGained { term, wall_ms, followed } = event {
+        if let Event::LeadershipGained { term, wall_ms, followed, voters } = event {
             self.era.begin(now, state.clock_ms(), wall_ms, followed);
-            return self.on_gained(now, term, state, out);
+            self.on_gained(now, term, state, out);
+            self.voters = voters;
+            self.gathers_until = now.after(self.config.limits.worker_lease);
+            return;
         }
         self.era.see(now, state.clock_ms());
         if !self.leading {

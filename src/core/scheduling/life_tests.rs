@@ -10,7 +10,8 @@ use crate::core::cluster::command::{
     OnDuplicate, Outcome, Payload, Report, TaskSpec, Terms,
 };
 use crate::core::cluster::state::ClusterState;
-use crate::core::ids::{NodeId, SessionId, TaskId, Token};
+use crate::core::ids::{FunctionHash, NodeId, SessionId, TaskId, Token};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,7 +52,8 @@ impl Bench {
         self.term += 1;
         self.leader = std::mem::replace(&mut self.successor, leader(self.term));
         let (term, followed) = (self.term, self.term > 1);
-        self.tell(Event::LeadershipGained { term, wall_ms, followed });
+        let voters = BTreeSet::new();
+        self.tell(Event::LeadershipGained { term, wall_ms, followed, voters });
         let members: Vec<NodeId> = self.state.members().keys().copied().collect();
         for node in members {
             let held = self.held(node);
@@ -210,7 +212,8 @@ fn after_all_were_down_the_wall_clock_says_how_long() {
     let mut bench = Bench::new(0);
     bench.submit(with_terms(1, 0, 0, HOUR_MS));
     let mut restarted = leader(3);
-    let gained = |wall_ms| Event::LeadershipGained { term: 9, wall_ms, followed: false };
+    let voters = BTreeSet::new();
+    let gained = |wall_ms| Event::LeadershipGained { term: 9, wall_ms, followed: false, voters };
     restarted.on_event(Moment(5), &bench.state, gained(NOON_MS + 2 * HOUR_MS), &mut vec![]);
     bench.leader = restarted;
     bench.now = Moment(5);
@@ -306,6 +309,41 @@ fn an_old_id_is_refused_unless_its_task_is_known() {
         |task| Effect::Reject { session: SESSION, task: TaskId(task), refusal: Refusal::IdExpired };
     assert!(!bench.said(&refused(id)));
     assert!(bench.said(&refused(id + 1)));
+}
+
+#[test]
+fn a_name_nobody_registered_is_refused_once_every_voter_was_heard_or_had_its_time() {
+    let mut bench = Bench::new(1);
+    bench.term += 1;
+    let voters = BTreeSet::from([NodeId(1), NodeId(2)]);
+    let (term, wall_ms) = (bench.term, NOON_MS);
+    bench.tell(Event::LeadershipGained { term, wall_ms, followed: true, voters });
+    let ask = |bench: &mut Bench, id| {
+        let function = FunctionRef { name: "late.one".into(), hash: FunctionHash(0) };
+        let tasks = vec![Arc::new(TaskSpec { function, ..spec(id) })];
+        bench.tell(Event::Submitted { session: SESSION, functions: vec![], tasks });
+    };
+    let refused = |bench: &Bench, wanted: u128| {
+        bench.effects.iter().find_map(|effect| match effect {
+            Effect::Reject { task, refusal, .. } if *task == TaskId(wanted) => {
+                Some(refusal.clone())
+            }
+            _ => None,
+        })
+    };
+    ask(&mut bench, 1);
+    assert_eq!(refused(&bench, 1), Some(Refusal::Gathering));
+    bench.join(NodeId(2));
+    ask(&mut bench, 2);
+    assert!(matches!(refused(&bench, 2), Some(Refusal::UnknownFunction { .. })));
+    // Another, of whose voters one never comes.
+    let voters = BTreeSet::from([NodeId(1), NodeId(9)]);
+    bench.tell(Event::LeadershipGained { term: term + 1, wall_ms, followed: true, voters });
+    ask(&mut bench, 3);
+    assert_eq!(refused(&bench, 3), Some(Refusal::Gathering));
+    bench.pass(Config::default().limits.worker_lease.as_millis() as u64);
+    ask(&mut bench, 4);
+    assert!(matches!(refused(&bench, 4), Some(Refusal::UnknownFunction { .. })));
 }
 
 #[test]

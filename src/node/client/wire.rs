@@ -68,7 +68,7 @@ pub(super) fn function_to_proto(function: &Function) -> proto::Function {
 /// The cluster could not say yes or no: the same id goes again.
 pub(super) fn is_open(refusal: proto::Refusal) -> bool {
     use proto::Refusal as R;
-    matches!(refusal, R::NotLeader | R::Stopping | R::Unspecified)
+    matches!(refusal, R::NotLeader | R::Gathering | R::Stopping | R::Unspecified)
 }
 
 /// The outcome in `message`; `None` if a newer peer sent a kind this version does not know.

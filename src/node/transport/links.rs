@@ -207,6 +207,10 @@ fn encode(
 
 /// Passes a node's answer on, in the order in which the leader must hear its parts.
 fn hear(node: NodeId, answer: pb::AssignTaskResponse, report: &Report) -> Result<(), Status> {
+    // Whoever drains is given nothing, however much its inventory leaves free: its status comes first.
+    if let Some(status) = answer.status {
+        report(Event::StatusArrived { node, status: wire::status_in(status)? });
+    }
     if let Some(inventory) = answer.inventory {
         let held = inventory
             .held
@@ -215,9 +219,6 @@ fn hear(node: NodeId, answer: pb::AssignTaskResponse, report: &Report) -> Result
             .collect::<Result<Vec<_>, Status>>()?;
         let incarnation = inventory.incarnation;
         report(Event::InventoryArrived { node, incarnation, held });
-    }
-    if let Some(status) = answer.status {
-        report(Event::StatusArrived { node, status: wire::status_in(status)? });
     }
     if !answer.reports.is_empty() {
         let reports =

@@ -106,15 +106,22 @@ impl Upstream {
         let _ = self.outbox.send(Err(Status::aborted(text)));
     }
 
-    /// Everything this node holds.
-    pub fn inventory(&mut self, term: Term, incarnation: u64, held: &[(TaskId, Token, bool)]) {
+    /// Everything this node holds, and how it is.
+    pub fn inventory(
+        &mut self,
+        term: Term,
+        incarnation: u64,
+        held: &[(TaskId, Token, bool)],
+        status: &NodeStatus,
+    ) {
         let held = held.iter().map(|(task, token, running)| pb::Held {
             task_id: wire::id_bytes(task.to_bytes()),
             token: token.0,
             running: *running,
         });
         let inventory = Some(pb::Inventory { held: held.collect(), incarnation });
-        self.send(pb::AssignTaskResponse { term, inventory, ..Default::default() });
+        let status = Some(wire::status_out(status));
+        self.send(pb::AssignTaskResponse { term, inventory, status, ..Default::default() });
     }
 
     /// Ended attempts.

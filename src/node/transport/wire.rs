@@ -236,6 +236,11 @@ pub fn rejection_out(task: TaskId, refusal: &Refusal) -> pb::Rejection {
             pb::Refusal::NotLeader,
             "leadership moved; send the same id again, it is safe".to_owned(),
         ),
+        Refusal::Gathering => (
+            pb::Refusal::Gathering,
+            "the cluster begins and not every voter brought its functions; send the same id again"
+                .to_owned(),
+        ),
         Refusal::QueueFull { detail, retry_after } => {
             retry_after_ms = retry_after.as_millis() as u32;
             (pb::Refusal::QueueFull, detail.clone())

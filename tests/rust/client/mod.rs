@@ -160,7 +160,8 @@ fn accepted_tasks_are_followed_at_another_node_after_the_entry_node_died() {
 
 #[test]
 fn refusals_that_may_pass_are_retried_inside() {
-    for refusal in [Refusal::NotLeader, Refusal::Unspecified, Refusal::Stopping] {
+    let passing = [Refusal::NotLeader, Refusal::Gathering, Refusal::Unspecified, Refusal::Stopping];
+    for refusal in passing {
         let world = World::new(1);
         world.cluster.state().refuse = vec![(refusal, 40)];
         let client = world.client();
