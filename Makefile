@@ -8,6 +8,7 @@ SEED ?= 7
 SECONDS ?= 120
 OUT ?= target/bench
 SOAK ?=
+FUZZ ?= 1800
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -24,7 +25,7 @@ IN_VENV := env -u CONDA_PREFIX -u PYTHONHOME -u PYTHONPATH VIRTUAL_ENV=$(abspath
 RUN_NOTEBOOKS = $(IN_VENV) $(BIN)/python -m pytest -o timeout=900 -o filterwarnings=default \
 	--nbmake --nbmake-timeout=600 examples/notebooks
 
-.PHONY: help demo test verify fix bench bench-election bench-sim sim notebooks soak clean
+.PHONY: help demo test verify fix bench bench-election bench-sim sim notebooks soak fuzz bench-peers clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -75,8 +76,19 @@ bench-sim: $(VENV)/.installed  ## ten thousand imagined elections, a virtual day
 	for section in chaos winners calm speed; do \
 	$(BIN)/python benches/simulated_elections.py $$section --out $(OUT); done
 
+PEERS := dask=distributed ray=ray celery=celery[redis]
+
+bench-peers: $(VENV)/.installed  ## beside Dask, Ray, Celery: the same kill, the same work; wants redis-server
+	for peer in $(PEERS); do dir=target/peers/$${peer%%=*}; \
+	test -x $$dir/bin/python || { $(PYTHON) -m venv $$dir && $$dir/bin/pip install --quiet "$${peer#*=}"; }; done
+	for section in kill pace; do $(BIN)/python benches/peers/peers.py $$section --out $(OUT); done
+
 soak: $(VENV)/.installed  ## 25 minutes: real processes killed at random under load; is anything lost? SOAK="--seconds 60"
 	$(BIN)/python benches/soak.py --seed $(SEED) --out $(OUT) $(SOAK)
+
+fuzz:  ## an hour: decoders and recovery are fed odd bytes; wants nightly Rust and cargo-fuzz; FUZZ=60 seconds each
+	for target in decoders recovery; do \
+	$(CARGO) +nightly fuzz run --fuzz-dir tests/fuzz $$target -- -max_total_time=$(FUZZ) -max_len=4096; done
 
 clean:  ## remove what was built, the environment included
 	$(CARGO) clean

@@ -14,6 +14,7 @@ pub mod client;
 pub mod clock;
 pub mod committer;
 pub mod consensus;
+pub mod decoders;
 pub mod departure;
 pub mod driver;
 mod errands;
