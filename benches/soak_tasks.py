@@ -60,3 +60,9 @@ def step(number: int, busy_s: float, failures: int) -> list[int | str]:
 @hs.task(name="soak.nothing")
 def nothing() -> None:
     """Does nothing, and writes nothing down."""
+
+
+@hs.task(name="soak.same")
+def same(number: int) -> int:
+    """What it was given."""
+    return number
