@@ -27,7 +27,9 @@ def draw(
     hs.viz.failover_cdf(seconds, ax=ax, goals={share: ms / 1e3 for share, ms in goals.items()})
     ax.set_title(title, loc="left", fontsize=12, fontweight="bold")
     ax.set_xlabel(xlabel)
-    figure.text(0.01, -0.02, note, fontsize=7.5, color="#555555", va="top", ha="left")
+    figure.canvas.draw()
+    below = figure.get_tightbbox().y0 / figure.get_figheight() - 0.03
+    figure.text(0.01, below, note, fontsize=7.5, color="#555555", va="top", ha="left")
     figure.savefig(path, bbox_inches="tight", pad_inches=0.15)
     plt.close(figure)
 

@@ -25,7 +25,7 @@ from hustings.failures import DISK_KINDS, IMAGINED_KINDS, KINDS
 EVERYTHING = (*KINDS, *IMAGINED_KINDS, *DISK_KINDS)
 # Slow heartbeats make a virtual hour affordable; every rule is the same.
 SLOW = hs.ElectionConfig(
-    heartbeat_s=0.25, suspicion_min_s=1.0, suspicion_max_s=6.0, lease_s=3.0, score_period_s=1.0
+    heartbeat_s=0.5, suspicion_min_s=2.0, suspicion_max_s=6.0, lease_s=3.0, score_period_s=1.0
 )
 FLAWS = ("lost", "double", "invented", "contradicting")
 
@@ -121,8 +121,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="storm: the first")
     parser.add_argument("--nodes", type=int, default=3)
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--tasks", type=float, default=0.5, help="a second")
-    parser.add_argument("--mtbf", type=float, default=60.0, help="storm: of each node, seconds")
+    parser.add_argument("--tasks", type=float, default=0.2, help="a second")
+    parser.add_argument("--mtbf", type=float, default=100.0, help="storm: of each node, seconds")
     parser.add_argument("--mttr", type=float, default=5.0, help="storm: seconds")
     parser.add_argument("--out", default=".", metavar="DIR")
     options = parser.parse_args()

@@ -30,7 +30,7 @@ class Hustings(System):
         spec = Spec(
             self.folder,
             voters=self.slots,
-            tasks=["peer_work"],
+            tasks=["peer_hustings"],
             slots=1,
             disk=self.disk,
             cwd=os.path.dirname(peer_work.__file__),  # type: ignore[arg-type]
@@ -232,7 +232,15 @@ class Celery(System):
     def _value(handle: Any, left: float) -> Any:
         if isinstance(handle, Exception):
             return handle
-        return _or_none(handle.get, max(left, 0.01))
+        end = time.monotonic() + left
+        while True:
+            try:
+                return _or_none(handle.get, max(end - time.monotonic(), 0.01))
+            except OSError:
+                # The broker is away; it comes back.
+                if time.monotonic() > end:
+                    return None
+                time.sleep(0.1)
 
     def head(self) -> int:
         return self.redis.pid

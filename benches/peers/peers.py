@@ -132,9 +132,10 @@ def run_one(options: argparse.Namespace) -> None:
     wanted = [options.section] if options.section == "pace" else ["worker", "head"]
     for what in wanted:
         with tempfile.TemporaryDirectory(prefix="peers-") as folder:
-            os.environ[peer_work.FOLDER] = folder
-            place = Path(folder, "system")
+            place, ran = Path(folder, "system"), Path(folder, "rows")
             place.mkdir()
+            ran.mkdir()
+            os.environ[peer_work.FOLDER] = str(ran)
             system = kind(options.slots, place)
             try:
                 system.start()

@@ -18,16 +18,20 @@ use crate::core::record::Record;
 use crate::error::{Error, Result};
 use bytes::Bytes;
 use std::collections::BTreeMap;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 /// Kibibytes of submissions that may be on their way to the task loop; beyond, clients' streams are not read.
 pub const INTAKE_KIB: usize = 64 << 10;
 
-/// How soon a leader that lacks its quorum's lease looks for it again, while somebody waits.
+/// How soon a leader that lacks its quorum's lease looks for it again at the latest, while somebody waits.
 const LEASE_LOOK: Duration = Duration::from_millis(5);
+/// How soon somebody who waits for a leader looks again, rung or not.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// The version of `proto/hustings/v1` this node speaks.
 pub const PROTOCOL: u32 = 1;
 
@@ -272,7 +276,7 @@ impl Shared {
     pub async fn wait_newer_leader(&self, term: u64, patience: Duration) {
         let newer = async {
             loop {
-                let mut moved = std::pin::pin!(self.moved.notified());
+                let mut moved = pin!(self.moved.notified());
                 // Registered before the look, so that no move in between is missed.
                 moved.as_mut().enable();
                 let elsewhere =
@@ -280,22 +284,30 @@ impl Shared {
                 if self.leads() || elsewhere {
                     return;
                 }
-                if self.leads.load(Ordering::Acquire) {
-                    // Nobody rings when only the lease is missing.
-                    let _ = tokio::time::timeout(LEASE_LOOK, moved).await;
-                } else {
-                    moved.await;
-                }
+                self.await_news(moved).await;
             }
         };
         let _ = tokio::time::timeout(patience, newer).await;
+    }
+
+    /// Waits for `moved`; a leader that lacks only its quorum's lease also for that.
+    async fn await_news(&self, moved: Pin<&mut Notified<'_>>) {
+        match self.consensus.as_ref().filter(|_| self.leads.load(Ordering::Acquire)) {
+            Some(consensus) => {
+                let acked = pin!(consensus.acked());
+                let either = futures::future::select(moved, acked);
+                let _ = tokio::time::timeout(LEASE_LOOK, either).await;
+            }
+            None => moved.await,
+        }
     }
 
     /// Waits until somebody leads, at most `patience`; `None`: nobody is known to.
     pub async fn wait_leader(&self, patience: Duration) -> Option<Whereabouts> {
         let waiting = async {
             loop {
-                let moved = self.moved.notified();
+                let mut moved = pin!(self.moved.notified());
+                moved.as_mut().enable();
                 if self.leads() {
                     let address = self.me.address.clone();
                     return Whereabouts { term: 0, node: self.me.id, address };
@@ -304,7 +316,7 @@ impl Shared {
                     return leader;
                 }
                 // A lost wake-up costs one round, not a hang.
-                let _ = tokio::time::timeout(Duration::from_millis(20), moved).await;
+                let _ = tokio::time::timeout(LOOK_AGAIN, self.await_news(moved)).await;
             }
         };
         tokio::time::timeout(patience, waiting).await.ok()

@@ -171,6 +171,14 @@ impl Consensus {
         may_dispatch(now, acked, self.config.election.lease, voters)
     }
 
+    /// Waits until the log or what voters said of it has changed: the quorum's lease may be there now.
+    pub async fn acked(&self) {
+        if !self.raft.data_metrics().wait().await {
+            // The library stopped: there is nothing to wait for.
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// When the lease ends if no voter answers any more; `None` where there is none.
     pub(super) fn lease_end(&self) -> Option<Moment> {
         let acked = self.raft.data_metrics().value().last_quorum_acked?;
