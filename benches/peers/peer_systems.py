@@ -153,7 +153,7 @@ class Ray(System):
         self.functions = {
             name: ray.remote(getattr(peer_work, name)) for name in ("noop", "nap", "mark")
         }
-        self.whose = ray.remote(os.getpid)
+        self.whose = ray.remote(peer_work.whose)
         ray.get([self.whose.remote() for _ in range(20)])
 
     def submit(self, function: str, arguments: Sequence[Any]) -> list[Any]:
@@ -236,7 +236,9 @@ class Celery(System):
         while True:
             try:
                 return _or_none(handle.get, max(end - time.monotonic(), 0.01))
-            except OSError:
+            except Exception as error:
+                if "ConnectionError" not in type(error).__name__:
+                    raise
                 # The broker is away; it comes back.
                 if time.monotonic() > end:
                     return None

@@ -22,6 +22,11 @@ def nap(ms: float) -> float:
     return ms
 
 
+def whose() -> int:
+    """The process that runs this."""
+    return os.getpid()
+
+
 @functools.cache
 def _file(_pid: int) -> int:
     path = os.path.join(os.environ[FOLDER], f"{os.getpid()}.rows")

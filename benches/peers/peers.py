@@ -139,9 +139,7 @@ def run_one(options: argparse.Namespace) -> None:
             system = kind(options.slots, place)
             try:
                 system.start()
-                row[what] = (
-                    pace(system) if what == "pace" else kill(system, what, options.patience)
-                )
+                row[what] = pace(system) if what == "pace" else kill(system, what, options.patience)
             finally:
                 system.stop()
     print(json.dumps(row), flush=True)
@@ -191,7 +189,7 @@ def main() -> None:
         table(options.section, [row])
     result = {
         "section": options.section,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "machine": f"{os.cpu_count()} cores, Python {platform.python_version()}",
         "slots": options.slots,
         "rows": rows,
     }

@@ -4,6 +4,7 @@ use super::blobs::BlobStore;
 use super::clock::Clock;
 use super::consensus::Consensus;
 use super::consensus::runtime::random_u64;
+use super::consensus::view::Acks;
 use super::driver::{Input, TaskLoop};
 use super::history::History;
 use super::storage::Storage;
@@ -275,6 +276,7 @@ impl Shared {
     /// Waits until this node leads, or hears a leader of a term after `term`; at most `patience`.
     pub async fn wait_newer_leader(&self, term: u64, patience: Duration) {
         let newer = async {
+            let mut acks = self.acks();
             loop {
                 let mut moved = pin!(self.moved.notified());
                 // Registered before the look, so that no move in between is missed.
@@ -284,17 +286,21 @@ impl Shared {
                 if self.leads() || elsewhere {
                     return;
                 }
-                self.await_news(moved).await;
+                self.await_news(moved, &mut acks).await;
             }
         };
         let _ = tokio::time::timeout(patience, newer).await;
     }
 
+    fn acks(&self) -> Option<Acks> {
+        self.consensus.as_ref().map(|consensus| consensus.acks())
+    }
+
     /// Waits for `moved`; a leader that lacks only its quorum's lease also for that.
-    async fn await_news(&self, moved: Pin<&mut Notified<'_>>) {
-        match self.consensus.as_ref().filter(|_| self.leads.load(Ordering::Acquire)) {
-            Some(consensus) => {
-                let acked = pin!(consensus.acked());
+    async fn await_news(&self, moved: Pin<&mut Notified<'_>>, acks: &mut Option<Acks>) {
+        match acks.as_mut().filter(|_| self.leads.load(Ordering::Acquire)) {
+            Some(acks) => {
+                let acked = pin!(acks.wait());
                 let either = futures::future::select(moved, acked);
                 let _ = tokio::time::timeout(LEASE_LOOK, either).await;
             }
@@ -305,6 +311,7 @@ impl Shared {
     /// Waits until somebody leads, at most `patience`; `None`: nobody is known to.
     pub async fn wait_leader(&self, patience: Duration) -> Option<Whereabouts> {
         let waiting = async {
+            let mut acks = self.acks();
             loop {
                 let mut moved = pin!(self.moved.notified());
                 moved.as_mut().enable();
@@ -316,7 +323,7 @@ impl Shared {
                     return leader;
                 }
                 // A lost wake-up costs one round, not a hang.
-                let _ = tokio::time::timeout(LOOK_AGAIN, self.await_news(moved)).await;
+                let _ = tokio::time::timeout(LOOK_AGAIN, self.await_news(moved, &mut acks)).await;
             }
         };
         tokio::time::timeout(patience, waiting).await.ok()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from typing import Any
 
 import pytest
@@ -50,3 +52,23 @@ def test_a_frozen_leader_wakes_up_as_a_follower(
         check_one_leader_per_term(cluster)
         record_property("failover_s", round(failover_s, 3))
         record_property("late_completions_refused", cluster.metrics()["late_completions"])
+
+
+def test_questions_that_wait_at_a_leader_do_not_keep_it_from_stepping_down() -> None:
+    with (
+        hs.Cluster.local(3, name="asked-leader", isolated=True, config=hs.Config.ci()) as cluster,
+        contextlib.ExitStack() as clients,
+    ):
+        first = settle(cluster)
+        assert cluster.submit(sample_tasks.square, 2).result(60) == 4
+        addresses = [node.address for node in cluster.nodes]
+        # Each of them asks every node who leads next, and more than a node has threads.
+        connect = functools.partial(hs.Cluster.connect, *addresses, timeout=60)
+        asking = [clients.enter_context(connect()) for _ in range(12)]
+        cluster.freeze(first)
+        second, _ = wait_successor(cluster, first)
+        done = [c.submit(sample_tasks.square, i) for i, c in enumerate(asking)]
+        assert [f.result(60) for f in done] == [i * i for i in range(12)]
+        cluster.resume(first)
+        eventually(lambda: views(cluster)[first.name].term >= views(cluster)[second].term, 30)
+        eventually(lambda: cluster.snapshot().quorum.startswith("3 of 3"), 30)

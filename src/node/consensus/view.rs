@@ -1,12 +1,13 @@
 //! What this node knows about the group right now, and the news of it.
 
-use super::types::position;
+use super::types::{TypeConfig, position};
 use super::{Consensus, Voter, watch};
 use crate::core::Moment;
 use crate::core::election::lease::may_dispatch;
 use crate::core::election::{RaftRole, RaftView};
 use crate::core::ids::{LogIndex, NodeId, Term};
 use crate::error::{Error, Result};
+use openraft::metrics::RaftDataMetrics;
 use openraft::{Instant, ReadPolicy, ServerState};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::SeqCst;
@@ -44,6 +45,9 @@ impl View {
             || self.voters != other.voters
     }
 }
+
+/// Changes whenever voters said what they hold.
+pub type Acks = watch::Receiver<RaftDataMetrics<TypeConfig>>;
 
 impl Consensus {
     /// The group as seen from here, now.
@@ -171,12 +175,9 @@ impl Consensus {
         may_dispatch(now, acked, self.config.election.lease, voters)
     }
 
-    /// Waits until the log or what voters said of it has changed: the quorum's lease may be there now.
-    pub async fn acked(&self) {
-        if !self.raft.data_metrics().wait().await {
-            // The library stopped: there is nothing to wait for.
-            std::future::pending::<()>().await;
-        }
+    /// What voters said they hold: after each change the quorum's lease may be there.
+    pub fn acks(&self) -> Acks {
+        self.raft.data_metrics()
     }
 
     /// When the lease ends if no voter answers any more; `None` where there is none.
