@@ -27,9 +27,6 @@ const STEP: usize = 512;
 const LEASE_RECHECK: Duration = Duration::from_millis(10);
 /// How often a leader says to every node that it still leads.
 pub(super) const LEAD_EVERY: Duration = Duration::from_secs(1);
-/// How long a node that is no voter believes in a leader it hears nothing of.
-const LEAD_BELIEVED: Duration = Duration::from_millis(2_500);
-
 /// How often a node says how it is at least; more than the time between two measurements, which say it anyway.
 const STATUS_EVERY: Duration = Duration::from_millis(300);
 
@@ -128,11 +125,11 @@ pub struct TaskLoop {
     pub(super) next_link: u64,
     pub(super) functions: BTreeMap<FunctionHash, Arc<Function>>,
     pub(super) inputs: mpsc::UnboundedSender<Input>,
-    next_status: crate::core::Moment,
+    pub(super) next_status: crate::core::Moment,
     pub(super) next_lead: crate::core::Moment,
-    heard_leader: crate::core::Moment,
+    pub(super) heard_leader: crate::core::Moment,
     /// Some leader spoke to it since it started.
-    followed: bool,
+    pub(super) followed: bool,
     pub(super) members_changed: bool,
 }
 
@@ -281,7 +278,7 @@ impl TaskLoop {
     }
 
     /// Lets the right half of the core decide.
-    fn feed(&mut self, event: Event, effects: &mut Vec<Effect>) {
+    pub(super) fn feed(&mut self, event: Event, effects: &mut Vec<Effect>) {
         let now = self.clock.now();
         match &event {
             Event::LeaderConnected { .. }
@@ -389,13 +386,6 @@ impl TaskLoop {
         }
     }
 
-    /// The leader whose words arrive here, with its term and address, if they still do.
-    pub fn heard_leader(&self) -> Option<(Term, NodeId, String)> {
-        let upstream = self.upstream.as_ref()?;
-        let heard = self.clock.now().since(self.heard_leader) <= LEAD_BELIEVED;
-        heard.then(|| (upstream.term, upstream.leader, upstream.address.clone()))
-    }
-
     /// The voters changed.
     pub fn see_voters(&mut self, voters: BTreeSet<NodeId>) {
         self.members_changed |= self.voters != voters;
@@ -411,37 +401,6 @@ impl TaskLoop {
             running: self.worker.running(),
             draining: self.worker.is_draining(),
             mean_task: self.worker.mean_task(),
-        }
-    }
-
-    fn on_upstream(&mut self, upstream: Upstream, effects: &mut Vec<Effect>) {
-        if upstream.term < self.worker.term() {
-            upstream.refuse_stale(self.worker.term());
-            return;
-        }
-        let (term, leader): (Term, NodeId) = (upstream.term, upstream.leader);
-        self.upstream = Some(upstream);
-        self.heard_leader = self.clock.now();
-        self.followed = true;
-        self.feed(Event::LeaderConnected { term, leader }, effects);
-        self.next_status = self.clock.now();
-    }
-
-    fn on_words(&mut self, stream: u64, words: Words, effects: &mut Vec<Effect>) {
-        if self.upstream.as_ref().is_none_or(|u| u.stream != stream) {
-            return;
-        }
-        self.heard_leader = self.clock.now();
-        for function in words.functions {
-            if (self.functions.len() as u64) < self.config.limits.functions {
-                self.functions.insert(function.hash, function);
-            }
-        }
-        if !words.members.is_empty() {
-            self.told_members = words.members;
-        }
-        for event in words.events {
-            self.feed(event, effects);
         }
     }
 }

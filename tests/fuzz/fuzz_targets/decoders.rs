@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use hustings::node::decoders::DECODERS;
+use hustings::node::transport::decoders::DECODERS;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -1,15 +1,15 @@
 //! Every place where bytes that others wrote become values, by name: for fuzzers, and for the test that mangles what
 //! was well formed. Whatever comes, a decoder returns.
 
-use super::consensus::network::{Answer, SnapshotHeader, decode};
-use super::consensus::types::{Entry, TypeConfig};
-use super::execution::frame;
-use super::proto as pb;
-use super::transport::{blob_calls, intake, upstream, wire, wire_raft};
+use super::{blob_calls, intake, upstream, wire, wire_raft};
 use crate::config::Limits;
 use crate::core::cluster::command::Batch;
 use crate::core::cluster::state::ClusterState;
 use crate::core::ids::SessionId;
+use crate::node::consensus::network::{Answer, SnapshotHeader, decode};
+use crate::node::consensus::types::{Entry, TypeConfig};
+use crate::node::execution::frame;
+use crate::node::proto as pb;
 use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest, VoteRequest, VoteResponse};
 use prost::Message;
 
