@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .elections import Election, Failover, Handover, Reign
     from .errors import *  # noqa: F403
     from .events import EventLog, ScoreHistory, Steal
+    from .executor import Executor
     from .explanation import Explanation, TaskEvent
     from .failures import RandomFailures
     from .fault_spans import Fault
@@ -57,6 +58,7 @@ _HOMES = {
     "EventLog": "events",
     "ScoreHistory": "events",
     "Steal": "events",
+    "Executor": "executor",
     "Explanation": "explanation",
     "TaskEvent": "explanation",
     "RandomFailures": "failures",
@@ -174,6 +176,7 @@ __all__ = [
     "Election",
     "ElectionConfig",
     "EventLog",
+    "Executor",
     "Explanation",
     "Failover",
     "Fault",

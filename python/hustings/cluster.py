@@ -10,19 +10,18 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Sequence
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Any, TypeVar, cast
+from typing import Any
 
 from . import _core
-from .codec import encode_call
 from .config import Config, StealPolicy
 from .errors import ConfigError, NoClusterError, StoppedError, WaitTimeoutError
 from .events import EventLog, Row
 from .explanation import Explained
 from .faults import AnyNode
-from .future import Deadline, check_map, chunks, gather, stream_map
+from .future import Deadline
 from .injector import FailureInjector
 from .loads import LoadsArgument, resolve
 from .local import (
@@ -37,10 +36,7 @@ from .local import (
 from .members import Leader, LinkFault, Member, Snapshot, html_table, quorum_text
 from .membership import Membership
 from .node import check_data_dir, check_position, check_slots, cores
-from .submission import NamedCall, Submission, bind, check_options, task_of
-from .tasks import Task, chunked, task_id_bytes
-
-R = TypeVar("R")
+from .submission import Submission, Submitter
 
 MAX_EVENTS = 100_000
 """Rows a cluster keeps on this side."""
@@ -71,7 +67,7 @@ def current_cluster() -> Cluster:
         ) from None
 
 
-class Cluster(Membership, Explained):
+class Cluster(Submitter, Membership, Explained):
     """A running cluster. Make one with :meth:`local` or :meth:`connect`."""
 
     def __init__(
@@ -174,93 +170,6 @@ class Cluster(Membership, Explained):
         client = _core.Client(addresses, allow_pickle=allow_pickle, timeout=timeout)
         name = f"connected-{uuid.uuid4().hex[:8]}"
         return cls(client, name, allow_pickle=allow_pickle)
-
-    # --- work
-
-    def submit(self, fn: Callable[..., R] | str, /, *args: Any, **kwargs: Any) -> _core.Future[R]:
-        """Queues a call and returns its future at once. ``fn``: a task, a function, or a
-        registered name."""
-        return cast("_core.Future[R]", self._submit(task_of(fn), args, kwargs))
-
-    def map(
-        self,
-        fn: Callable[..., R],
-        *iterables: Iterable[Any],
-        timeout: float | None = None,
-        chunksize: int = 1,
-        buffersize: int | None = None,
-        ordered: bool = True,
-        progress: bool = False,
-    ) -> Iterator[R]:
-        """Calls ``fn`` for every tuple of arguments; yields results in order, or as they come.
-
-        ``chunksize`` calls travel, run and fail as one task (where pickle is allowed).
-        ``buffersize`` bounds how many
-        tasks are submitted ahead of the consumer. Leaving the iterator early cancels what has not
-        finished. A ``key`` or ``task_id`` is refused: all calls would be one task.
-        """
-        called = task_of(fn)
-        check_map(chunksize, buffersize, called._options)
-        if not iterables:
-            raise TypeError("map: give at least one iterable of arguments")
-        deadline = Deadline(timeout)
-        total = min((len(i) for i in iterables if isinstance(i, Sized)), default=None)
-        calls: Iterable[tuple[Any, ...]] = zip(*iterables, strict=False)
-        grouped = chunksize > 1 and self._allow_pickle and not isinstance(called, NamedCall)
-        if grouped:
-            assert isinstance(called, Task)
-            group = chunked(called, chunksize)
-            stream = stream_map(
-                lambda call: self._submit(group, call, {}),
-                chunks(calls, chunksize),
-                deadline=deadline,
-                buffersize=buffersize,
-                ordered=ordered,
-                progress=progress,
-                total=None if total is None else -(-total // chunksize),
-            )
-            return (result for chunk in stream for result in chunk)
-        return stream_map(
-            lambda call: self._submit(called, call, {}),
-            calls,
-            deadline=deadline,
-            buffersize=buffersize,
-            ordered=ordered,
-            progress=progress,
-            total=total,
-        )
-
-    def options(self, **options: Any) -> Submission:
-        """``c.options(retries=3).submit(fn, 1)``: submits with these options."""
-        check_options(options)  # refuses bad ones here, not at the first submit
-        return Submission(self, options)
-
-    def gather(self, *fs: Any, timeout: float | None = None) -> list[Any]:
-        """The results of futures, in order."""
-        return gather(*fs, timeout=timeout)
-
-    def future(self, task_id: uuid.UUID | str | bytes) -> _core.Future[Any]:
-        """A future on a task that was submitted before, by anybody."""
-        return self._client.future(task_id_bytes(task_id))
-
-    def cancel(
-        self, task: _core.Future[Any] | uuid.UUID | str | bytes, *, kill: bool = False
-    ) -> bool:
-        """Cancels a task; ``kill``: also one that runs. False if it had finished (or runs)
-        already."""
-        identity = task.task_id if isinstance(task, _core.Future) else task
-        return bool(self._client.cancel([task_id_bytes(identity)], kill=kill))
-
-    def _submit(
-        self, call: Task[..., Any] | NamedCall, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> _core.Future[Any]:
-        bound = call.__dict__.get("_bound")
-        if bound is None or bound[0] is not self:
-            self._check_open()
-            bound = (self, *bind(self._client, call, self._allow_pickle))
-            call.__dict__["_bound"] = bound
-        _, send, codec = bound
-        return cast("_core.Future[Any]", send(encode_call(codec, args, kwargs)))
 
     def _ids(self) -> dict[str, tuple[str, str]]:
         if self._local is None:

@@ -24,10 +24,11 @@ from .cluster import Cluster
 from .config import Config, Limits, StealPolicy
 from .errors import HustingsError, WaitTimeoutError
 from .events import COLUMNS, EventLog
-from .future import Deadline, start_bar
+from .future import Deadline
 from .incidents import LEASE_S, Incidents
 from .local import LocalNode
 from .members import Leader
+from .progress import start_bar
 from .tasks import task
 
 NODES = 5

@@ -1,24 +1,20 @@
-"""Waiting for many futures: ``as_completed``, ``wait``, ``gather`` and the engine of ``map``."""
+"""Waiting for many futures: ``as_completed``, ``wait`` and ``gather``, for loops and coroutines."""
 
 from __future__ import annotations
 
-import queue
-import sys
+import asyncio
+import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION
-from itertools import islice
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar, cast
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from ._core import CompletionQueue, Future
 from .errors import ConfigError, WaitTimeoutError
-from .tasks import TaskOptions
+from .progress import start_bar
 
 R = TypeVar("R")
-
-MAX_CHUNK = 100_000
-"""The largest ``chunksize``."""
 
 
 class DoneAndNotDone(NamedTuple, Generic[R]):
@@ -50,42 +46,151 @@ class Deadline:
         return self._end is not None and time.monotonic() >= self._end
 
 
-class _Bar(Protocol):
-    def update(self, n: int = 1) -> object: ...
-    def close(self) -> object: ...
+class Completions(Generic[R]):
+    """What ``as_completed`` returns: an iterator, for ``for`` or for ``async for``."""
+
+    def __init__(self, pending: list[Future[R]], deadline: Deadline, progress: bool) -> None:
+        self._pending = pending
+        self._deadline = deadline
+        self._progress = progress
+        self._iterator: Iterator[Future[R]] | None = None
+        self._stream: AsyncIterator[Future[R]] | None = None
+
+    def __iter__(self) -> Iterator[Future[R]]:
+        return self
+
+    def __next__(self) -> Future[R]:
+        if self._iterator is None:
+            self._iterator = self._iterate()
+        return next(self._iterator)
+
+    def __aiter__(self) -> AsyncIterator[Future[R]]:
+        return self
+
+    async def __anext__(self) -> Future[R]:
+        if self._stream is None:
+            self._stream = self._iterate_async()
+        return await self._stream.__anext__()
+
+    def _iterate(self) -> Iterator[Future[R]]:
+        completions = CompletionQueue(self._pending)
+        bar = start_bar(len(self._pending), self._progress)
+        self._pending = []
+        try:
+            while True:
+                future = completions.next(self._deadline.left())
+                if future is None:
+                    return
+                bar.update(1)
+                yield future
+                # Nothing here keeps a finished future alive while the next one is waited for.
+                del future
+        finally:
+            bar.close()
+
+    async def _iterate_async(self) -> AsyncIterator[Future[R]]:
+        arrivals = Arrivals(self._pending)
+        bar = start_bar(len(self._pending), self._progress)
+        left, self._pending = len(self._pending), []
+        try:
+            while left:
+                future = await arrivals.next(self._deadline)
+                left -= 1
+                bar.update(1)
+                yield future
+                del future
+        finally:
+            bar.close()
+
+
+class Arrivals(Generic[R]):
+    """Futures of one event loop as they finish, with one wake-up of the loop for all that finished
+    meanwhile."""
+
+    def __init__(self, futures: Iterable[Future[R]]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._arrived: deque[Future[R]] = deque()
+        self._filled = asyncio.Event()
+        self._told = False
+        for future in futures:
+            self.add(future)
+
+    def add(self, future: Future[R]) -> None:
+        """Waits for this one too."""
+        future.add_done_callback(self._on_done)
+
+    async def next(self, deadline: Deadline) -> Future[R]:
+        """The next one to finish. Raises ``WaitTimeoutError``."""
+        while not self._arrived:
+            self._filled.clear()
+            try:
+                await asyncio.wait_for(self._filled.wait(), deadline.left())
+            except asyncio.TimeoutError:
+                if not self._arrived:
+                    raise WaitTimeoutError(
+                        f"nothing finished within {deadline.timeout} s"
+                    ) from None
+        return self._arrived.popleft()
+
+    def _on_done(self, future: Future[R]) -> None:
+        # On the resolver's thread. Appended before the flag is read, so that a wake-up that is on
+        # its way finds it.
+        self._arrived.append(future)
+        if not self._told:
+            self._told = True
+            # Nobody waits in a loop that is closed.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        self._told = False
+        self._filled.set()
+
+
+async def await_until(future: Future[Any], deadline: Deadline) -> None:
+    """Waits in a coroutine until it is done. Raises ``WaitTimeoutError``; a cancelled wait cancels
+    the task."""
+    if future.done():
+        return
+    waiter = asyncio.ensure_future(future)
+    try:
+        done, _ = await asyncio.wait({waiter}, timeout=deadline.left())
+    except asyncio.CancelledError:
+        waiter.cancel()
+        raise
+    if not done:
+        waiter.cancel()
+        raise WaitTimeoutError(f"task {future.task_id}: no outcome within {deadline.timeout} s")
+    if not waiter.cancelled():
+        # Asked for, so that asyncio does not report it as never retrieved.
+        waiter.exception()
 
 
 def as_completed(
     fs: Iterable[Future[R]], *, timeout: float | None = None, progress: bool = False
-) -> Iterator[Future[R]]:
-    """Yields futures as they finish. Raises ``WaitTimeoutError`` when ``timeout`` seconds have
-    passed first."""
-    pending = _checked_futures(fs)
-    deadline = Deadline(timeout)
-    return _as_completed(pending, deadline, progress)
+) -> Completions[R]:
+    """Futures as they finish, each once: ``for f in as_completed(fs)``, or ``async for``.
 
+    Args:
+        fs: Futures of hustings, of any cluster.
+        timeout: Seconds for all of them, from this call.
+        progress: Shows a bar: tqdm's or rich's if installed, else plain lines on stderr.
 
-def _as_completed(
-    pending: list[Future[R]], deadline: Deadline, progress: bool
-) -> Iterator[Future[R]]:
-    completions = CompletionQueue(pending)
-    bar = start_bar(len(pending), progress)
-    try:
-        while True:
-            future = completions.next(deadline.left())
-            if future is None:
-                return
-            bar.update(1)
-            yield future
-    finally:
-        bar.close()
+    Raises:
+        WaitTimeoutError: Out of the iterator, when the time is over first.
+    """
+    return Completions(list(dict.fromkeys(_checked_futures(fs))), Deadline(timeout), progress)
 
 
 def wait(
-    fs: Iterable[Future[R]], timeout: float | None = None, return_when: str = ALL_COMPLETED
+    fs: Iterable[Future[R]],
+    timeout: float | None = None,
+    return_when: str = ALL_COMPLETED,
+    *,
+    progress: bool = False,
 ) -> DoneAndNotDone[R]:
     """Blocks until the futures are done, as ``concurrent.futures.wait``; a timeout is not an error
-    here."""
+    here. In asyncio: ``await asyncio.wait([asyncio.ensure_future(f) for f in fs])``."""
     if return_when not in (ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION):
         raise ConfigError(
             f"return_when={return_when!r}: give ALL_COMPLETED, FIRST_COMPLETED or FIRST_EXCEPTION"
@@ -93,143 +198,43 @@ def wait(
     pending = list(dict.fromkeys(_checked_futures(fs)))
     deadline = Deadline(timeout)
     completions = CompletionQueue(pending)
-    while True:
-        try:
-            future = completions.next(deadline.left())
-        except WaitTimeoutError:
-            break
-        if future is None or return_when == FIRST_COMPLETED:
-            break
-        if (
-            return_when == FIRST_EXCEPTION
-            and not future.cancelled()
-            and future.exception() is not None
-        ):
-            break
+    bar = start_bar(len(pending), progress)
+    try:
+        with contextlib.suppress(WaitTimeoutError):
+            while (future := completions.next(deadline.left())) is not None:
+                bar.update(1)
+                if return_when == FIRST_COMPLETED:
+                    break
+                if return_when == FIRST_EXCEPTION and _has_failed(future):
+                    break
+    finally:
+        bar.close()
     done = {f for f in pending if f.done()}
     return DoneAndNotDone(done, set(pending) - done)
 
 
-def gather(*fs: Future[Any] | Iterable[Future[Any]], timeout: float | None = None) -> list[Any]:
+def _has_failed(future: Future[Any]) -> bool:
+    return not future.cancelled() and future.exception() is not None
+
+
+def gather(
+    *fs: Future[Any] | Iterable[Future[Any]], timeout: float | None = None, progress: bool = False
+) -> list[Any]:
     """The results in order; raises the first failure it meets. In asyncio: ``await
     asyncio.gather(*fs)``."""
     flat: list[Future[Any]] = []
     for f in fs:
         flat.extend([f] if isinstance(f, Future) else _checked_futures(f))
     deadline = Deadline(timeout)
-    return [f.result(deadline.left()) for f in flat]
-
-
-def stream_map(
-    submit: Callable[[tuple[Any, ...]], Future[Any]],
-    calls: Iterable[tuple[Any, ...]],
-    *,
-    deadline: Deadline,
-    buffersize: int | None,
-    ordered: bool,
-    progress: bool,
-    total: int | None,
-) -> Iterator[Any]:
-    """Submits ``calls`` (all, or ``buffersize`` ahead of the consumer) and yields results."""
-    calls = iter(calls)
-    first = [submit(call) for call in islice(calls, buffersize)]
-    length = total if buffersize is not None else len(first)
-    run = _map_in_order if ordered else _map_as_done
-    return run(submit, calls, first, deadline, buffersize, start_bar(length, progress))
-
-
-def _map_in_order(
-    submit: Callable[[tuple[Any, ...]], Future[Any]],
-    calls: Iterator[tuple[Any, ...]],
-    first: list[Future[Any]],
-    deadline: Deadline,
-    buffersize: int | None,
-    bar: _Bar,
-) -> Iterator[Any]:
-    ahead = deque(first)
-    del first
+    bar = start_bar(len(flat), progress)
+    results = []
     try:
-        while ahead:
-            result = ahead[0].result(deadline.left())
-            ahead.popleft()
-            if buffersize is not None:
-                ahead.extend(submit(call) for call in islice(calls, 1))
+        for future in flat:
+            results.append(future.result(deadline.left()))
             bar.update(1)
-            yield result
     finally:
         bar.close()
-        for future in ahead:
-            future.cancel()
-
-
-def _map_as_done(
-    submit: Callable[[tuple[Any, ...]], Future[Any]],
-    calls: Iterator[tuple[Any, ...]],
-    first: list[Future[Any]],
-    deadline: Deadline,
-    buffersize: int | None,
-    bar: _Bar,
-) -> Iterator[Any]:
-    # A completion queue is cheaper, but its set of futures is fixed; a bounded window keeps
-    # growing new ones.
-    done: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
-    open_futures = set(first)
-    completions = CompletionQueue(first) if buffersize is None else None
-    if completions is None:
-        for future in first:
-            future.add_done_callback(done.put)
-    del first
-    try:
-        while open_futures:
-            finished = completions.next(deadline.left()) if completions else _take(done, deadline)
-            if finished is None:
-                return
-            future = finished
-            open_futures.discard(future)
-            if completions is None:
-                for call in islice(calls, 1):
-                    fresh = submit(call)
-                    open_futures.add(fresh)
-                    fresh.add_done_callback(done.put)
-            bar.update(1)
-            yield future.result()
-    finally:
-        bar.close()
-        for future in open_futures:
-            future.cancel()
-
-
-def _take(done: queue.SimpleQueue[Future[Any]], deadline: Deadline) -> Future[Any]:
-    while True:
-        left = deadline.left()
-        try:
-            # Slices keep Ctrl-C prompt on platforms whose lock waits cannot be interrupted.
-            return done.get(timeout=0.5 if left is None else min(left, 0.5))
-        except queue.Empty:
-            if deadline.passed():
-                raise WaitTimeoutError(f"map: no result within {deadline.timeout} s") from None
-
-
-def chunks(calls: Iterable[tuple[Any, ...]], size: int) -> Iterator[tuple[list[tuple[Any, ...]]]]:
-    """Groups calls: each item is the one argument of a chunked task."""
-    source = iter(calls)
-    while group := list(islice(source, size)):
-        yield (group,)
-
-
-def check_map(chunksize: object, buffersize: object, options: TaskOptions) -> None:
-    """Refuses a bad ``chunksize`` or ``buffersize``, and options that belong to one call."""
-    for name in ("task_id", "key"):
-        if getattr(options, name) is not None:
-            raise ConfigError(f"map: {name}= belongs to one call, and would make all calls one")
-    for name, value, low in (("chunksize", chunksize, 1), ("buffersize", buffersize, 1)):
-        if value is None and name == "buffersize":
-            continue
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise TypeError(f"{name}={value!r}: give a whole number, at least {low}")
-        if value < low or (name == "chunksize" and value > MAX_CHUNK):
-            bound = f"from {low} to {MAX_CHUNK}" if name == "chunksize" else f"at least {low}"
-            raise ValueError(f"{name}={value!r}: give a whole number {bound}")
+    return results
 
 
 def _checked_futures(fs: Iterable[Future[R]]) -> list[Future[R]]:
@@ -238,47 +243,3 @@ def _checked_futures(fs: Iterable[Future[R]]) -> list[Future[R]]:
         if not isinstance(f, Future):
             raise TypeError(f"futures[{i}] is {f!r} ({type(f).__name__}); give hustings futures")
     return listed
-
-
-class _NoBar:
-    def update(self, n: int = 1) -> None:
-        """Shows nothing."""
-
-    def close(self) -> None:
-        """Shows nothing."""
-
-
-class _LineBar:
-    """Progress without tqdm: one line, rewritten on a terminal, a line every tenth elsewhere."""
-
-    def __init__(self, total: int | None) -> None:
-        self._total, self._done, self._shown = total, 0, -1
-        self._live = sys.stderr.isatty()
-
-    def update(self, n: int = 1) -> None:
-        """Counts ``n`` more."""
-        self._done += n
-        if not self._total:
-            return
-        step = self._done * (100 if self._live else 10) // self._total
-        if step != self._shown:
-            self._shown = step
-            end = "\r" if self._live else "\n"
-            percent = 100 * self._done // self._total
-            print(f"{self._done}/{self._total} ({percent} %)", end=end, file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        """Ends the line."""
-        if self._live and self._done:
-            print(file=sys.stderr)
-
-
-def start_bar(total: int | None, progress: bool, describe: str | None = None) -> _Bar:
-    """A tqdm bar if tqdm is installed, else plain lines; nothing without ``progress``."""
-    if not progress:
-        return _NoBar()
-    try:
-        from tqdm.auto import tqdm  # type: ignore[import-untyped,unused-ignore]
-    except ImportError:
-        return _LineBar(total)
-    return cast("_Bar", tqdm(total=total, desc=describe))

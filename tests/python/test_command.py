@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import hustings as hs
 from conftest import HERE, alive, eventually, run_command
 
 
@@ -41,6 +42,8 @@ def test_config_show_lists_every_knob() -> None:
         (("node", "--tasks", "rows"), "no @hustings.task"),
         (("node", "--position", "here"), "X,Y"),
         (("config", "show", "--profile", "moon"), "moon"),
+        (("top", "--interval", "0", "--connect", "127.0.0.1:1"), "--interval 0: give 0.1 to 3600"),
+        (("top", "--count", "0", "--connect", "127.0.0.1:1"), "--count 0: give at least 1"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(
@@ -93,6 +96,26 @@ def test_up_submit_status_and_down(tmp_path: Path) -> None:
     assert json.loads(down.stdout) == {n: "stopped" for n in ("n1", "n2", "n3")}
     assert not any(alive(n["pid"]) for n in state["nodes"])
     assert json.loads(run_command("down", "--json", **here).stdout) == {}
+
+
+def test_top_shows_nodes_and_rates(cluster: hs.Cluster) -> None:
+    address = cluster.members()[0].address
+    shown = run_command("top", "--count", "2", "--interval", "0.1", "--connect", address)
+    assert shown.returncode == 0, shown.stderr
+    assert "\x1b" not in shown.stdout, "it is no terminal"
+    assert shown.stdout.count("leader n") == 2
+    assert "/s" in shown.stdout
+    lines = run_command("top", "--count", "3", "--interval", "0.1", "--json", "--connect", address)
+    assert [len(json.loads(line)["members"]) for line in lines.stdout.splitlines()] == [3] * 3
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion_knows_every_command(shell: str) -> None:
+    pytest.importorskip("shtab", reason="shtab is not installed")
+    script = run_command("completion", shell).stdout
+    for command in ("top", "why", "submit", "completion"):
+        assert command in script
+    assert "--interval" in script
 
 
 def test_down_leaves_a_process_alone_that_is_another_one_now(tmp_path: Path) -> None:

@@ -1,0 +1,110 @@
+"""``hustings top``: who leads, how fit and how busy each node is, and what moves, again and again
+in a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from .cluster import Cluster
+from .errors import HustingsError
+from .members import Member, Snapshot, quorum_text
+
+MIN_INTERVAL_S = 0.1
+MAX_INTERVAL_S = 3600.0
+_BAR = 12
+_MOVING = ("accepted", "succeeded", "failed", "retries", "steals", "reassigned")
+"""Counters shown with how fast they grow."""
+_CLEAR = "\x1b[H\x1b[J"
+
+
+def run(cluster: Cluster, *, interval: float, count: int | None, as_json: bool) -> int:
+    """Shows the cluster every ``interval`` seconds, ``count`` times or until Ctrl-C. Returns the
+    exit code: 1 if the last time nobody answered."""
+    live = sys.stdout.isatty() and not as_json
+    before: tuple[float, Mapping[str, int]] | None = None
+    shown, failed = 0, False
+    try:
+        while True:
+            now = time.monotonic()
+            try:
+                status, failed = cluster._client.status(), False
+            except HustingsError as error:
+                status, failed = {"error": str(error)}, True
+            if as_json:
+                print(json.dumps(status), flush=True)
+            else:
+                text = _no_answer(status) if failed else draw(status, before, now)
+                print((_CLEAR if live else "") + text, flush=True)
+            if not failed:
+                before = now, status["counters"]
+            shown += 1
+            if count is not None and shown >= count:
+                return int(failed)
+            time.sleep(interval)
+    except KeyboardInterrupt:
+        return int(failed)
+
+
+def draw(
+    status: Mapping[str, Any], before: tuple[float, Mapping[str, int]] | None, now: float
+) -> str:
+    """One view, as lines of text; ``before``: when the last one was, and its counters."""
+    view = Snapshot.from_status(status)
+    leader = view.leader.name if view.leader is not None else "none"
+    lines = [
+        f"leader {leader}   term {view.term}   {quorum_text(status)}   {time.strftime('%H:%M:%S')}",
+        "",
+        f"{'node':12} {'role':8} {'state':6} {'score':{_BAR + 5}} {'cpu free':>8} {'mem free':>8} "
+        f"{'queued':>7} {'running':>8}",
+    ]
+    lines += [_row(member, view) for member in view.members]
+    counters = view.counters
+    lines += ["", f"pending {counters.get('pending', 0)}   assigned {counters.get('assigned', 0)}"]
+    for name in _MOVING:
+        rate = ""
+        if before is not None and now > before[0]:
+            grown = counters.get(name, 0) - before[1].get(name, 0)
+            rate = f"{max(0, grown) / (now - before[0]):12.1f} /s"
+        lines.append(f"{name:12} {counters.get(name, 0):>12}{rate}")
+    lines += [f"fault        {fault}" for fault in view.faults]
+    width = _columns()
+    return "\n".join(_shown(line)[:width] for line in lines)
+
+
+def _row(member: Member, view: Snapshot) -> str:
+    leads = view.leader is not None and member.id == view.leader.id
+    role = "leader" if leads else "voter" if member.voter else "worker"
+    state = "alive" if member.alive else "gone"
+    score = min(1.0, max(0.0, member.score))
+    bar = ("#" * round(score * _BAR)).ljust(_BAR, ".")
+    busy = f"{member.queued:>7} {member.running:>4}/{member.slots:<3}"
+    cpu, memory = (_percent(member.load.get(f"{name}_available")) for name in ("cpu", "memory"))
+    return (
+        f"{member.name[:12]:12} {role:8} {state:6} {member.score:4.2f} {bar} "
+        f"{cpu:>8} {memory:>8} {busy}"
+    )
+
+
+def _percent(value: object) -> str:
+    return f"{value:.0%}" if isinstance(value, (int, float)) else "-"
+
+
+def _no_answer(status: Mapping[str, Any]) -> str:
+    return f"{time.strftime('%H:%M:%S')}  no answer: {_shown(status['error'])}"
+
+
+def _shown(text: str) -> str:
+    """Names come from other machines: what a terminal would obey is left out."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def _columns() -> int:
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns
+    except (OSError, ValueError):
+        return 120
