@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any
@@ -35,7 +35,8 @@ from .local import (
 )
 from .members import Leader, LinkFault, Member, Snapshot, html_table, quorum_text
 from .membership import Membership
-from .node import check_data_dir, check_position, check_slots, cores
+from .node import Position, check_data_dir, check_position, check_slots, cores
+from .offers import check_labels, check_resources
 from .submission import Submission, Submitter
 
 MAX_EVENTS = 100_000
@@ -107,8 +108,10 @@ class Cluster(Submitter, Membership, Explained):
         isolated: bool = False,
         voters: int | None = None,
         loads: LoadsArgument | None = None,
-        positions: Sequence[tuple[float, float]] | None = None,
+        positions: Sequence[Position] | None = None,
         slots: int | None = None,
+        labels: Sequence[Mapping[str, str] | None] | None = None,
+        resources: Sequence[Mapping[str, float] | None] | None = None,
         config: Config | None = None,
         data_dir: str | os.PathLike[str] | None = None,
     ) -> Cluster:
@@ -116,7 +119,8 @@ class Cluster(Submitter, Membership, Explained):
 
         A cluster of the same name is closed first, so that a notebook cell can be run again.
         Voters: the largest odd number up to min(n, 5), the others are workers. The cores are shared
-        out: ``slots = max(1, cores // n)``. ``config.faults`` makes them fail by chance, see
+        out: ``slots = max(1, cores // n)``. ``positions``, ``labels`` and ``resources`` are given
+        per node. ``config.faults`` makes them fail by chance, see
         :meth:`fail_randomly`. With ``data_dir`` every node keeps its state in a folder of its own
         below it; started again with the same one, the cluster goes on where it ended. Raises
         ``StorageError`` and its kinds.
@@ -125,8 +129,9 @@ class Cluster(Submitter, Membership, Explained):
         if config is not None and not isinstance(config, Config):
             raise ConfigError(f"config={config!r}: give a hustings.Config")
         names = [f"n{i + 1}" for i in range(count)]
-        if positions is not None and len(positions) != count:
-            raise ConfigError(f"positions: {len(positions)} for {count} nodes; give one per node")
+        for what, given in (("positions", positions), ("labels", labels), ("resources", resources)):
+            if given is not None and len(given) != count:
+                raise ConfigError(f"{what}: {len(given)} for {count} nodes; give one per node")
         # The nodes share this machine: what one uses, every other measures as taken.
         shared = Config(steal=StealPolicy(cpu_floor=0.0))
         knobs = (config or shared).resolved()
@@ -137,6 +142,8 @@ class Cluster(Submitter, Membership, Explained):
                 "listen": "127.0.0.1:0",
                 "position": check_position(positions[i] if positions else (0.0, 0.0)),
                 "slots": max(1, cores() // count) if slots is None else check_slots(slots),
+                "labels": check_labels(labels[i] if labels else None),
+                "resources": check_resources(resources[i] if resources else None, cpu=False),
                 "allow_pickle": True,
                 "allow_faults": True,
                 "load": load,

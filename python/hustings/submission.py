@@ -15,6 +15,7 @@ from .codec import encode_call
 from .errors import HustingsError, TaskNotRegisteredError
 from .future import Deadline, gather
 from .mapping import Results, check_map, chunks
+from .offers import split_cpu
 from .tasks import Task, TaskOptions, as_task, chunked, task_id_bytes
 
 if TYPE_CHECKING:
@@ -256,6 +257,9 @@ def bind(
             queue_timeout_ms=_milliseconds(options.queue_timeout),
             deadline_ms=_milliseconds(options.deadline),
         )
+    if options.labels or options.resources:
+        slots, resources = split_cpu(options.resources)
+        rare.update(slots=slots, labels=options.labels, resources=resources)
     send = functools.partial(
         client.submit,
         call.name,
