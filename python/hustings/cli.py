@@ -73,14 +73,13 @@ def _parser() -> argparse.ArgumentParser:
     _add_down(commands)
     _add_node(commands)
     _add_status(commands)
-    _add_top(commands)
+    _add_terminal(commands)
     _add_members(commands)
     _add_remove(commands)
     _add_submit(commands)
     _add_why(commands)
     _add_sim(commands)
     _add_config(commands)
-    _add_completion(commands)
     return parser
 
 
@@ -286,24 +285,30 @@ def _status(arguments: argparse.Namespace) -> int:
     return OK if now.leader is not None else FAILED
 
 
-def _add_top(commands: Any) -> None:
+def _add_terminal(commands: Any) -> None:
+    from . import terminal_arguments
+
     p = _command(commands, "top", _top, "the same again and again: scores, queues, what moves")
-    p.add_argument("--interval", type=float, default=1.0, metavar="S", help="seconds (default 1)")
-    p.add_argument("--count", type=int, metavar="N", help="so often, then end (default: Ctrl-C)")
+    terminal_arguments.add_top(p)
     _add_connect(p)
+    p = _command(commands, "completion", _completion, "print what completes commands in a shell")
+    terminal_arguments.add_completion(p)
 
 
 def _top(arguments: argparse.Namespace) -> int:
     from . import top
 
-    if not top.MIN_INTERVAL_S <= arguments.interval <= top.MAX_INTERVAL_S:
-        bounds = f"{top.MIN_INTERVAL_S:g} to {top.MAX_INTERVAL_S:g} seconds"
-        raise Usage(f"--interval {arguments.interval:g}: give {bounds}")
-    if arguments.count is not None and arguments.count < 1:
-        raise Usage(f"--count {arguments.count}: give at least 1")
+    top.check(arguments.interval, arguments.count)
     with _connect(arguments) as cluster:
-        interval, count = arguments.interval, arguments.count
-        return top.run(cluster, interval=interval, count=count, as_json=arguments.json)
+        return top.run(cluster, arguments.interval, arguments.count, as_json=arguments.json)
+
+
+def _completion(arguments: argparse.Namespace) -> int:
+    from . import completion
+
+    script = completion.build_script(_parser(), arguments.shell)
+    print(json.dumps({"shell": arguments.shell, "script": script}) if arguments.json else script)
+    return OK
 
 
 def _add_members(commands: Any) -> None:
@@ -411,19 +416,4 @@ def _config(arguments: argparse.Namespace) -> int:
         print(f"{knob['name']:32} {values[knob['name']]:<12g} {bounds:22} {knob['doc']}")
     for name in ("placement", "out_of_reach"):
         print(f"{name:32} {values[name]}")
-    return OK
-
-
-def _add_completion(commands: Any) -> None:
-    p = _command(commands, "completion", _completion, "print what completes commands in a shell")
-    p.add_argument("shell", choices=["bash", "zsh", "tcsh"])
-
-
-def _completion(arguments: argparse.Namespace) -> int:
-    try:
-        import shtab  # type: ignore[import-not-found,unused-ignore]
-    except ImportError:
-        raise Usage("completion needs shtab: pip install 'hustings[cli]'") from None
-    script = shtab.complete(_parser(), shell=arguments.shell)
-    print(json.dumps({"shell": arguments.shell, "script": script}) if arguments.json else script)
     return OK

@@ -191,6 +191,16 @@ class Cluster(Submitter, Membership, Explained):
         if not self._open:
             raise StoppedError(f"cluster {self.name!r} is closed; start or connect a new one")
 
+    @classmethod
+    async def local_async(cls, n: int = 5, **options: Any) -> Cluster:
+        """:meth:`local` for a coroutine: ``async with await Cluster.local_async(3) as c``."""
+        return await asyncio.to_thread(cls.local, n, **options)
+
+    @classmethod
+    async def connect_async(cls, *addresses: str, **options: Any) -> Cluster:
+        """:meth:`connect` for a coroutine."""
+        return await asyncio.to_thread(cls.connect, *addresses, **options)
+
     # --- looking
 
     @property

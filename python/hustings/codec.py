@@ -3,10 +3,12 @@ payloads."""
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import pickle
 from collections.abc import Mapping
+from types import CellType, FunctionType, MethodType
 from typing import Any
 
 from .errors import (
@@ -56,10 +58,11 @@ def dumps_function(fn: Any, name: str) -> bytes:
     try:
         return bytes(cloudpickle.dumps(fn, protocol=5))
     except Exception as error:
+        path, culprit = _locate("its function", fn)
         raise NotSerializableError(
-            f"task {name!r}: its function cannot be pickled: {_one_line(error)}. A function that a "
-            "node cannot import "
-            "travels with everything it refers to; create locks, files and connections inside it"
+            f"task {name!r}: {path} ({_class_of(culprit)}) cannot be pickled: {_one_line(error)}. "
+            "A function that a node cannot import travels with everything it refers to; create "
+            "locks, files and connections inside it"
         ) from error
 
 
@@ -79,19 +82,21 @@ def _encode_pickle(value: tuple[tuple[Any, ...], dict[str, Any]]) -> bytes:
         return bytes(cloudpickle.dumps(value, protocol=5))
     except Exception as error:
         args, kwargs = value
-        path, culprit = _locate_unpicklable(args, kwargs)
+        parts: list[tuple[str, Any]] = [(f"args[{i}]", a) for i, a in enumerate(args)]
+        parts += [(f"argument {k!r}", v) for k, v in kwargs.items()]
+        path, culprit = _locate("arguments", value, parts)
         raise NotSerializableError(
-            f"{path} ({type(culprit).__module__}.{type(culprit).__qualname__}) cannot be pickled: "
-            f"{_one_line(error)}; "
-            f"{_PICKLE_REMEDY}"
+            f"{path} ({_class_of(culprit)}) cannot be pickled: {_one_line(error)}; {_PICKLE_REMEDY}"
         ) from error
 
 
-def _locate_unpicklable(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, Any]:
+def _class_of(value: Any) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+def _locate(path: str, value: Any, parts: list[tuple[str, Any]] | None = None) -> tuple[str, Any]:
     """The innermost part that pickling fails on, e.g. ``args[1]['lock']``."""
-    path, value = "arguments", (args, kwargs)
-    parts: list[tuple[str, Any]] = [(f"args[{i}]", a) for i, a in enumerate(args)]
-    parts += [(f"argument {k!r}", v) for k, v in kwargs.items()]
+    parts = _parts_of(path, value) if parts is None else parts
     for _ in range(_MAX_DEPTH):
         culprit = next(((p, v) for p, v in parts if not _picklable(v)), None)
         if culprit is None:
@@ -102,6 +107,14 @@ def _locate_unpicklable(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[
 
 
 def _parts_of(path: str, value: Any) -> list[tuple[str, Any]]:
+    if isinstance(value, FunctionType):
+        return _parts_of_function(path, value)
+    if isinstance(value, MethodType):
+        return [(f"{path}.__self__", value.__self__), (path, value.__func__)]
+    if isinstance(value, functools.partial):
+        parts = [(f"{path}.func", value.func)]
+        parts += [(f"{path}.args[{i}]", a) for i, a in enumerate(value.args)]
+        return parts + [(f"{path}.keywords[{k!r}]", v) for k, v in value.keywords.items()]
     if isinstance(value, Mapping):
         return [(f"{path}[{k!r}]", v) for k, v in value.items()]
     if isinstance(value, (list, tuple, set, frozenset)):
@@ -110,6 +123,30 @@ def _parts_of(path: str, value: Any) -> list[tuple[str, Any]]:
     if isinstance(attributes, dict) and not isinstance(value, type):
         return [(f"{path}.{k}", v) for k, v in attributes.items()]
     return []
+
+
+def _parts_of_function(path: str, fn: FunctionType) -> list[tuple[str, Any]]:
+    """What it takes along: variables it encloses, globals it reads, defaults, attributes."""
+    import dis
+
+    cells = zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=False)
+    parts = [(f"{path}: its variable {n!r}", c.cell_contents) for n, c in cells if _is_set(c)]
+    names = dict.fromkeys(
+        i.argval for i in dis.get_instructions(fn.__code__) if i.opname == "LOAD_GLOBAL"
+    )
+    found = [n for n in names if n in fn.__globals__]
+    parts += [(f"{path}: the global {n!r}", fn.__globals__[n]) for n in found]
+    parts += [(f"{path}: default {i}", d) for i, d in enumerate(fn.__defaults__ or ())]
+    parts += [(f"{path}: default of {k!r}", d) for k, d in (fn.__kwdefaults__ or {}).items()]
+    return parts + [(f"{path}.{k}", v) for k, v in vars(fn).items()]
+
+
+def _is_set(cell: CellType) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018
+    except ValueError:
+        return False
+    return True
 
 
 def _picklable(value: Any) -> bool:
@@ -205,6 +242,8 @@ def _rebuild_raised(failure: dict[str, Any], message: str) -> BaseException:
             candidate = None
         if isinstance(candidate, BaseException):
             raised = candidate
+    if raised is None and type_name == f"{TaskTimeoutError.__module__}.TaskTimeoutError":
+        raised = TaskTimeoutError(message)
     if raised is None:
         raised = RemoteTaskError(type_name, message, text)
     if text:

@@ -393,6 +393,17 @@ class Node:
     ) -> None:
         self.stop()
 
+    async def __aenter__(self) -> Node:
+        return self if self._state == "running" else await self.start_async()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.stop_async()
+
     def __repr__(self) -> str:
         return f"Node({self.name!r}, {self._state}, {self.address or 'not listening'})"
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .cluster import Cluster
-from .errors import HustingsError
+from .errors import ConfigError, HustingsError
 from .members import Member, Snapshot, quorum_text
 
 MIN_INTERVAL_S = 0.1
@@ -22,7 +22,16 @@ _MOVING = ("accepted", "succeeded", "failed", "retries", "steals", "reassigned")
 _CLEAR = "\x1b[H\x1b[J"
 
 
-def run(cluster: Cluster, *, interval: float, count: int | None, as_json: bool) -> int:
+def check(interval: float, count: int | None) -> None:
+    """Refuses an interval or a count out of bounds."""
+    if not MIN_INTERVAL_S <= interval <= MAX_INTERVAL_S:
+        bounds = f"{MIN_INTERVAL_S:g} to {MAX_INTERVAL_S:g} seconds"
+        raise ConfigError(f"--interval {interval:g}: give {bounds}")
+    if count is not None and count < 1:
+        raise ConfigError(f"--count {count}: give at least 1")
+
+
+def run(cluster: Cluster, interval: float, count: int | None, *, as_json: bool) -> int:
     """Shows the cluster every ``interval`` seconds, ``count`` times or until Ctrl-C. Returns the
     exit code: 1 if the last time nobody answered."""
     live = sys.stdout.isatty() and not as_json

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import pickle
 import threading
@@ -53,6 +54,40 @@ def test_pickle_names_the_innermost_culprit() -> None:
         codec.encode_call("pickle", (1, Holder()), {})
     with pytest.raises(hs.NotSerializableError, match="argument 'file'"):
         codec.encode_call("pickle", (), {"file": threading.Lock()})
+
+
+LOCKED = {"lock": threading.Lock()}
+
+
+def _enclosing() -> Any:
+    held = [threading.Lock()]
+    return lambda: held
+
+
+class Owner:
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+    def method(self) -> None:
+        """Cannot travel: its owner cannot."""
+
+
+@pytest.mark.parametrize(
+    ("fn", "place"),
+    [
+        (_enclosing(), r"its function: its variable 'held'\[0\]"),
+        (lambda: LOCKED, r"its function: the global 'LOCKED'\['lock'\]"),
+        (Owner().method, r"its function\.__self__\.lock"),
+        (functools.partial(print, threading.Lock()), r"its function\.args\[0\]"),
+        (eval("lambda lock=lock: lock", {"lock": threading.Lock()}), "its function: default 0"),
+    ],
+)
+def test_a_function_that_cannot_travel_says_what_it_holds(fn: Any, place: str) -> None:
+    # The module cannot be imported by name under another one, so the function goes by value.
+    if isinstance(fn, type(_enclosing)):
+        fn.__module__ = "__main__"
+    with pytest.raises(hs.NotSerializableError, match=rf"task 'f': {place} \(_thread\.lock\)"):
+        codec.dumps_function(fn, "f")
 
 
 def test_pickle_carries_lambdas_and_local_classes() -> None:

@@ -77,3 +77,18 @@ asyncio.run(main())
     for _ in range(10):
         done = run_script(script)
         assert (done.returncode, done.stdout, done.stderr) == (0, "left\n", "")
+
+
+async def test_clusters_and_nodes_are_entered_by_coroutines() -> None:
+    async with await hs.Cluster.local_async(1, name="awaited", config=hs.Config.ci()) as cluster:
+        assert hs.current_cluster() is cluster
+        address = cluster.members()[0].address
+        async with await hs.Cluster.connect_async(address, timeout=30) as second:
+            assert [m.address for m in second.members()] == [address]
+        with pytest.raises(hs.StoppedError):
+            second.submit(abs, -1)
+    node = hs.Node("entered", slots=1, config=hs.Config.ci())
+    with pytest.warns(hs.HustingsWarning, match="cluster of its own"):
+        async with node:
+            assert node.state == "running"
+    assert node.state == "stopped"
