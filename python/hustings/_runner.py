@@ -18,8 +18,10 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from types import CoroutineType, TracebackType
+from types import AsyncGeneratorType, CoroutineType, GeneratorType, TracebackType
 from typing import Any
+
+from hustings import _coroutine
 
 MAX_MESSAGE_BYTES = 4 << 10
 """Most bytes of an exception's text that travel."""
@@ -144,9 +146,7 @@ def call(fn: Callable[..., Any], codec: str, payload: bytes, attempt: dict[str, 
         try:
             args, kwargs = decode_arguments(codec, payload)
             info, started_at = attempt, time.time()
-            value = fn(*args, **kwargs)
-            if isinstance(value, CoroutineType):
-                value = asyncio.run(value)
+            value = _run(fn, args, kwargs)
             return True, codec, encode_result(codec, value), "", "", ""
         finally:
             info = None
@@ -154,6 +154,18 @@ def call(fn: Callable[..., Any], codec: str, payload: bytes, attempt: dict[str, 
     # SystemExit and KeyboardInterrupt end the attempt, not the runner.
     except BaseException as exc:
         return describe_failure(exc, codec)
+
+
+def _run(fn: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
+    value = fn(*args, **kwargs)
+    if isinstance(value, CoroutineType):
+        return _coroutine.run(value)
+    if isinstance(value, (GeneratorType, AsyncGeneratorType)):
+        raise TypeError(
+            f"{value.__qualname__} yields: a task returns one result, it does not stream; return a "
+            "list, or submit a task for each item"
+        )
+    return value
 
 
 def _flush() -> None:
@@ -325,7 +337,7 @@ def _users_part(tb: TracebackType | None) -> TracebackType | None:
     ours = (
         __file__,
         importlib.__file__,
-        asyncio.runners.__file__,
+        _coroutine.__file__,
         asyncio.base_events.__file__,
     )
     while tb is not None and tb.tb_frame.f_code.co_filename in ours:

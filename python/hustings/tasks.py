@@ -273,10 +273,11 @@ class ChunkCall:
     def __init__(self, inner: Task[..., Any]) -> None:
         self.inner = inner
 
-    def __call__(self, calls: list[tuple[Any, ...]]) -> list[Any]:
+    def __call__(self, calls: list[tuple[Any, ...]]) -> Any:
         fn = self.inner.__wrapped__
         if inspect.iscoroutinefunction(fn):
-            return asyncio.run(_run_all(fn, calls))
+            # All at once, on the runner's event loop.
+            return _run_all(fn, calls)
         return [fn(*args) for args in calls]
 
 

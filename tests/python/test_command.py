@@ -19,6 +19,21 @@ def test_help_and_version_need_nothing() -> None:
     assert run_command("--version").stdout.startswith("hustings ")
 
 
+def test_help_imports_nothing_that_it_does_not_need() -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "hustings", "--help"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "hustings.cli" in imported
+    heavy = {"asyncio", "cloudpickle", "concurrent.futures", "subprocess", "numpy", "shtab"}
+    assert not imported & heavy
+    ours = {name for name in imported if name.startswith("hustings.")}
+    assert len(ours) <= 6, ours
+
+
 def test_config_show_lists_every_knob() -> None:
     shown = run_command("config", "show", "--json", "--profile", "ci")
     values = json.loads(shown.stdout)

@@ -418,3 +418,13 @@ def test_a_runner_ends_when_its_node_hangs_up_even_in_an_endless_loop() -> None:
 def cpu_ticks(stat: Path) -> int:
     fields = stat.read_text().rsplit(") ", 1)[1].split()
     return int(fields[11]) + int(fields[12])
+
+
+def test_a_generator_is_refused_with_what_to_do() -> None:
+    def numbers() -> Iterator[int]:
+        yield 1
+
+    ok, _, _, name, message, _ = run(numbers)
+    assert (ok, name) == (False, "builtins.TypeError")
+    assert "numbers yields" in message
+    assert "return a list" in message
