@@ -118,11 +118,13 @@ def quantile(values: list[float], share: float) -> float:
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
-def run_trials(section: Section, profile: str, count: int, seed: int) -> list[trials.Result]:
+def run_trials(
+    section: Section, profile: str, count: int, seed: int, disk: bool
+) -> list[trials.Result]:
     """``count`` trials on as few clusters as may be; a trial that breaks costs its cluster."""
     results: list[trials.Result] = []
     while len(results) < count:
-        with Rig(profile, seed + len(results)) as rig:
+        with Rig(profile, seed + len(results), disk) as rig:
             for _ in range(min(PER_CLUSTER, count - len(results))):
                 try:
                     results.append(section.trial(rig))
@@ -132,7 +134,9 @@ def run_trials(section: Section, profile: str, count: int, seed: int) -> list[tr
     return results
 
 
-def run_section(name: str, quick: bool, only: int | None, seed: int) -> dict[str, Any]:
+def run_section(
+    name: str, quick: bool, only: int | None, seed: int, disk: bool = False
+) -> dict[str, Any]:
     """All profiles of one section, and their sums."""
     section = SECTIONS[name]
     samples: dict[str, list[float]] = {}
@@ -143,9 +147,9 @@ def run_section(name: str, quick: bool, only: int | None, seed: int) -> dict[str
             continue
         if section.busy:
             with busy_cores(3_600):
-                results = run_trials(section, profile, count, seed)
+                results = run_trials(section, profile, count, seed, disk)
         else:
-            results = run_trials(section, profile, count, seed)
+            results = run_trials(section, profile, count, seed, disk)
         raw[profile] = results
         good = [r for r in results if "broke" not in r]
         values = [r[section.metric] for r in good]
@@ -304,7 +308,8 @@ def note(result: dict[str, Any]) -> str:
         return f"hustings: heartbeat {beat:g} ms, suspicion from {least:g} ms, lease {most:g} ms"
 
     return (
-        f"{NODES} isolated processes on one machine: {m['cpu']}, {m['cores']} cores; in memory; "
+        f"{NODES} isolated processes on one machine: {m['cpu']}, {m['cores']} cores; "
+        f"{'on disk' if result['disk'] else 'in memory'}; "
         f"client on the same machine.\n{words('lan')}.  {words('raft')}.  "
         f"revision {m['revision']}, {result['started']}"
     )
@@ -319,6 +324,7 @@ def main() -> int:
     parser.add_argument("--sections", default=",".join(known), help=f"of {', '.join(known)}")
     parser.add_argument("--quick", action="store_true", help="about two minutes")
     parser.add_argument("--trials", type=int, help="the same number of trials everywhere")
+    parser.add_argument("--disk", action="store_true", help="with data directories")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("target/bench"))
     options = parser.parse_args()
@@ -329,6 +335,7 @@ def main() -> int:
     result: dict[str, Any] = {
         "machine": machine(),
         "settings": settings(),
+        "disk": options.disk,
         "started": time.strftime("%Y-%m-%d %H:%M:%S"),
         "sections": {},
     }
@@ -342,7 +349,7 @@ def main() -> int:
         elif name == "calm":
             result["sections"][name] = run_calm(options.quick, options.seed)
         else:
-            section = run_section(name, options.quick, options.trials, options.seed)
+            section = run_section(name, options.quick, options.trials, options.seed, options.disk)
             result["sections"][name] = section
         # After each section, so that a run that is broken off leaves what it measured.
         (options.out / "election.json").write_text(json.dumps(result, indent=1))

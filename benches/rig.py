@@ -9,6 +9,7 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -49,8 +50,9 @@ def wait_for(what: str, look: Callable[[], T | None], every_s: float = 0.02) -> 
 class Rig:
     """Five isolated nodes with constant loads 0.2 apart, in an order drawn by ``seed``."""
 
-    def __init__(self, profile: str, seed: int) -> None:
+    def __init__(self, profile: str, seed: int, disk: bool = False) -> None:
         self.profile = profile
+        self._folder = tempfile.TemporaryDirectory(prefix="rig-") if disk else None
         self.random = random.Random(seed)
         self.names = [f"n{i + 1}" for i in range(NODES)]
         levels = [0.15 + 0.2 * i for i in range(NODES)]
@@ -64,7 +66,12 @@ class Rig:
         )
         loads = {name: hs.loads.constant(x, memory=x) for name, x in self.levels.items()}
         self.cluster = hs.Cluster.local(
-            NODES, name="bench", isolated=True, loads=loads, config=self.config
+            NODES,
+            name="bench",
+            isolated=True,
+            loads=loads,
+            config=self.config,
+            data_dir=self._folder.name if self._folder else None,
         )
 
     def __enter__(self) -> Rig:
@@ -77,6 +84,8 @@ class Rig:
 
     def __exit__(self, *error: Any) -> None:
         self.cluster.__exit__(*error)
+        if self._folder:
+            self._folder.cleanup()
 
     def best_but(self, *lost: str) -> str:
         """The best node that is not lost."""
