@@ -15,6 +15,7 @@ const MAX_ASK_WAIT: Duration = Duration::from_millis(250);
 const MEAN_WEIGHT: f64 = 0.2;
 
 /// The worker half of every node.
+#[derive(Debug)]
 pub struct Worker {
     slots: usize,
     cooldown: Duration,
@@ -37,7 +38,7 @@ enum Running {
 }
 
 /// Assignments that have not started: first in, first out, at most one per task.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Queue {
     order: BTreeMap<u64, Assignment>,
     index: BTreeMap<TaskId, u64>,

@@ -22,6 +22,7 @@ const RETRY_PROPOSAL: Duration = Duration::from_millis(20);
 const LOAD_RECORDS: Duration = Duration::from_millis(250);
 
 /// The scheduling half of a node that leads.
+#[derive(Debug)]
 pub struct Leader {
     pub(super) me: NodeId,
     pub(super) config: Arc<Config>,
