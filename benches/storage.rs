@@ -48,6 +48,7 @@ fn entry(index: u64, tasks: usize) -> Entry {
             backoff_ms: 0,
             terms: Terms::default(),
             claim: None,
+            needs: None,
         })
     };
     let commands = (0..tasks).map(|i| Command::Submit { spec: spec(i), to: None }).collect();

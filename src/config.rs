@@ -1,10 +1,15 @@
 //! Every knob once: meaning, unit, default, bounds. Python, TOML and the environment set them by name.
 
+mod choices;
+mod distances;
 mod knobs;
 
 use crate::error::{Error, Result};
+use std::sync::Arc;
 use std::time::Duration;
 
+pub use choices::{CHOICES, Choice, OutOfReach, Placement};
+pub use distances::Distances;
 pub use knobs::{KNOBS, Knob};
 
 /// All knobs. `Config::default()` is the `lan` profile.
@@ -20,6 +25,10 @@ pub struct Config {
     pub placement: Placement,
     /// How far the leader may assign; infinite by default.
     pub assign_reach: f64,
+    /// What happens to a task that only nodes beyond it could run.
+    pub out_of_reach: OutOfReach,
+    /// Distances between nodes, by name, where their positions do not say them.
+    pub distances: Arc<Distances>,
     /// Bounds on everything.
     pub limits: Limits,
 }
@@ -85,15 +94,10 @@ pub struct StealPolicy {
     pub batch: u32,
     /// Most steals of one task.
     pub per_task: u32,
-}
-
-/// How the leader places tasks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Placement {
-    /// Keep tasks at the leader until a worker has a free place in its window.
-    Window,
-    /// A random eligible node, at once.
-    Random,
+    /// A steal must spare its tasks this many times what it costs; 0: always worth it.
+    pub profit: f64,
+    /// A random victim within reach, instead of the one with the most work.
+    pub random_victim: bool,
 }
 
 /// Bounds on everything.
@@ -178,9 +182,13 @@ impl Default for Config {
                 cpu_floor: 0.70,
                 batch: 64,
                 per_task: 5,
+                profit: 2.0,
+                random_victim: false,
             },
-            placement: Placement::Window,
+            placement: Placement::Auto,
             assign_reach: f64::INFINITY,
+            out_of_reach: OutOfReach::Wait,
+            distances: Arc::default(),
             limits: Limits::default(),
         }
     }
@@ -210,31 +218,6 @@ impl Default for Limits {
             sessions: 10_000,
             log_entries: 20_000,
             log_bytes: 64 << 20,
-        }
-    }
-}
-
-impl Placement {
-    /// The names accepted for `placement`.
-    pub const NAMES: &'static [&'static str] = &["window", "random"];
-
-    /// The policy called `name`.
-    pub fn parse(name: &str) -> Result<Self> {
-        match name {
-            "window" => Ok(Placement::Window),
-            "random" => Ok(Placement::Random),
-            other => Err(Error::config(
-                "placement",
-                format!("{other:?} is not a policy; choose one of {}", Placement::NAMES.join(", ")),
-            )),
-        }
-    }
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Placement::Window => "window",
-            Placement::Random => "random",
         }
     }
 }
@@ -287,6 +270,8 @@ impl Config {
                 config.placement = Placement::Random;
                 config.steal.cooldown = Duration::from_secs(5);
                 config.steal.batch = 1;
+                config.steal.profit = 0.0;
+                config.steal.random_victim = true;
             }
             other => {
                 return Err(Error::config(
@@ -304,7 +289,7 @@ impl Config {
     /// Sets the numeric knob `name`.
     pub fn set(&mut self, name: &str, value: f64) -> Result<()> {
         let Some(knob) = KNOBS.iter().find(|k| k.name == name) else {
-            let known = KNOBS.iter().map(|k| k.name).chain(["placement"]);
+            let known = KNOBS.iter().map(|k| k.name).chain(CHOICES.iter().map(|c| c.name));
             return Err(Error::config(name, format!("unknown knob{}", did_you_mean(name, known))));
         };
         if value.is_nan() || value < knob.min || value > knob.max {
@@ -319,9 +304,8 @@ impl Config {
 
     /// Sets the knob `name` from text, as the environment gives it.
     pub fn set_text(&mut self, name: &str, text: &str) -> Result<()> {
-        if name == "placement" {
-            self.placement = Placement::parse(text)?;
-            return Ok(());
+        if let Some(choice) = CHOICES.iter().find(|choice| choice.name == name) {
+            return (choice.set)(self, text);
         }
         let value = match text {
             "true" => 1.0,

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from .failures import RandomFailures
     from .fault_spans import Fault
     from .future import as_completed, gather, wait
-    from .members import Leader, Member, Snapshot
+    from .members import Leader, Member, Snapshot, StealCounts
     from .node import Node
     from .simulation import LeaderChange, Outcome, Run, Simulation, Sweep, Violation
     from .summary import Steadiness, Summary
@@ -75,6 +75,7 @@ _HOMES = {
     "Leader": "members",
     "Member": "members",
     "Snapshot": "members",
+    "StealCounts": "members",
     "Node": "node",
     "Steadiness": "summary",
     "Summary": "summary",
@@ -202,6 +203,7 @@ __all__ = [
     "Snapshot",
     "Steadiness",
     "Steal",
+    "StealCounts",
     "StealPolicy",
     "Summary",
     "Sweep",

@@ -137,6 +137,8 @@ class Node:
         listen: str = "127.0.0.1:0",
         position: tuple[float, float] = ...,
         slots: int = 1,
+        labels: Mapping[str, str] | None = None,
+        resources: Mapping[str, float] | None = None,
         allow_pickle: bool = False,
         allow_faults: bool = False,
         load: Mapping[str, Any] | None = None,
@@ -256,6 +258,9 @@ class Client:
         deadline_ms: int = 0,
         key: str | None = None,
         on_duplicate: str = "join",
+        slots: int = 1,
+        labels: Mapping[str, str] | None = None,
+        resources: Mapping[str, float] | None = None,
     ) -> Future[Any]:
         """Queues a task and returns at once; a refusal arrives as the future's exception. Times
         that are 0 are no bound.
@@ -279,11 +284,12 @@ class Client:
 
         Keys: ``me`` (member), ``cluster_id``, ``role``, ``term``, ``leader_node``,
         ``leader_address``, ``leader_ready``, ``score``, ``load``, ``members`` (list of ``{id, name,
-        address, slots, x, y, voter, pid, alive, score, queued, running, load}``), ``voters``,
-        ``voters_reachable``, ``counters``, ``version``, ``draining``, ``uptime_s``,
+        address, slots, x, y, labels, resources, voter, pid, alive, score, queued, running,
+        load}``), ``voters``, ``voters_reachable``, ``counters``, ``version``, ``draining``, ``uptime_s``,
         ``allow_pickle``, ``allow_faults``, ``faults`` (list of ``{source, target, cut, drop,
         delay_s, jitter_s}``), ``clock_rate``, ``removed``, ``problem`` (why it can never be a
         member, or ``None``), ``refusals`` (``{wrong_cluster, wrong_node, strangers}``),
+        ``steals`` (``{asked, granted, refused}``, or ``None`` where it does not lead),
         ``last_log_index``, ``applied_index``. Ids are 16-digit hex strings, ``None`` for nobody.
         """
     def tasks(
@@ -301,6 +307,11 @@ class Client:
 
         Asks again while nobody leads. Raises ``UnsafeMembershipChangeError``,
         ``MembershipChangeInProgressError``, ``NoQuorumError``, ``ConfigError``.
+        """
+    def move_member(self, node: str, position: tuple[float, float], timeout: float = 10.0) -> None:
+        """Says where a member, by its id, stands from now on; returns once that is committed.
+
+        Asks again while nobody leads. Raises ``NoQuorumError``, ``ConfigError``.
         """
     def inject_faults(
         self,

@@ -65,6 +65,8 @@ def _node_arguments(options: dict[str, Any]) -> dict[str, Any]:
         "listen": str(options.get("listen", "127.0.0.1:0")),
         "position": (float(x), float(y)),
         "slots": int(options.get("slots", 1)),
+        "labels": options.get("labels"),
+        "resources": options.get("resources"),
         "allow_pickle": bool(options.get("allow_pickle", False)),
         "allow_faults": bool(options.get("allow_faults", False)),
         # This process is the node and nothing else, so what it uses itself is no load.

@@ -201,6 +201,20 @@ def _add_node(commands: Any) -> None:
     p.add_argument("--slots", type=int, help="callbacks at once (default: cores)")
     p.add_argument("--position", default="0,0", metavar="X,Y", help="where the node stands")
     p.add_argument(
+        "--label",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="what tasks may ask for by labels=",
+    )
+    p.add_argument(
+        "--resource",
+        action="append",
+        default=[],
+        metavar="NAME=AMOUNT",
+        help="what tasks may ask for by resources=, besides slots",
+    )
+    p.add_argument(
         "--allow-pickle", action="store_true", help="accept pickled functions and arguments"
     )
     p.add_argument(
@@ -373,5 +387,6 @@ def _config(arguments: argparse.Namespace) -> int:
     for knob in _core.knobs():
         bounds = f"[{knob['min']:g}, {knob['max']:g}]"
         print(f"{knob['name']:32} {values[knob['name']]:<12g} {bounds:22} {knob['doc']}")
-    print(f"{'placement':32} {values['placement']}")
+    for name in ("placement", "out_of_reach"):
+        print(f"{name:32} {values[name]}")
     return OK

@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, TypeVar, cast
@@ -36,7 +36,8 @@ from .local import (
 )
 from .members import Leader, LinkFault, Member, Snapshot, html_table, quorum_text
 from .membership import Membership
-from .node import check_data_dir, check_position, check_slots, cores
+from .node import Position, check_data_dir, check_position, check_slots, cores
+from .offers import check_labels, check_resources
 from .submission import NamedCall, Submission, bind, check_options, task_of
 from .tasks import Task, chunked, task_id_bytes
 
@@ -111,8 +112,10 @@ class Cluster(Membership, Explained):
         isolated: bool = False,
         voters: int | None = None,
         loads: LoadsArgument | None = None,
-        positions: Sequence[tuple[float, float]] | None = None,
+        positions: Sequence[Position] | None = None,
         slots: int | None = None,
+        labels: Sequence[Mapping[str, str] | None] | None = None,
+        resources: Sequence[Mapping[str, float] | None] | None = None,
         config: Config | None = None,
         data_dir: str | os.PathLike[str] | None = None,
     ) -> Cluster:
@@ -120,7 +123,8 @@ class Cluster(Membership, Explained):
 
         A cluster of the same name is closed first, so that a notebook cell can be run again.
         Voters: the largest odd number up to min(n, 5), the others are workers. The cores are shared
-        out: ``slots = max(1, cores // n)``. ``config.faults`` makes them fail by chance, see
+        out: ``slots = max(1, cores // n)``. ``positions``, ``labels`` and ``resources`` are given
+        per node. ``config.faults`` makes them fail by chance, see
         :meth:`fail_randomly`. With ``data_dir`` every node keeps its state in a folder of its own
         below it; started again with the same one, the cluster goes on where it ended. Raises
         ``StorageError`` and its kinds.
@@ -129,8 +133,9 @@ class Cluster(Membership, Explained):
         if config is not None and not isinstance(config, Config):
             raise ConfigError(f"config={config!r}: give a hustings.Config")
         names = [f"n{i + 1}" for i in range(count)]
-        if positions is not None and len(positions) != count:
-            raise ConfigError(f"positions: {len(positions)} for {count} nodes; give one per node")
+        for what, given in (("positions", positions), ("labels", labels), ("resources", resources)):
+            if given is not None and len(given) != count:
+                raise ConfigError(f"{what}: {len(given)} for {count} nodes; give one per node")
         # The nodes share this machine: what one uses, every other measures as taken.
         shared = Config(steal=StealPolicy(cpu_floor=0.0))
         knobs = (config or shared).resolved()
@@ -141,6 +146,8 @@ class Cluster(Membership, Explained):
                 "listen": "127.0.0.1:0",
                 "position": check_position(positions[i] if positions else (0.0, 0.0)),
                 "slots": max(1, cores() // count) if slots is None else check_slots(slots),
+                "labels": check_labels(labels[i] if labels else None),
+                "resources": check_resources(resources[i] if resources else None, cpu=False),
                 "allow_pickle": True,
                 "allow_faults": True,
                 "load": load,

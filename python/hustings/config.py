@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from . import _core
+from .distances import distances_from_json, distances_from_text, distances_to_text
 from .errors import ConfigError, did_you_mean
 from .failures import RandomFailures
 
@@ -82,6 +83,8 @@ class StealPolicy(_Section):
     cpu_floor: float | None = None
     batch: int | None = None
     per_task: int | None = None
+    profit: float | None = None
+    random_victim: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +138,15 @@ class Config(_Section):
     score: ScoreWeights = field(default_factory=ScoreWeights)
     steal: StealPolicy = field(default_factory=StealPolicy)
     placement: str | None = None
+    """Who gets a waiting task: ``"auto"``, ``"window"``, ``"random"``, ``"p2c"`` or ``"lpt"``."""
     assign_reach: float | None = None
+    """How far the leader may assign."""
+    out_of_reach: str | None = None
+    """A task that only nodes beyond that could run: ``"wait"``, or ``"relay"`` it along a chain of
+    members, each in reach of the next."""
+    distances: Mapping[tuple[str, str], float] | None = None
+    """Distances by names of nodes, where their positions do not say them; both ways unless both
+    are given. All nodes of a cluster should be given the same."""
     limits: Limits = field(default_factory=Limits)
     faults: RandomFailures | None = None
 
@@ -153,6 +164,9 @@ class Config(_Section):
         object.__setattr__(self, "_resolved", dict(resolved))
         object.__setattr__(self, "placement", str(resolved["placement"]))
         object.__setattr__(self, "assign_reach", float(resolved["assign_reach"]))
+        object.__setattr__(self, "out_of_reach", str(resolved["out_of_reach"]))
+        distances = distances_from_text(str(resolved["distances"]))
+        object.__setattr__(self, "distances", distances)
         for name, cls in _SECTIONS.items():
             object.__setattr__(self, name, _section(cls, name, resolved))
 
@@ -203,10 +217,14 @@ def _given(config: Config) -> dict[str, float | bool | str]:
             knob = getattr(value, f.name)
             if knob is not None:
                 given[f"{section}.{f.name}"] = _checked(f"{section}.{f.name}", knob, str(f.type))
-    if config.placement is not None:
-        if not isinstance(config.placement, str):
-            raise ConfigError(f"placement={config.placement!r}: give the name of a policy")
-        given["placement"] = config.placement
+    for name in ("placement", "out_of_reach"):
+        word = getattr(config, name)
+        if word is not None:
+            if not isinstance(word, str):
+                raise ConfigError(f"{name}={word!r}: give the name of a policy")
+            given[name] = word
+    if config.distances is not None:
+        given["distances"] = distances_to_text(config.distances)
     if config.assign_reach is not None:
         given["assign_reach"] = _checked("assign_reach", config.assign_reach, "float")
     return given
@@ -237,7 +255,7 @@ def _section(cls: type[_Section], name: str, resolved: Mapping[str, float | str]
 
 
 def _knob_names() -> list[str]:
-    return [str(k["name"]) for k in _core.knobs()] + ["placement"]
+    return [str(k["name"]) for k in _core.knobs()] + ["placement", "out_of_reach", "distances"]
 
 
 def _overrides_from_environment() -> dict[str, float | bool | str]:
@@ -260,8 +278,10 @@ def _overrides_from_environment() -> dict[str, float | bool | str]:
 
 
 def _from_text(variable: str, name: str, text: str) -> float | str:
-    if name == "placement":
+    if name in ("placement", "out_of_reach"):
         return text
+    if name == "distances":
+        return distances_from_json(text)
     if text in ("true", "false"):
         return float(text == "true")
     try:
@@ -301,6 +321,9 @@ def read_toml(path: Path) -> dict[str, float | bool | str]:
             name = key if inner is None else f"{key}.{inner}"
             if name not in known:
                 raise ConfigError(f"{path}: unknown knob {name!r}{did_you_mean(name, known)}")
+            if name == "distances":
+                overrides[name] = distances_to_text(knob)
+                continue
             if not isinstance(knob, (int, float, str)):
                 raise ConfigError(f"{path}: {name} = {knob!r}: give a number or text")
             overrides[name] = knob if isinstance(knob, (bool, str)) else float(knob)

@@ -43,6 +43,7 @@ KINDS = (
     "storage_failed",
     "member_joined",
     "member_lost",
+    "member_moved",
     "stolen",
     "retried",
     "reassigned",

@@ -36,6 +36,8 @@ def run(arguments: argparse.Namespace) -> int:
         voter=arguments.voter,
         position=_position(arguments.position),
         slots=arguments.slots,
+        labels=dict(_pairs("--label", arguments.label)),
+        resources=_resources(arguments.resource),
         allow_pickle=arguments.allow_pickle,
         allow_faults=arguments.allow_faults,
         load=loads.measured(own_process=True),
@@ -113,6 +115,22 @@ def _config(path: str | None, profile: str | None) -> Config:
         read_toml(Path(path))  # refuses a bad file with the name that was given here
         os.environ["HUSTINGS_CONFIG"] = path
     return Config(profile=profile)
+
+
+def _pairs(option: str, words: list[str]) -> list[tuple[str, str]]:
+    for word in words:
+        if "=" not in word:
+            raise ConfigError(f"{option} {word!r}: give NAME=VALUE")
+    return [(name, value) for name, _, value in (word.partition("=") for word in words)]
+
+
+def _resources(words: list[str]) -> dict[str, float]:
+    try:
+        return {name: float(amount) for name, amount in _pairs("--resource", words)}
+    except ValueError as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"--resource {' '.join(words)}: give NAME=AMOUNT, a number") from None
 
 
 def _position(text: str) -> tuple[float, float]:

@@ -64,6 +64,8 @@ class Member:
     queued: int
     running: int
     load: Mapping[str, Any]
+    labels: Mapping[str, str] = field(default_factory=dict)
+    resources: Mapping[str, float] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         role = "voter" if self.voter else "worker"
@@ -89,6 +91,8 @@ class Member:
             queued=int(row.get("queued") or 0),
             running=int(row.get("running") or 0),
             load=dict(row.get("load") or {}),
+            labels=dict(row.get("labels") or {}),
+            resources=dict(row.get("resources") or {}),
         )
 
 
@@ -142,6 +146,28 @@ class ClockFault:
 
 
 @dataclass(frozen=True)
+class StealCounts:
+    """What became of idle nodes' requests for work, since the leader leads."""
+
+    asked: int
+    """How often idle nodes asked."""
+    granted: int
+    """Tasks that a victim gave up for a thief."""
+    refused: Mapping[str, int] = field(default_factory=dict)
+    """What came to nothing, by reason. Requests: ``"not_eligible"``, ``"not_idle"``,
+    ``"cpu_floor"``, ``"no_victim"``, ``"out_of_reach"``, ``"needs_unmet"``,
+    ``"stolen_too_often"``, ``"no_profit"``. Single tasks: ``"started"`` (or finished), and
+    ``"thief_gone"``."""
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any] | None) -> StealCounts | None:
+        """The counts out of a status."""
+        if row is None:
+            return None
+        return cls(int(row["asked"]), int(row["granted"]), dict(row["refused"]))
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """A cluster at one moment, as one node saw it."""
 
@@ -162,6 +188,8 @@ class Snapshot:
     refusals: Mapping[str, int] = field(default_factory=dict)
     """Calls of other nodes it refused: ``wrong_cluster``, ``wrong_node``, ``strangers`` (polls and
     votes of nodes that are no voters)."""
+    steals: StealCounts | None = None
+    """Steals since that node leads; ``None`` where it does not."""
 
     def __repr__(self) -> str:
         alive = sum(m.alive for m in self.members)
@@ -194,6 +222,7 @@ class Snapshot:
             role=str(status.get("role") or ""),
             problem=status.get("problem") or None,
             refusals=dict(status.get("refusals") or {}),
+            steals=StealCounts.from_row(status.get("steals")),
         )
 
 

@@ -19,7 +19,8 @@ from .faults import AnyNode
 from .links import LinkFaults
 from .loads import LoadSource
 from .local import MAX_NODES, POLL_S, LocalNode
-from .node import MAX_VOTERS, check_position, check_slots
+from .node import MAX_VOTERS, Position, check_position, check_slots
+from .offers import check_labels, check_resources
 
 
 class Membership(LinkFaults):
@@ -30,8 +31,10 @@ class Membership(LinkFaults):
         name: str | None = None,
         *,
         voter: bool = False,
-        position: tuple[float, float] = (0.0, 0.0),
+        position: Position = (0.0, 0.0),
         slots: int | None = None,
+        labels: Mapping[str, str] | None = None,
+        resources: Mapping[str, float] | None = None,
         load: LoadSource | Mapping[str, Any] | None = None,
         timeout: float = 60.0,
     ) -> LocalNode:
@@ -43,6 +46,8 @@ class Membership(LinkFaults):
                 An even number of voters is warned about.
             position: Where it stands.
             slots: Callbacks it runs at once; as many as the first node by default.
+            labels: What it says of itself; nothing by default.
+            resources: What it offers besides slots; nothing by default.
             load: What it says about its resources; it measures by default.
             timeout: Seconds until it must be a member (and vote).
 
@@ -66,6 +71,8 @@ class Membership(LinkFaults):
             "name": name or next(n for n in free if n not in taken),
             "listen": "127.0.0.1:0",
             "position": check_position(position),
+            "labels": check_labels(labels),
+            "resources": check_resources(resources, cpu=False),
             "load": load.for_node(len(nodes)) if isinstance(load, LoadSource) else load,
         }
         if slots is not None:
@@ -75,6 +82,24 @@ class Membership(LinkFaults):
         fresh = self._local.add(options, voter, before_enter=self._tell_again)
         self._wait_member(fresh, timeout)
         return fresh
+
+    def move(self, node: AnyNode, position: Position, *, timeout: float = 10.0) -> None:
+        """Says where a member stands from now on; reach is measured anew at once. What it holds
+        stays there. A node that is restarted stands where it was started.
+
+        Args:
+            node: Which, by name, id or address.
+            position: Two coordinates, or one on a line.
+            timeout: Seconds until that must be committed.
+
+        Raises:
+            ConfigError: No such member, or no such place.
+            NoQuorumError: No majority could write it down.
+        """
+        self._check_open()
+        place = check_position(position)
+        _, identity, _ = self._identify(node, self._find_local(node))
+        self._client.move_member(identity, place, timeout)
 
     def remove_node(self, node: AnyNode, *, grace: float = 10.0, timeout: float = 30.0) -> None:
         """Removes a member for good: it hands back its work and, if it leads, leadership; then

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeAlias
 
 from . import _core
 from .config import Config
@@ -18,7 +18,11 @@ from .errors import ConfigError, HustingsWarning, InvalidPeersError, StoppedErro
 from .events import EventLog
 from .loads import LoadSource
 from .members import Leader, Member, Snapshot, html_table
+from .offers import check_labels, check_resources
 from .tasks import Task, as_task
+
+Position: TypeAlias = "tuple[float, float] | tuple[float] | float"
+"""Where a node stands: two coordinates, or one on a line."""
 
 MAX_SLOTS = 4_096
 """Callbacks one node may run at once."""
@@ -64,7 +68,11 @@ def runner_env() -> dict[str, str]:
 
 
 def check_position(value: object) -> tuple[float, float]:
-    """A position is two finite numbers."""
+    """A position is two finite numbers, or one on a line. Raises ``ConfigError``."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        value = (value, 0.0)
+    elif isinstance(value, Sequence) and not isinstance(value, (str, bytes)) and len(value) == 1:
+        value = (value[0], 0.0)
     if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) and len(value) == 2:
         x, y = value
         if all(
@@ -72,7 +80,7 @@ def check_position(value: object) -> tuple[float, float]:
             for c in (x, y)
         ):
             return float(x), float(y)
-    raise ConfigError(f"position={value!r}: give two finite numbers, e.g. (0.0, 1.5)")
+    raise ConfigError(f"position={value!r}: give two finite numbers, e.g. (0.0, 1.5), or one")
 
 
 def check_data_dir(value: object) -> str | None:
@@ -101,6 +109,9 @@ class Node:
     ``voter=True``. With neither it founds a cluster of its own, and warns. ``allow_faults``:
     whoever can reach it may break its links and its clock (``Cluster.partition`` and so on).
 
+    ``slots`` tasks run at once. ``labels`` and ``resources`` (``{"gpu": 1, "memory": 8e9}``) are
+    what tasks may ask for; a task runs nowhere else. ``position``: two coordinates, or one.
+
     With ``data_dir`` (a folder of its own, made if missing) its log, vote and state are on disk:
     nothing is confirmed before it is synced, and a node that is started again with it, also at
     another address, goes on under the same id. Without, they are in memory, and a node that is
@@ -115,8 +126,10 @@ class Node:
         join: Sequence[str] = (),
         voters: int | None = None,
         voter: bool = False,
-        position: tuple[float, float] = (0.0, 0.0),
+        position: Position = (0.0, 0.0),
         slots: int | None = None,
+        labels: Mapping[str, str] | None = None,
+        resources: Mapping[str, float] | None = None,
         allow_pickle: bool = False,
         allow_faults: bool = False,
         load: LoadSource | Mapping[str, Any] | None = None,
@@ -137,6 +150,8 @@ class Node:
             listen=listen,
             position=check_position(position),
             slots=cores() if slots is None else check_slots(slots),
+            labels=check_labels(labels),
+            resources=check_resources(resources, cpu=False),
             allow_pickle=bool(allow_pickle),
             allow_faults=bool(allow_faults),
             load=load.for_node(0) if isinstance(load, LoadSource) else load,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from . import _core
 from .errors import TaskNotRegisteredError
+from .offers import split_cpu
 from .tasks import Task, TaskOptions, as_task, task_id_bytes
 
 if TYPE_CHECKING:
@@ -101,6 +102,9 @@ def bind(
             queue_timeout_ms=_milliseconds(options.queue_timeout),
             deadline_ms=_milliseconds(options.deadline),
         )
+    if options.labels or options.resources:
+        slots, resources = split_cpu(options.resources)
+        rare.update(slots=slots, labels=options.labels, resources=resources)
     send = functools.partial(
         client.submit,
         call.name,

@@ -10,12 +10,13 @@ import inspect
 import math
 import sys
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from . import codec as codecs
 from .errors import ConfigError, InvalidTaskIdError, did_you_mean
+from .offers import check_labels, check_resources
 
 if TYPE_CHECKING:
     from ._core import Future
@@ -67,6 +68,11 @@ class TaskOptions:
     on_duplicate: str = "join"
     """What becomes of a call whose ``key`` is held: ``"join"``, its future is that of the task that
     is there; ``"reject"``, ``DuplicateTaskError``; ``"replace"``, the other one is cancelled."""
+    labels: Mapping[str, str] | None = None
+    """Labels a node must have, with these values, to run it."""
+    resources: Mapping[str, float] | None = None
+    """What it takes of a node while it runs: ``{"cpu": 2, "memory": 2e9, "gpu": 1}``. ``cpu`` are
+    slots, 1 by default; of the others it takes what nodes offer by ``resources=``."""
 
     def __post_init__(self) -> None:
         """Checks every field; raises ``ValueError`` or ``TypeError`` naming it."""
@@ -80,6 +86,8 @@ class TaskOptions:
             if getattr(self, name) is not None:
                 _check_seconds(name, getattr(self, name), positive=True)
         _check_key(self.key, self.on_duplicate)
+        object.__setattr__(self, "labels", check_labels(self.labels))
+        object.__setattr__(self, "resources", check_resources(self.resources, cpu=True))
         if self.codec is not None and self.codec not in codecs.CODECS:
             choices = " or ".join(map(repr, codecs.CODECS))
             raise ConfigError(f"codec={self.codec!r}: give {choices}, or None")
@@ -237,6 +245,8 @@ def task(
     deadline: float | None = None,
     key: str | None = None,
     on_duplicate: str = "join",
+    labels: Mapping[str, str] | None = None,
+    resources: Mapping[str, float] | None = None,
 ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Makes a function a task: ``@task`` or ``@task(retries=3, timeout=30)``.

@@ -68,6 +68,8 @@ pub const KNOBS: &[Knob] = &[
     knob!("steal.cpu_floor", "how idle a thief's CPU must be", 0.0, 1.0, ratio steal.cpu_floor),
     knob!("steal.batch", "most tasks moved by one steal", 1.0, 1024.0, count steal.batch),
     knob!("steal.per_task", "most steals of one task", 0.0, 1000.0, count steal.per_task),
+    knob!("steal.profit", "how many times its cost a steal must spare its tasks; 0: always worth it", 0.0, 1e6, ratio steal.profit),
+    knob!("steal.random_victim", "a random victim within reach, not the one with the most work", flag steal.random_victim),
     knob!("assign_reach", "how far the leader may assign", 0.001, f64::INFINITY, ratio assign_reach),
     knob!("limits.queued_tasks", "unfinished tasks in the cluster", 1.0, 1e8, count limits.queued_tasks),
     knob!("limits.queued_bytes", "bytes of unfinished tasks", 1024.0, 1024.0 * GIB, count limits.queued_bytes),

@@ -9,7 +9,7 @@
 
 use super::cluster::command::{Command, Function, Member, Outcome, Report, TaskSpec};
 use super::ids::{LogIndex, NodeId, SessionId, TaskId, Term, Token};
-use super::load::Load;
+use super::load::{Load, Position};
 use super::record::Record;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -98,6 +98,13 @@ pub enum Event {
         /// Who.
         node: NodeId,
     },
+    /// An operator says where `node` stands from now on.
+    MoveAsked {
+        /// Who.
+        node: NodeId,
+        /// Where.
+        position: Position,
+    },
     /// The leader's session with `node` is open and this is all it holds.
     InventoryArrived {
         /// Whose.
@@ -119,7 +126,7 @@ pub enum Event {
         /// Where.
         node: NodeId,
         /// Which, and how.
-        reports: Vec<(TaskId, Token, Report)>,
+        reports: Vec<Ended>,
     },
     /// `node` gave these up, not started.
     Released {
@@ -316,7 +323,7 @@ pub enum Effect {
     /// (worker) report ended attempts to the leader.
     SendReports {
         /// Which, and how.
-        reports: Vec<(TaskId, Token, Report)>,
+        reports: Vec<Ended>,
     },
     /// (worker) confirm or refuse a revocation.
     SendRelease {
@@ -487,6 +494,19 @@ pub struct Assignment {
     pub attempt: u32,
     /// When the task must have its outcome, in milliseconds since 1970, for the callback to know; 0: some time.
     pub end_by_ms: u64,
+}
+
+/// An attempt that ended on a node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ended {
+    /// Which task.
+    pub task: TaskId,
+    /// Which attempt.
+    pub token: Token,
+    /// How.
+    pub report: Report,
+    /// How long it ran; zero: it did not.
+    pub took: Duration,
 }
 
 /// How a node is, several times a second.

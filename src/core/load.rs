@@ -17,6 +17,8 @@ pub struct Load {
     pub available_mb: f64,
     /// Given by `loads=`, not measured.
     pub synthetic: bool,
+    /// The share of the CPU this node's own tasks use: a thief counts it as idle. Nobody else is told.
+    pub tasks_cpu: f64,
 }
 
 /// Where a node stands; distance limits the task plane only.
@@ -29,6 +31,9 @@ pub struct Position {
 }
 
 impl Position {
+    /// Coordinates are less than this.
+    pub const BOUND: f64 = 1e12;
+
     /// Euclidean distance.
     pub fn distance(&self, other: &Position) -> f64 {
         (self.x - other.x).hypot(self.y - other.y)

@@ -42,6 +42,8 @@ pub enum RecordKind {
     MemberJoined,
     /// `subject` is gone; `value`: seconds since it was last heard.
     MemberLost,
+    /// `subject` stands elsewhere now: `detail`.
+    MemberMoved,
     /// `task` moved from victim `detail` to thief `subject`.
     Stolen,
     /// `task` will run again; `detail`: why.
@@ -77,6 +79,7 @@ impl RecordKind {
             RecordKind::StorageFailed => "storage_failed",
             RecordKind::MemberJoined => "member_joined",
             RecordKind::MemberLost => "member_lost",
+            RecordKind::MemberMoved => "member_moved",
             RecordKind::Stolen => "stolen",
             RecordKind::Retried => "retried",
             RecordKind::Reassigned => "reassigned",

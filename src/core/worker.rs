@@ -1,40 +1,49 @@
 //! This node's hands: queue, start, yield to a thief, report. Obeys the highest term only (design D5c).
 
 use super::Moment;
-use super::boundary::{Assignment, Effect, Event};
-use super::cluster::command::Report;
+use super::boundary::{Assignment, Effect, Ended, Event};
+use super::cluster::command::{Member, Report};
+use super::cluster::needs::{Needs, Taken};
 use super::ids::{TaskId, Term, Token};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// First wait after an unlucky request for work; doubles up to [`MAX_ASK_WAIT`].
 const MIN_ASK_WAIT: Duration = Duration::from_millis(4);
 /// Longest wait between two requests for work.
 const MAX_ASK_WAIT: Duration = Duration::from_millis(250);
+/// How often the first in the queue may be passed by others while it waits for slots or resources.
+const MAX_PASSED: u32 = 32;
+/// How many in the queue are looked at for one that can start.
+const LOOKS: usize = 64;
 /// Weight of the newest task in the mean duration.
 const MEAN_WEIGHT: f64 = 0.2;
 
 /// The worker half of every node.
 #[derive(Debug)]
 pub struct Worker {
-    slots: usize,
     cooldown: Duration,
     term: Term,
     connected: bool,
     draining: bool,
     queue: Queue,
+    /// What this node offers.
+    me: Member,
     running: BTreeMap<(TaskId, Token), Running>,
-    ended: BTreeMap<(TaskId, Token), Report>,
+    busy: u64,
+    taken: Taken,
+    ended: BTreeMap<(TaskId, Token), (Report, Duration)>,
     mean_task: Option<f64>,
     ask_at: Option<Moment>,
     ask_wait: Duration,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Running {
-    Wanted,
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Running {
+    needs: Option<Arc<Needs>>,
     /// Cancelled: its end is nobody's business.
-    Killed,
+    killed: bool,
 }
 
 /// Assignments that have not started: first in, first out, at most one per task.
@@ -43,6 +52,8 @@ struct Queue {
     order: BTreeMap<u64, Assignment>,
     index: BTreeMap<TaskId, u64>,
     next: u64,
+    /// How often the first was passed.
+    passed: u32,
 }
 
 impl Queue {
@@ -69,8 +80,13 @@ impl Queue {
         self.index.remove(&task).is_some_and(|at| self.order.remove(&at).is_some())
     }
 
-    fn pop(&mut self) -> Option<Assignment> {
-        let (_, assignment) = self.order.pop_first()?;
+    /// The first that `fits`; one that waits for room is passed so often and then waited for.
+    fn pop(&mut self, fits: impl Fn(&Assignment) -> bool) -> Option<Assignment> {
+        let looks = if self.passed < MAX_PASSED { LOOKS } else { 1 };
+        let first = self.order.iter().take(looks).enumerate().find(|(_, (_, a))| fits(a));
+        let (place, at) = first.map(|(place, (at, _))| (place, *at))?;
+        self.passed = if place == 0 { 0 } else { self.passed + 1 };
+        let assignment = self.order.remove(&at)?;
         self.index.remove(&assignment.spec.id);
         Some(assignment)
     }
@@ -85,7 +101,9 @@ impl Worker {
     /// A worker with `slots` places and at least `cooldown` between two requests for work.
     pub fn new(slots: u32, cooldown: Duration) -> Self {
         Worker {
-            slots: slots.max(1) as usize,
+            me: Member { slots: slots.max(1), ..Member::default() },
+            busy: 0,
+            taken: Taken::default(),
             cooldown,
             term: 0,
             connected: false,
@@ -97,6 +115,11 @@ impl Worker {
             ask_at: None,
             ask_wait: MIN_ASK_WAIT,
         }
+    }
+
+    /// The same, that offers what `me` says.
+    pub fn offering(self, me: Member) -> Self {
+        Worker { me: Member { slots: self.me.slots, ..me }, ..self }
     }
 
     /// The highest term that opened a session here.
@@ -201,7 +224,12 @@ impl Worker {
         let held = queued.chain(running).chain(ended).collect();
         out.push(Effect::SendInventory { term, held });
         if !self.ended.is_empty() {
-            let reports = self.ended.iter().map(|((task, token), r)| (*task, *token, r.clone()));
+            let reports = self.ended.iter().map(|((task, token), (report, took))| Ended {
+                task: *task,
+                token: *token,
+                report: report.clone(),
+                took: *took,
+            });
             out.push(Effect::SendReports { reports: reports.collect() });
         }
     }
@@ -248,8 +276,8 @@ impl Worker {
     fn on_killed(&mut self, tasks: &[TaskId], out: &mut Vec<Effect>) {
         for task in tasks {
             let all = (*task, Token(0))..=(*task, Token(u64::MAX));
-            for ((task, token), state) in self.running.range_mut(all) {
-                *state = Running::Killed;
+            for ((task, token), running) in self.running.range_mut(all) {
+                running.killed = true;
                 out.push(Effect::KillRunner { task: *task, token: *token });
             }
         }
@@ -263,15 +291,19 @@ impl Worker {
         duration: Duration,
         out: &mut Vec<Effect>,
     ) {
-        let state = self.running.remove(&(task, token));
+        let running = self.running.remove(&(task, token));
+        if let Some(running) = &running {
+            self.give_back(running.needs.as_deref());
+        }
         let seconds = duration.as_secs_f64();
         self.mean_task = Some(self.mean_task.map_or(seconds, |m| m + MEAN_WEIGHT * (seconds - m)));
-        if state == Some(Running::Killed) {
+        if running.is_some_and(|running| running.killed) {
             return;
         }
-        self.ended.insert((task, token), report.clone());
+        self.ended.insert((task, token), (report.clone(), duration));
         if self.connected {
-            out.push(Effect::SendReports { reports: vec![(task, token, report)] });
+            let ended = Ended { task, token, report, took: duration };
+            out.push(Effect::SendReports { reports: vec![ended] });
         }
     }
 
@@ -284,15 +316,39 @@ impl Worker {
     }
 
     fn start_next(&mut self, out: &mut Vec<Effect>) {
-        while self.running.len() < self.slots && !self.draining {
-            let Some(assignment) = self.queue.pop() else { return };
-            self.running.insert((assignment.spec.id, assignment.token), Running::Wanted);
+        while !self.draining && self.free_slots() > 0 {
+            let (me, taken, free) = (&self.me, &self.taken, self.free_slots());
+            let idle = self.running.is_empty();
+            // What the leader sent to an idle node is started there, whatever it was told of the node.
+            let fits = |assignment: &Assignment| match &assignment.spec.needs {
+                None => true,
+                Some(needs) => idle || (u64::from(needs.slots) <= free && needs.fits(me, taken)),
+            };
+            let Some(assignment) = self.queue.pop(fits) else { return };
+            let needs = assignment.spec.needs.clone();
+            self.busy += slots_of(needs.as_deref());
+            if let Some(needs) = &needs {
+                self.taken.take(needs);
+            }
+            let running = Running { needs, killed: false };
+            self.running.insert((assignment.spec.id, assignment.token), running);
             out.push(Effect::Run(assignment));
         }
     }
 
+    fn give_back(&mut self, needs: Option<&Needs>) {
+        self.busy = self.busy.saturating_sub(slots_of(needs));
+        if let Some(needs) = needs {
+            self.taken.give_back(needs);
+        }
+    }
+
+    fn free_slots(&self) -> u64 {
+        u64::from(self.me.slots).saturating_sub(self.busy)
+    }
+
     fn ask_for_work(&mut self, now: Moment, out: &mut Vec<Effect>) {
-        let free = self.slots - self.running.len().min(self.slots);
+        let free = self.free_slots();
         if !self.connected || self.draining || free == 0 || self.queue.len() > 0 {
             self.ask_at = None;
             return;
@@ -308,6 +364,10 @@ impl Worker {
             Some(_) => {}
         }
     }
+}
+
+fn slots_of(needs: Option<&Needs>) -> u64 {
+    needs.map_or(1, |needs| u64::from(needs.slots.max(1)))
 }
 
 #[cfg(test)]

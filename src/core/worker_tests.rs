@@ -20,6 +20,7 @@ fn assignment(id: u128, token: u64) -> Assignment {
         backoff_ms: 0,
         terms: Terms::default(),
         claim: None,
+        needs: None,
     };
     Assignment { spec: Arc::new(spec), token: Token(token), attempt: 1, end_by_ms: 0 }
 }
@@ -52,7 +53,9 @@ fn ended(id: u128, token: u64) -> Event {
 }
 
 fn report(id: u128, token: u64) -> Effect {
-    Effect::SendReports { reports: vec![(TaskId(id), Token(token), value())] }
+    let took = Duration::from_millis(1);
+    let ended = Ended { task: TaskId(id), token: Token(token), report: value(), took };
+    Effect::SendReports { reports: vec![ended] }
 }
 
 #[test]

@@ -299,6 +299,7 @@ impl World {
             backoff_ms: 0,
             terms,
             claim: None,
+            needs: None,
         };
         let (session, functions) = (SESSION, vec![function.clone()]);
         self.tell(Event::Submitted { session, functions, tasks: vec![Arc::new(spec)] });

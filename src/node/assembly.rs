@@ -9,7 +9,7 @@ use super::consensus::{Consensus, ConsensusOptions, Stores};
 use super::driver::{Input, TaskLoop, TaskLoopOptions};
 use super::execution::{AttemptEnded, Pool, PoolOptions};
 use super::history::History;
-use super::sampler::LoadSource;
+use super::sampler::{LoadSource, TasksCpu};
 use super::shared::Shared;
 use super::storage::disk::Disk;
 use super::storage::{Identity, Storage};
@@ -91,7 +91,7 @@ pub(super) async fn start(options: NodeOptions) -> Result<(Arc<Shared>, Arc<Pool
     tokio::spawn(reign::follow_leadership(shared.clone()));
     tokio::spawn(blobs::keep(shared.clone()));
     let source = options.load.unwrap_or_else(|| LoadSource::measured(Duration::ZERO, false));
-    tokio::spawn(measure(shared.clone(), source));
+    tokio::spawn(measure(shared.clone(), source, pool.clone()));
     history.push(Record::new(RecordKind::NodeStarted));
     Ok((shared, pool))
 }
@@ -123,6 +123,8 @@ fn member_of(
         position: options.position,
         voter: false,
         pid: std::process::id(),
+        labels: options.labels.clone(),
+        resources: options.resources.clone(),
     })
 }
 
@@ -180,11 +182,18 @@ fn start_pool(
 }
 
 /// Samples, scores, smooths and publishes, a few times a second, never on an RPC's path.
-async fn measure(shared: Arc<Shared>, mut source: LoadSource) {
+async fn measure(shared: Arc<Shared>, mut source: LoadSource, pool: Arc<Pool>) {
+    let cores = std::thread::available_parallelism().map_or(1.0, |cores| cores.get() as f64);
+    let mut tasks = TasksCpu::default();
     let mut scorer = Scorer::new(&shared.config.score, shared.config.election.score_tau);
     loop {
         let now = shared.clock.now();
-        let load = source.sample(now.since(super::clock::START));
+        let uptime = now.since(super::clock::START);
+        let mut load = source.sample(uptime);
+        // A load that was given says all there is to say.
+        if !load.synthetic {
+            load.tasks_cpu = (tasks.cores(uptime, &pool.processes()) / cores).min(1.0);
+        }
         let smooth = scorer.update(now, &load, random_jitter());
         let score = if shared.draining.load(Ordering::Acquire) { 0.0 } else { smooth };
         shared.tell(Input::Measured(load, score));

@@ -153,7 +153,7 @@ impl TaskLoop {
         } = options;
         TaskLoop {
             leader: Leader::new(me.id, config.clone(), seed),
-            worker: Worker::new(me.slots, config.steal.cooldown),
+            worker: Worker::new(me.slots, config.steal.cooldown).offering(me.clone()),
             me,
             cluster_id: Bytes::new(),
             state,
@@ -366,8 +366,9 @@ impl TaskLoop {
                 }
                 Effect::AskForWork { free_slots } => {
                     if let Some(upstream) = &self.upstream {
-                        let cpu = self.measured.0.cpu_available;
-                        upstream.ask_for_work(free_slots, cpu);
+                        let load = &self.measured.0;
+                        let cpu_available = (load.cpu_available + load.tasks_cpu).min(1.0);
+                        upstream.ask_for_work(free_slots, cpu_available);
                     }
                 }
                 // The stream of the old leader has been replaced already; its words end here.

@@ -24,6 +24,7 @@ pub mod membership;
 pub mod proposals;
 pub mod proto;
 pub mod reign;
+pub mod relocation;
 pub mod sampler;
 pub mod shared;
 pub mod shutdown;
@@ -35,6 +36,7 @@ pub use membership::Entry;
 
 use crate::config::Config;
 use crate::core::cluster::command::{Function, FunctionSource};
+use crate::core::cluster::needs;
 use crate::core::ids::NodeId;
 use crate::core::load::Position;
 use crate::core::record::{Record, RecordKind};
@@ -43,6 +45,7 @@ use execution::Pool;
 use sampler::LoadSource;
 use shared::Shared;
 use standstill::Standstill;
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
@@ -62,6 +65,10 @@ pub struct NodeOptions {
     pub position: Position,
     /// How many callbacks it runs at once.
     pub slots: u32,
+    /// What it says of itself, for tasks to ask for.
+    pub labels: BTreeMap<String, String>,
+    /// What it offers besides slots, in thousandths.
+    pub resources: BTreeMap<String, u64>,
     /// Whether pickled functions and payloads may run here.
     pub allow_pickle: bool,
     /// Whether it takes fault calls: never where its work matters.
@@ -96,10 +103,7 @@ impl Node {
         options.config.validate()?;
         transport::wire::check_name("name", &options.name)
             .map_err(|problem| Error::config("name", problem))?;
-        if options.slots == 0 || options.slots > 4_096 {
-            let problem = format!("{} is out of bounds; it must lie in [1, 4096]", options.slots);
-            return Err(Error::config("slots", problem));
-        }
+        check_offer(&options)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(THREADS)
             .thread_name(format!("hustings-{}", options.name))
@@ -346,6 +350,25 @@ impl Node {
         handle.spawn(task);
         Ok(())
     }
+}
+
+/// What it says of itself must be possible.
+fn check_offer(options: &NodeOptions) -> Result<()> {
+    let checked = [
+        ("slots", needs::check_slots(options.slots)),
+        ("labels", needs::check_labels(&options.labels)),
+        ("resources", needs::check_resources(&options.resources)),
+        ("position", transport::wire_needs::check_position(options.position)),
+    ];
+    for (field, checked) in checked {
+        checked.map_err(|problem| {
+            // The field stands before its problem already.
+            let problem =
+                problem.strip_prefix(&format!("{field}: ")).unwrap_or(&problem).to_owned();
+            Error::config(field, problem)
+        })?;
+    }
+    Ok(())
 }
 
 /// A node whose storage cannot be trusted ends, and one whose Raft has: it votes and confirms no more, and its sockets

@@ -16,6 +16,7 @@ mod pressure;
 mod source;
 mod window;
 
+pub use own::TasksCpu;
 pub use source::{LoadSource, MAX_TRACE_POINTS};
 
 use crate::core::load::Load;
@@ -168,6 +169,7 @@ impl Sampler {
             cpu_percent: unit(1.0 - measured, UNKNOWN_RATIO) * 100.0,
             available_mb: available_bytes / MIB,
             synthetic: false,
+            tasks_cpu: 0.0,
         }
     }
 

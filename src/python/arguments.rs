@@ -2,10 +2,13 @@
 
 use super::errors;
 use crate::core::cluster::command::{Claim, Codec, FunctionSource, OnDuplicate};
+use crate::core::cluster::needs::{Needs, THOUSANDTHS};
 use crate::core::ids::{FunctionHash, NodeId, TaskId};
 use crate::error::Error;
 use bytes::Bytes;
 use pyo3::prelude::*;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// A function's source out of the two keyword arguments, of which exactly one is given.
 pub(super) fn function_source(
@@ -45,6 +48,36 @@ pub(super) fn parse_claim(py: Python<'_>, key: &str, on_duplicate: &str) -> PyRe
         }
     };
     Ok(Box::new(Claim { key: key.to_owned(), on_duplicate }))
+}
+
+/// Amounts in thousandths, so that they add up exactly; the core checks their bounds.
+pub(super) fn parse_resources(
+    py: Python<'_>,
+    resources: BTreeMap<String, f64>,
+) -> PyResult<BTreeMap<String, u64>> {
+    let amount = |(name, amount): (String, f64)| {
+        if !amount.is_finite() || amount < 0.0 {
+            let problem = format!("{name}={amount} is not an amount; give a number above 0");
+            return Err(errors::raise(py, Error::config("resources", problem)));
+        }
+        Ok((name, (amount * THOUSANDTHS as f64).round() as u64))
+    };
+    resources.into_iter().map(amount).collect()
+}
+
+/// What a node must have; `None` if that is only a slot.
+pub(super) fn parse_needs(
+    py: Python<'_>,
+    slots: u32,
+    labels: Option<BTreeMap<String, String>>,
+    resources: Option<BTreeMap<String, f64>>,
+) -> PyResult<Option<Arc<Needs>>> {
+    let needs = Needs {
+        slots,
+        labels: labels.unwrap_or_default(),
+        resources: parse_resources(py, resources.unwrap_or_default())?,
+    };
+    Ok((!needs.is_plain()).then(|| Arc::new(needs)))
 }
 
 pub(super) fn parse_hash(py: Python<'_>, bytes: &[u8]) -> PyResult<FunctionHash> {

@@ -1,7 +1,7 @@
 //! The client, as Python sees it: arguments in, dicts and futures out.
 
 use super::arguments::{
-    function_source, parse_claim, parse_codec, parse_hash, parse_id, parse_node,
+    function_source, parse_claim, parse_codec, parse_hash, parse_id, parse_needs, parse_node,
 };
 use super::errors;
 use super::faults::{self, Link};
@@ -10,11 +10,13 @@ use super::records::{self, explanation_dict, record_dict, status_dict, task_dict
 use super::runtime::{self, Live, check_fork, generation, parse_seconds, process};
 use crate::core::cluster::command::{Codec, Terms};
 use crate::core::ids::TaskId;
+use crate::core::load::Position;
 use crate::error::Error;
 use crate::node::client::{self, ClientOptions, Handle, INLINE, Submitted, TaskRequest};
 use bytes::Bytes;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
+use std::collections::BTreeMap;
 use std::mem::ManuallyDrop;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -128,7 +130,7 @@ impl Client {
     /// Queues a task and returns at once; a refusal arrives as the future's exception.
     #[pyo3(signature = (name, hash, codec, payload, *, retries=0, timeout_ms=0, backoff_ms=0,
                         priority=5, task_id=None, delay_ms=0, queue_timeout_ms=0, deadline_ms=0,
-                        key=None, on_duplicate="join"))]
+                        key=None, on_duplicate="join", slots=1, labels=None, resources=None))]
     #[allow(clippy::too_many_arguments, reason = "keyword arguments of a Python method")]
     fn submit(
         &self,
@@ -147,6 +149,9 @@ impl Client {
         deadline_ms: u64,
         key: Option<&str>,
         on_duplicate: &str,
+        slots: u32,
+        labels: Option<BTreeMap<String, String>>,
+        resources: Option<BTreeMap<String, f64>>,
     ) -> PyResult<Future> {
         self.check(py)?;
         let codec = parse_codec(py, codec)?;
@@ -174,6 +179,7 @@ impl Client {
             priority,
             terms: Terms { delay_ms, queue_timeout_ms, deadline_ms },
             claim: key.map(|key| parse_claim(py, key, on_duplicate)).transpose()?,
+            needs: parse_needs(py, slots, labels, resources)?,
         };
         let id = task_id.map(|bytes| parse_id(py, bytes)).transpose()?;
         let handle = self.queue(py, request, id)?;
@@ -281,6 +287,21 @@ impl Client {
             py,
             |home| async move { home.client.remove_member(node, check_only, timeout).await },
         )
+    }
+
+    /// Says where a member, by its id, stands from now on; returns once that is committed.
+    #[pyo3(signature = (node, position, timeout=10.0))]
+    fn move_member(
+        &self,
+        py: Python<'_>,
+        node: &str,
+        position: (f64, f64),
+        timeout: f64,
+    ) -> PyResult<()> {
+        let timeout = parse_seconds(py, "timeout", timeout)?;
+        let node = parse_node(py, "node", node)?;
+        let position = Position { x: position.0, y: position.1 };
+        self.ask(py, |home| async move { home.client.move_member(node, position, timeout).await })
     }
 
     /// Makes and mends faults at the node at `address`, which must be one end of each link.

@@ -1,13 +1,13 @@
 //! Knobs as Python sees them: the table, a checked profile, and the way back.
 
 use super::errors;
-use crate::config::{Config, KNOBS};
+use crate::config::{CHOICES, Config, KNOBS};
 use crate::error::Error;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyString};
 
 /// The knobs that are on or off.
-const FLAGS: &[&str] = &["election.plain", "score.classic"];
+const FLAGS: &[&str] = &["election.plain", "score.classic", "steal.random_victim"];
 
 /// Every numeric knob: `name`, `doc`, `min`, `max`, `default`. Does not block.
 #[pyfunction]
@@ -38,7 +38,9 @@ pub(super) fn resolve_config<'py>(
     for knob in KNOBS {
         dict.set_item(knob.name, (knob.get)(&config))?;
     }
-    dict.set_item("placement", config.placement.name())?;
+    for choice in CHOICES {
+        dict.set_item(choice.name, (choice.get)(&config))?;
+    }
     Ok(dict)
 }
 
@@ -66,12 +68,13 @@ fn set(config: &mut Config, name: &str, value: &Bound<'_, PyAny>) -> PyResult<Re
     }
     let refuse = |what: String| Ok(Err(Error::config(name, what)));
     // The unknown name is the better complaint, whatever its value is.
-    let known = name == "placement" || KNOBS.iter().any(|knob| knob.name == name);
+    let choice = CHOICES.iter().any(|choice| choice.name == name);
+    let known = choice || KNOBS.iter().any(|knob| knob.name == name);
     if value.is_instance_of::<PyBool>() && known && !FLAGS.contains(&name) {
         return refuse(format!("{value} is not a number"));
     }
-    if name == "placement" {
-        return refuse(format!("{} is not the name of a policy", value.repr()?));
+    if choice {
+        return refuse(format!("{} is not text", value.repr()?));
     }
     if known && !value.is_instance_of::<PyInt>() && !value.is_instance_of::<PyFloat>() {
         return refuse(format!("{} is not a number", value.repr()?));

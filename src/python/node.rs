@@ -1,6 +1,6 @@
 //! The node, as Python sees it: arguments in, dicts out.
 
-use super::arguments::function_source;
+use super::arguments::{function_source, parse_resources};
 use super::config::config_from;
 use super::errors;
 use super::records::{record_dict, status_dict};
@@ -71,7 +71,8 @@ impl Node {
 impl Node {
     #[new]
     #[allow(clippy::too_many_arguments, reason = "one per keyword")]
-    #[pyo3(signature = (*, name, listen="127.0.0.1:0", position=(0.0, 0.0), slots=1, allow_pickle=false,
+    #[pyo3(signature = (*, name, listen="127.0.0.1:0", position=(0.0, 0.0), slots=1, labels=None,
+                        resources=None, allow_pickle=false,
                         allow_faults=false, load=None, config=None, may_vote=true, data_dir=None,
                         runner_argv=vec![], runner_env=None))]
     fn new(
@@ -80,6 +81,8 @@ impl Node {
         listen: &str,
         position: (f64, f64),
         slots: i64,
+        labels: Option<BTreeMap<String, String>>,
+        resources: Option<BTreeMap<String, f64>>,
         allow_pickle: bool,
         allow_faults: bool,
         load: Option<&Bound<'_, PyMapping>>,
@@ -95,15 +98,13 @@ impl Node {
             refuse("slots", format!("{slots} is out of bounds; it must lie in [1, 4096]"))
         })?;
         let (x, y) = position;
-        if !x.is_finite() || !y.is_finite() {
-            let problem = format!("({x}, {y}) is refused; both coordinates must be finite");
-            return Err(refuse("position", problem));
-        }
         let options = NodeOptions {
             name: name.clone(),
             listen: listen.to_owned(),
             position: Position { x, y },
             slots,
+            labels: labels.unwrap_or_default(),
+            resources: parse_resources(py, resources.unwrap_or_default())?,
             allow_pickle,
             allow_faults,
             load: load.map(load_source).transpose()?,
@@ -356,6 +357,7 @@ fn one_load(load: &Bound<'_, PyMapping>) -> PyResult<Load> {
         cpu_percent: number("cpu_percent", 100.0 * (1.0 - cpu_available))?,
         available_mb: number("available_mb", 0.0)?,
         synthetic: true,
+        tasks_cpu: 0.0,
     })
 }
 

@@ -1,9 +1,10 @@
 //! Protobuf messages as Python dicts: the one place where their shape is decided.
 
+use crate::core::cluster::needs::THOUSANDTHS;
 use crate::core::ids::{ClusterId, NodeId, TaskId};
 use crate::node::client::messages::{
     Counters, ExplainResponse, LinkFault, Load, Member, MemberStatus, Record, Refusals, Role,
-    StatusResponse, TaskEvent, TaskInfo, TaskState, fact,
+    StatusResponse, Steals, TaskEvent, TaskInfo, TaskState, fact,
 };
 use crate::sim::world::Row;
 use pyo3::intern;
@@ -161,6 +162,14 @@ fn load_dict<'py>(py: Python<'py>, load: Option<&Load>) -> PyResult<Option<Bound
 }
 
 fn me_dict<'py>(py: Python<'py>, member: &Member) -> PyResult<Bound<'py, PyDict>> {
+    let (labels, resources) = (PyDict::new(py), PyDict::new(py));
+    for label in &member.labels {
+        labels.set_item(&label.name, &label.value)?;
+    }
+    for resource in &member.resources {
+        let amount = resource.thousandths as f64 / THOUSANDTHS as f64;
+        resources.set_item(&resource.name, amount)?;
+    }
     Ok(dict!(py, {
         "id": node_text(member.id),
         "name": &member.name,
@@ -170,6 +179,8 @@ fn me_dict<'py>(py: Python<'py>, member: &Member) -> PyResult<Bound<'py, PyDict>
         "y": number(member.y),
         "voter": member.voter,
         "pid": member.pid,
+        "labels": labels,
+        "resources": resources,
     }))
 }
 
@@ -210,6 +221,23 @@ fn refusals_dict<'py>(py: Python<'py>, refusals: &Refusals) -> PyResult<Bound<'p
         "wrong_node": refusals.wrong_node,
         "strangers": refusals.strangers,
     }))
+}
+
+/// Steals since the node leads, or `None`.
+fn steals_dict<'py>(
+    py: Python<'py>,
+    steals: Option<&Steals>,
+) -> PyResult<Option<Bound<'py, PyDict>>> {
+    let Some(steals) = steals else { return Ok(None) };
+    let refused = PyDict::new(py);
+    for refusals in &steals.refused {
+        refused.set_item(&refusals.reason, refusals.count)?;
+    }
+    Ok(Some(dict!(py, {
+        "asked": steals.asked,
+        "granted": steals.granted,
+        "refused": refused,
+    })))
 }
 
 fn fault_dict<'py>(py: Python<'py>, fault: &LinkFault) -> PyResult<Bound<'py, PyDict>> {
@@ -260,5 +288,6 @@ pub(super) fn status_dict<'py>(
         "removed": status.removed,
         "problem": Some(&status.problem).filter(|text| !text.is_empty()),
         "refusals": refusals_dict(py, status.refusals.as_ref().unwrap_or(&Default::default()))?,
+        "steals": steals_dict(py, status.steals.as_ref())?,
     }))
 }

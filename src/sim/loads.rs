@@ -113,6 +113,7 @@ impl Loads {
             cpu_percent: 100.0 * (1.0 - cpu_available),
             available_mb: 8_192.0 * MEMORY,
             synthetic: true,
+            tasks_cpu: 0.0,
         }
     }
 }

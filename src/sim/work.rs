@@ -130,6 +130,7 @@ pub fn task(id: TaskId, session: SessionId, chance: &mut Chance) -> Arc<TaskSpec
         blob: None,
         terms: Terms::default(),
         claim: None,
+        needs: None,
         retries: chance.below(3) as u32,
         timeout_ms: 0,
         priority: chance.below(10) as u8,

@@ -23,6 +23,8 @@ pub fn options(name: &str, cpu: f64) -> NodeOptions {
         name: name.to_owned(),
         listen: "127.0.0.1:0".to_owned(),
         position: Position::default(),
+        labels: Default::default(),
+        resources: Default::default(),
         slots: 1,
         allow_pickle: false,
         allow_faults: true,
@@ -123,6 +125,7 @@ pub fn request(name: &str, hash: Option<FunctionHash>) -> TaskRequest {
         priority: 5,
         terms: Terms::default(),
         claim: None,
+        needs: None,
     }
 }
 

@@ -174,6 +174,7 @@ fn task(id: u128) -> TaskSpec {
         backoff_ms: 0,
         terms: Terms::default(),
         claim: None,
+        needs: None,
     }
 }
 

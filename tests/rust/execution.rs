@@ -65,6 +65,7 @@ impl Bench {
             backoff_ms: 0,
             terms: Terms::default(),
             claim: None,
+            needs: None,
         };
         let assignment = Assignment {
             spec: Arc::new(spec),

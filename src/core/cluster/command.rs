@@ -1,9 +1,11 @@
 //! What the log can say. Many commands travel in one entry; `state.rs` is the only place that applies them.
 
+use super::needs::Needs;
 use crate::core::ids::{BlobRef, FunctionHash, NodeId, SessionId, TaskId, Token};
 use crate::core::load::Position;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -115,7 +117,12 @@ impl Command {
             Command::Complete { report, .. } => report.size() + 48,
             Command::Acknowledge { tasks, .. } => tasks.len() * 16 + 24,
             Command::Register(function) => function.name.len() + function.source.size() + 32,
-            Command::Admit(member) => member.name.len() + member.address.len() + 64,
+            Command::Admit(member) => {
+                let labels = member.labels.iter().map(|(name, value)| name.len() + value.len());
+                let resources = member.resources.keys().map(|name| name.len() + 8);
+                let offers = labels.chain(resources).sum::<usize>();
+                member.name.len() + member.address.len() + offers + 64
+            }
             Command::Assign { .. }
             | Command::Release { .. }
             | Command::Cancel { .. }
@@ -201,6 +208,8 @@ pub struct TaskSpec {
     pub terms: Terms,
     /// What it shall be alone with.
     pub claim: Option<Box<Claim>>,
+    /// What a node must have to run it; `None`: a slot.
+    pub needs: Option<Arc<Needs>>,
 }
 
 /// When a task may run, counted in milliseconds from its acceptance.
@@ -416,4 +425,8 @@ pub struct Member {
     pub pid: u32,
     /// How often it was started with its data directory; 0 without one.
     pub incarnation: u64,
+    /// What it says of itself, for tasks to ask for.
+    pub labels: BTreeMap<String, String>,
+    /// What it offers besides slots, in thousandths.
+    pub resources: BTreeMap<String, u64>,
 }

@@ -121,5 +121,6 @@ pub fn fingerprint(spec: &TaskSpec) -> u64 {
 /// What a live task is charged for.
 pub fn spec_bytes(spec: &TaskSpec) -> u64 {
     let key = spec.claim.as_ref().map_or(0, |claim| claim.key.len() + 48);
-    (spec.payload.len() + spec.function.name.len() + key + 96) as u64
+    let needs = spec.needs.as_ref().map_or(0, |needs| needs.size());
+    (spec.payload.len() + spec.function.name.len() + key + needs + 96) as u64
 }

@@ -5,6 +5,7 @@ pub mod blobs;
 pub mod command;
 mod endings;
 pub mod live;
+pub mod needs;
 pub mod retention;
 pub mod state;
 pub mod story;

@@ -25,6 +25,7 @@ pub fn spec(id: u128, retries: u32) -> Arc<TaskSpec> {
         backoff_ms: 100,
         terms: Terms::default(),
         claim: None,
+        needs: None,
     })
 }
 

@@ -140,6 +140,7 @@ mod tests {
                 cpu_percent: bad,
                 available_mb: bad,
                 synthetic: false,
+                tasks_cpu: 0.0,
             };
             let mut weights = Config::default().score;
             let got = score(&load, &weights);

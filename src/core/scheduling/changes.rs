@@ -35,7 +35,7 @@ impl Leader {
                 out.push(Effect::Reject { session, task, refusal });
             }
             Change::Assigned { spec, to, from, token, attempt, cause } => {
-                self.on_assigned(state, spec, to, from, token, attempt, cause, out);
+                self.on_assigned(now, state, spec, to, from, token, attempt, cause, out);
             }
             Change::Requeued { spec, from, token, attempt, delay, reason } => {
                 self.on_requeued(now, &spec, from, token, delay, reason);
@@ -52,7 +52,7 @@ impl Leader {
             }
             Change::Repeated { task, node } => self.settle.entry(node).or_default().push(task),
             Change::AssignmentVoid { task, to } => {
-                self.unburden(to);
+                self.unburden(to, task);
                 self.requeue_proposed(state, task, to);
             }
             Change::Registered { function } => {
@@ -61,11 +61,13 @@ impl Leader {
             Change::Admitted { member } => self.on_admitted(now, member, out),
             Change::Removed { member } => {
                 // Assignments that entered the log after the node was given up and before it was removed.
-                if let Some(post) = self.roster.remove(&member.id) {
-                    for (task, token) in post.assigned {
-                        self.take_from_stranger(task, token, out);
+                if let Some(mut post) = self.roster.remove(&member.id) {
+                    self.thefts.forget_revocations(&mut post);
+                    for (task, held) in post.holds.iter() {
+                        self.take_from_stranger(task, held.token, out);
                     }
                 }
+                self.moved |= self.reach.relays();
                 out.push(Effect::CloseSession { node: member.id });
             }
         }
@@ -89,24 +91,42 @@ impl Leader {
     }
 
     fn on_admitted(&mut self, now: Moment, member: Member, out: &mut Vec<Effect>) {
-        if self.roster.get(&member.id).is_some_and(|post| post.open && post.member == member) {
-            return;
+        let known = self.roster.get(&member.id).filter(|post| post.open);
+        if let Some(known) = known
+            && known.member == (Member { position: known.member.position, ..member.clone() })
+        {
+            return self.on_moved(member, out);
         }
         let record = Record::new(RecordKind::MemberJoined).subject(member.id).detail(&member.name);
         out.push(Effect::Record(record));
-        let known = self.roster.remove(&member.id);
         let mut post = Post::new(member.clone(), now);
-        if let Some(known) = known {
-            post.assigned = known.assigned;
-            post.incoming = known.incoming;
+        if let Some(mut known) = self.roster.remove(&member.id) {
+            self.thefts.forget_revocations(&mut known);
+            (post.holds, post.speed) = (known.holds, known.speed);
         }
-        self.roster.insert(member.id, post);
+        self.seat(post);
         out.push(Effect::OpenSession { member });
+    }
+
+    /// A member stands elsewhere, if it does; nothing else about it is new.
+    fn on_moved(&mut self, member: Member, out: &mut Vec<Effect>) {
+        let Some(post) = self.roster.get_mut(&member.id) else { return };
+        if post.member.position == member.position {
+            return;
+        }
+        let (node, position) = (member.id, member.position);
+        post.member = member;
+        let record = Record::new(RecordKind::MemberMoved)
+            .subject(node)
+            .detail(format!("({}, {})", position.x, position.y));
+        out.push(Effect::Record(record));
+        self.moved = true;
     }
 
     #[allow(clippy::too_many_arguments, reason = "one per field of the change")]
     fn on_assigned(
         &mut self,
+        now: Moment,
         state: &ClusterState,
         spec: Arc<TaskSpec>,
         to: NodeId,
@@ -118,19 +138,19 @@ impl Leader {
     ) {
         let task = spec.id;
         self.leave_queue(task);
-        if let Some(post) = from.and_then(|node| self.roster.get_mut(&node)) {
-            post.assigned.remove(&task);
-            post.revoking.remove(&task);
+        if let Some(from) = from {
+            self.take_from(from, task, None);
         }
         if let (AssignCause::Stolen, Some(victim)) = (cause, from) {
+            self.thefts.note_logged(now, task);
             let victim = self.name_of(victim);
             let record =
                 Record::new(RecordKind::Stolen).subject(to).task(task, attempt).detail(victim);
             out.push(Effect::Record(record));
         }
+        let charge = self.charge_of(&spec);
         let Some(post) = self.roster.get_mut(&to) else { return };
-        post.incoming = post.incoming.saturating_sub(1);
-        post.assigned.insert(task, token);
+        post.holds.hold(now, task, token, charge);
         // Without an open session the inventory will show that it is missing, and it is sent then.
         if post.open {
             let end_by_ms = self.end_by(state.live().get(&task));
@@ -154,18 +174,13 @@ impl Leader {
         delay: Duration,
         reason: RequeueReason,
     ) {
-        if let Some(post) = self.roster.get_mut(&from) {
-            if post.assigned.get(&spec.id) == Some(&token) {
-                post.assigned.remove(&spec.id);
-            }
-            post.revoking.remove(&spec.id);
-        }
+        self.take_from(from, spec.id, Some(token));
         if !matches!(reason, RequeueReason::HandedBack | RequeueReason::NodeLost) {
             self.settle.entry(from).or_default().push(spec.id);
         }
         self.leave_queue(spec.id);
         if delay.is_zero() {
-            self.enqueue(spec.id, spec.priority);
+            self.enqueue(spec.id, spec);
         } else {
             let due = now.after(delay);
             self.delayed.insert((due, spec.id));

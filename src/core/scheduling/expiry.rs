@@ -142,7 +142,7 @@ impl Leader {
     fn ask_back(&mut self, task: TaskId, live: &Live, out: &mut Vec<Effect>) {
         let Some(holder) = live.holder else { return };
         let Some(post) = self.roster.get_mut(&holder.node).filter(|post| post.open) else { return };
-        if post.assigned.get(&task) == Some(&holder.token) && !post.revoking.contains_key(&task) {
+        if post.holds.token(task) == Some(holder.token) && !post.revoking.contains_key(&task) {
             post.revoking.insert(task, None);
             out.push(Effect::Revoke { node: holder.node, tasks: vec![task] });
         }

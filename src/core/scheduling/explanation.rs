@@ -2,6 +2,8 @@
 //! view of its nodes, changing neither.
 
 use super::leader::{Leader, Place};
+use super::queue::Spot;
+use super::survey::{Survey, lacking};
 use crate::core::Moment;
 use crate::core::cluster::command::Outcome;
 use crate::core::cluster::live::{Holder, Live};
@@ -16,7 +18,8 @@ const MAX_COUNTED: usize = 10_000;
 /// The answer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Explanation {
-    /// One word: `finished`, `running`, `assigned`, `proposed`, `delayed`, `no_node`, `full`, `queued` or `unknown`.
+    /// One word: `finished`, `running`, `assigned`, `proposed`, `delayed`, `infeasible`, `out_of_reach`, `no_node`,
+    /// `full`, `queued` or `unknown`.
     pub kind: &'static str,
     /// The same for people.
     pub sentence: String,
@@ -50,17 +53,6 @@ pub struct Told {
     pub node_name: String,
     /// Which attempt; 0: none.
     pub attempt: u32,
-}
-
-/// The nodes, as a task that wants one sees them.
-#[derive(Default)]
-struct Survey {
-    members: usize,
-    silent: usize,
-    draining: usize,
-    out_of_reach: usize,
-    full: usize,
-    free: usize,
 }
 
 /// Why `task` is where it is.
@@ -144,7 +136,7 @@ impl Question<'_> {
                 }
             }
             Some(Place::Delayed(due)) => delayed(live, due.since(self.now).as_secs_f64()),
-            Some(Place::Queued(key)) => self.queued(live, *key),
+            Some(Place::Queued(spot)) => self.queued(live, *spot),
             // The log is a moment ahead of the leader's view.
             None => Explanation {
                 kind: "queued",
@@ -154,19 +146,20 @@ impl Question<'_> {
         }
     }
 
-    fn queued(&self, live: &Live, key: (u8, u64)) -> Explanation {
-        let nodes = self.survey();
-        let waiting = &self.leader.waiting;
-        let ahead = waiting.range(..key).take(MAX_COUNTED).count();
-        let oldest = waiting.values().next().and_then(|first| self.state.live().get(first));
+    fn queued(&self, live: &Live, spot: Spot) -> Explanation {
+        let nodes = Survey::new(self.leader, &live.spec);
+        let queue = &self.leader.queue;
+        let ahead = queue.ahead(spot, MAX_COUNTED);
+        let oldest = queue.oldest().and_then(|first| self.state.live().get(&first));
         let oldest = oldest.map_or(0.0, |live| self.seconds_since(live.story.submitted_ms));
         let waited = self.seconds_since(live.story.submitted_ms);
         let facts = [
-            ("queued", waiting.len() as f64),
+            ("queued", queue.len() as f64),
             ("ahead", ahead as f64),
             ("oldest_s", oldest),
             ("waited_s", waited),
             ("members", nodes.members as f64),
+            ("unmet", nodes.unmet as f64),
             ("silent", nodes.silent as f64),
             ("draining", nodes.draining as f64),
             ("out_of_reach", nodes.out_of_reach as f64),
@@ -174,43 +167,23 @@ impl Question<'_> {
             ("free", nodes.free as f64),
         ];
         let more = if ahead == MAX_COUNTED { "or more " } else { "" };
-        let queue =
-            format!("queue {}, oldest {oldest:.1} s, {ahead} {more}ahead of it", waiting.len());
-        let (kind, sentence) = match (nodes.full, nodes.free) {
-            (0, 0) => (
-                "no_node",
-                format!(
-                    "no node can take it: of {} members {} do not answer, {} take no more work, {} are out of reach",
-                    nodes.members, nodes.silent, nodes.draining, nodes.out_of_reach
-                ),
-            ),
-            (full, 0) => ("full", format!("all {full} nodes in reach are full: {queue}")),
-            (_, free) => {
-                ("queued", format!("it is about to be placed on one of {free} nodes: {queue}"))
+        let line =
+            format!("queue {}, oldest {oldest:.1} s, {ahead} {more}ahead of it", queue.len());
+        let (kind, sentence) = match (&live.spec.needs, nodes.full, nodes.free) {
+            (Some(needs), ..) if nodes.is_infeasible() => {
+                ("infeasible", lacking(self.leader, needs))
+            }
+            (_, 0, 0) => {
+                let kind = if nodes.out_of_reach > 0 { "out_of_reach" } else { "no_node" };
+                (kind, nodes.why_none(self.leader.config.out_of_reach))
+            }
+            (_, full, 0) => ("full", format!("all {full} nodes in reach are full: {line}")),
+            (_, _, free) => {
+                ("queued", format!("it is about to be placed on one of {free} nodes: {line}"))
             }
         };
         let facts = facts.into_iter().map(|(name, value)| (name, Fact::Number(value))).collect();
         Explanation { kind, sentence, facts, ..Explanation::default() }
-    }
-
-    fn survey(&self) -> Survey {
-        let (origin, config) = (self.leader.origin(), &self.leader.config);
-        let mut seen = Survey::default();
-        for post in self.leader.roster().values() {
-            seen.members += 1;
-            if !post.open || post.lost {
-                seen.silent += 1;
-            } else if post.status.draining {
-                seen.draining += 1;
-            } else if post.member.position.distance(&origin) > config.assign_reach {
-                seen.out_of_reach += 1;
-            } else if post.burden() >= post.window(config.limits.node_queue) {
-                seen.full += 1;
-            } else {
-                seen.free += 1;
-            }
-        }
-        seen
     }
 
     fn finished(&self, done: &Done) -> Explanation {

@@ -1,11 +1,10 @@
 //! What clients ask of the leader: submit, follow, cancel; and what they are told.
 
-use super::leader::{Leader, Place};
-use super::placement::plan_placement;
+use super::leader::Leader;
 use crate::config::did_you_mean;
 use crate::core::Moment;
 use crate::core::boundary::{Effect, Event, Finished, Refusal};
-use crate::core::cluster::command::{AssignCause, Command, Function, FunctionRef, TaskSpec};
+use crate::core::cluster::command::{Command, Function, FunctionRef, TaskSpec};
 use crate::core::cluster::live::spec_bytes;
 use crate::core::cluster::state::ClusterState;
 use crate::core::ids::{FunctionHash, NodeId, SessionId, TaskId, Token};
@@ -125,41 +124,9 @@ impl Leader {
         // Those who wait go first: a newcomer is placed at once only when nobody does. A task that is there already
         // has its place, and one that is delayed wants none yet.
         let placed = state.knows(spec.id) || self.places.contains_key(&spec.id);
-        let wanted = self.waiting.is_empty() && !placed && spec.terms.delay_ms == 0;
-        let to = if wanted { self.reserve() } else { None };
-        if let Some(node) = to {
-            self.places.insert(spec.id, Place::Proposed(node));
-        }
+        let wanted = !placed && spec.terms.delay_ms == 0;
+        let to = if wanted { self.place_at_once(&spec) } else { None };
         Command::Submit { spec, to }
-    }
-
-    /// A node with a free place, which is then taken.
-    fn reserve(&mut self) -> Option<NodeId> {
-        let origin = self.origin();
-        let node = plan_placement(&self.roster, origin, &self.config, &mut self.chance)?;
-        self.roster.get_mut(&node)?.incoming += 1;
-        Some(node)
-    }
-
-    /// Gives waiting tasks to nodes until nobody has room.
-    pub(super) fn place_waiting(&mut self, state: &ClusterState, out: &mut Vec<Effect>) {
-        let mut commands = Vec::new();
-        while let Some((&key, &task)) = self.waiting.first_key_value() {
-            if state.live().get(&task).is_none_or(|live| live.holder.is_some()) {
-                // It was decided in the log meanwhile; the change is on its way.
-                self.waiting.remove(&key);
-                self.places.remove(&task);
-                continue;
-            }
-            let Some(to) = self.reserve() else { break };
-            self.waiting.remove(&key);
-            self.places.insert(task, Place::Proposed(to));
-            let cause = AssignCause::Placed;
-            commands.push(Command::Assign { task, to, cause, replaces: Token(0) });
-        }
-        if !commands.is_empty() {
-            out.push(Effect::Propose(commands));
-        }
     }
 
     /// Another submission of a task that is there: it is told the outcome as if it had been the first.
@@ -251,13 +218,9 @@ impl Leader {
         let task = finished.task;
         self.leave_queue(task);
         self.dues.forget(task);
+        self.thefts.end(task, None);
         if let Some(node) = from {
-            if let Some(post) = self.roster.get_mut(&node)
-                && post.assigned.get(&task) == Some(&token)
-            {
-                post.assigned.remove(&task);
-                post.revoking.remove(&task);
-            }
+            self.take_from(node, task, Some(token));
             let cut_short = matches!(
                 finished.outcome,
                 Outcome::Cancelled | Outcome::NeverStarted(_) | Outcome::PastDeadline(_)

@@ -1,16 +1,21 @@
 //! The leader: events in, effects out; its view is rebuilt from the log whenever it is elected.
 
+use super::durations::Durations;
 use super::expiry::{Dues, Era};
+use super::leases::Leases;
+use super::pools::Pools;
+use super::queue::{Queue, Spot};
+use super::reach::Reach;
 use super::roster::{Post, Roster};
+use super::thefts::Thefts;
 use crate::config::Config;
 use crate::core::Moment;
 use crate::core::boundary::{Assignment, Effect, Event, Refusal};
 use crate::core::chance::Chance;
 use crate::core::cluster::command::{AssignCause, Command, ReleaseCause, Rules};
-use crate::core::cluster::live::{Live, spec_bytes};
+use crate::core::cluster::live::spec_bytes;
 use crate::core::cluster::state::ClusterState;
 use crate::core::ids::{FunctionHash, LogIndex, NodeId, SessionId, TaskId, Term, Token};
-use crate::core::load::Position;
 use crate::core::record::{Record, RecordKind};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,6 +25,8 @@ use std::time::Duration;
 const RETRY_PROPOSAL: Duration = Duration::from_millis(20);
 /// How often the leader writes down how burdened each node is.
 const LOAD_RECORDS: Duration = Duration::from_millis(250);
+/// Of how many nodes it does so that often.
+const LOAD_RECORDED: usize = 64;
 
 /// The scheduling half of a node that leads.
 #[derive(Debug)]
@@ -32,10 +39,16 @@ pub struct Leader {
     rebuilt_at: LogIndex,
     pub(super) chance: Chance,
     pub(super) roster: Roster,
-    /// Tasks without a node: by descending priority, then in order of arrival.
-    pub(super) waiting: BTreeMap<(u8, u64), TaskId>,
+    pub(super) reach: Reach,
+    /// Who is in reach must be found out anew.
+    pub(super) moved: bool,
+    pub(super) leases: Leases,
+    pub(super) durations: Durations,
+    pub(super) pools: Pools,
+    pub(super) thefts: Thefts,
+    /// Tasks without a node.
+    pub(super) queue: Queue,
     pub(super) places: BTreeMap<TaskId, Place>,
-    arrivals: u64,
     pub(super) delayed: BTreeSet<(Moment, TaskId)>,
     pub(super) era: Era,
     pub(super) dues: Dues,
@@ -59,8 +72,8 @@ pub struct Leader {
 /// Where a waiting task stands in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// In `waiting` under this key.
-    Queued((u8, u64)),
+    /// In `queue`, there.
+    Queued(Spot),
     /// In `delayed` until then.
     Delayed(Moment),
     /// Proposed for a node.
@@ -72,15 +85,20 @@ impl Leader {
     pub fn new(me: NodeId, config: Arc<Config>, seed: u64) -> Self {
         Leader {
             me,
+            reach: Reach::new(&config),
             config,
             term: 0,
             leading: false,
             rebuilt_at: 0,
             chance: Chance::seeded(seed),
-            roster: Roster::new(),
-            waiting: BTreeMap::new(),
+            roster: Roster::default(),
+            moved: true,
+            leases: Leases::default(),
+            durations: Durations::default(),
+            pools: Pools::default(),
+            thefts: Thefts::default(),
+            queue: Queue::default(),
             places: BTreeMap::new(),
-            arrivals: 0,
             delayed: BTreeSet::new(),
             era: Era::default(),
             dues: Dues::default(),
@@ -163,6 +181,7 @@ impl Leader {
             Event::CancelAsked { tasks, kill } => self.on_cancel(state, &tasks, kill, out),
             Event::JoinAsked { member, functions } => self.on_join(state, member, functions, out),
             Event::RemovalAsked { node } => self.on_removal_asked(now, node, out),
+            Event::MoveAsked { node, position } => self.on_move_asked(state, node, position, out),
             Event::InventoryArrived { node, incarnation, held } => {
                 self.on_inventory(now, state, (node, incarnation), &held, out)
             }
@@ -213,19 +232,20 @@ impl Leader {
         self.rebuilt_at = state.applied();
         self.next_load_record = now;
         for member in state.members().values() {
-            self.roster.insert(member.id, Post::new(member.clone(), now));
+            self.seat(Post::new(member.clone(), now));
             out.push(Effect::OpenSession { member: member.clone() });
         }
         for (task, live) in state.live() {
             self.watch_terms(now, state, *task);
             match live.holder {
                 None => self.enqueue_when_ready(now, *task, live),
-                Some(holder) => match self.roster.get_mut(&holder.node) {
-                    Some(post) => {
-                        post.assigned.insert(*task, holder.token);
+                Some(holder) => {
+                    let charge = self.charge_of(&live.spec);
+                    match self.roster.get_mut(&holder.node) {
+                        Some(post) => post.holds.hold(now, *task, holder.token, charge),
+                        None => self.take_from_stranger(*task, holder.token, out),
                     }
-                    None => self.take_from_stranger(*task, holder.token, out),
-                },
+                }
             }
         }
         out.push(Effect::Propose(vec![Command::Adopt(self.rules())]));
@@ -261,7 +281,9 @@ impl Leader {
         while let Some(&(due, task)) = self.delayed.first().filter(|(due, _)| *due <= now) {
             self.delayed.remove(&(due, task));
             self.places.remove(&task);
-            self.enqueue(task, priority_of(state, task));
+            if let Some(live) = state.live().get(&task) {
+                self.enqueue(task, &live.spec);
+            }
         }
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry_at = None;
@@ -270,7 +292,9 @@ impl Leader {
         self.check_leases(now, out);
         self.check_terms(now, state, out);
         if self.next_load_record <= now {
-            self.next_load_record = now.after(LOAD_RECORDS);
+            // In a large cluster the same number of rows in all.
+            let crowd = (self.roster.len() / LOAD_RECORDED).max(1) as u32;
+            self.next_load_record = now.after(LOAD_RECORDS * crowd);
             for post in self.roster.values() {
                 let record = Record::new(RecordKind::Loaded)
                     .term(self.term)
@@ -301,7 +325,7 @@ impl Leader {
                     out.push(Effect::Reject { session, task, refusal: Refusal::Unknown });
                 }
                 Command::Assign { task, to, cause: AssignCause::Placed, .. } => {
-                    self.unburden(to);
+                    self.unburden(to, task);
                     self.requeue_proposed(state, task, to);
                 }
                 other => self.retry.push(other),
@@ -312,74 +336,13 @@ impl Leader {
         }
     }
 
-    pub(super) fn unburden(&mut self, node: NodeId) {
-        if let Some(post) = self.roster.get_mut(&node) {
-            post.incoming = post.incoming.saturating_sub(1);
-        }
-    }
-
-    /// A submission that had a node reserved did not become a task.
-    pub(super) fn withdraw(&mut self, task: TaskId) {
-        if let Some(&Place::Proposed(node)) = self.places.get(&task) {
-            self.places.remove(&task);
-            self.unburden(node);
-        }
-    }
-
-    /// The assignment proposed for `node` is void: the task, if it is still there, waits again.
-    pub(super) fn requeue_proposed(&mut self, state: &ClusterState, task: TaskId, node: NodeId) {
-        if self.places.get(&task) == Some(&Place::Proposed(node)) {
-            self.places.remove(&task);
-            if state.live().get(&task).is_some_and(|live| live.holder.is_none()) {
-                self.enqueue(task, priority_of(state, task));
-            }
-        }
-    }
-
     /// A submission left the pipe: it is in the log, or it never will be.
     pub(super) fn land(&mut self, bytes: u64) {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.in_flight_bytes = self.in_flight_bytes.saturating_sub(bytes);
     }
 
-    pub(super) fn enqueue(&mut self, task: TaskId, priority: u8) {
-        self.arrivals += 1;
-        let key = (9 - priority.min(9), self.arrivals);
-        self.waiting.insert(key, task);
-        self.places.insert(task, Place::Queued(key));
-    }
-
-    /// The same, but a task that is delayed, or waits for its next attempt, comes later.
-    pub(super) fn enqueue_when_ready(&mut self, now: Moment, task: TaskId, live: &Live) {
-        let due = self.era.moment(now, live.ready_ms);
-        if due <= now {
-            return self.enqueue(task, live.spec.priority);
-        }
-        self.delayed.insert((due, task));
-        self.places.insert(task, Place::Delayed(due));
-    }
-
-    pub(super) fn leave_queue(&mut self, task: TaskId) {
-        match self.places.remove(&task) {
-            Some(Place::Queued(key)) => {
-                self.waiting.remove(&key);
-            }
-            Some(Place::Delayed(due)) => {
-                self.delayed.remove(&(due, task));
-            }
-            Some(Place::Proposed(_)) | None => {}
-        }
-    }
-
-    pub(super) fn origin(&self) -> Position {
-        self.roster.get(&self.me).map(|post| post.member.position).unwrap_or_default()
-    }
-
     pub(super) fn name_of(&self, node: NodeId) -> String {
         self.roster.get(&node).map_or_else(|| node.to_string(), |post| post.member.name.clone())
     }
-}
-
-fn priority_of(state: &ClusterState, task: TaskId) -> u8 {
-    state.live().get(&task).map_or(0, |live| live.spec.priority)
 }

@@ -2,16 +2,18 @@
 
 use super::Leader;
 use super::explanation::explain;
-use crate::config::Config;
+use crate::config::{Config, OutOfReach, Placement};
 use crate::core::Moment;
-use crate::core::boundary::{Effect, Event, NodeStatus, Refusal};
+use crate::core::boundary::{Effect, Ended, Event, NodeStatus, Refusal};
 use crate::core::cluster::command::{
     Batch, Claim, Codec, Command, Failure, Function, FunctionRef, FunctionSource, Member,
     OnDuplicate, Outcome, Payload, Report, TaskSpec, Terms,
 };
+use crate::core::cluster::needs::Needs;
 use crate::core::cluster::state::ClusterState;
 use crate::core::ids::{FunctionHash, NodeId, SessionId, TaskId, Token};
-use std::collections::BTreeSet;
+use crate::core::load::Position;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,9 +34,14 @@ struct Bench {
 
 impl Bench {
     fn new(nodes: u64) -> Self {
+        Bench::with(Config::default(), nodes)
+    }
+
+    fn with(config: Config, nodes: u64) -> Self {
+        let config = Arc::new(config);
         let mut bench = Bench {
-            leader: leader(7),
-            successor: leader(8),
+            leader: Leader::new(NodeId(1), config.clone(), 7),
+            successor: Leader::new(NodeId(1), config, 8),
             state: ClusterState::default(),
             now: Moment(1_000_000),
             term: 0,
@@ -63,8 +70,12 @@ impl Bench {
     }
 
     fn join(&mut self, id: NodeId) {
+        self.join_as(id, Member { slots: 1, ..Member::default() });
+    }
+
+    fn join_as(&mut self, id: NodeId, like: Member) {
         let (name, address) = (format!("n{}", id.0), id.to_string());
-        let member = Member { id, name, address, slots: 1, ..Member::default() };
+        let member = Member { id, name, address, ..like };
         self.tell(Event::JoinAsked { member, functions: vec![] });
         self.tell(Event::InventoryArrived { node: id, incarnation: 0, held: vec![] });
     }
@@ -130,7 +141,8 @@ impl Bench {
 
     fn report(&mut self, task: u128, report: Report) {
         let holder = self.state.live()[&TaskId(task)].holder.unwrap();
-        let reports = vec![(TaskId(task), holder.token, report)];
+        let took = Duration::from_millis(1);
+        let reports = vec![Ended { task: TaskId(task), token: holder.token, report, took }];
         self.tell(Event::Reported { node: holder.node, reports });
     }
 
@@ -171,6 +183,7 @@ fn spec(id: u128) -> TaskSpec {
         backoff_ms: 1_000,
         terms: Terms::default(),
         claim: None,
+        needs: None,
     }
 }
 
@@ -289,11 +302,15 @@ fn a_duplicate_takes_nothing_from_the_task_that_is_there() {
         bench.submit(TaskSpec { id: TaskId(id), ..with_key(1, OnDuplicate::Join) });
     }
     let post = &bench.leader.roster()[&NodeId(1)];
-    assert_eq!((post.incoming, post.assigned.len()), (0, 2), "no place is lost to a joined task");
+    assert_eq!(
+        (post.holds.coming(), post.holds.len()),
+        (0, 2),
+        "no place is lost to a joined task"
+    );
     let joined = Effect::Join { session: SESSION, task: TaskId(3), existing: TaskId(2) };
     assert!(bench.said(&joined));
     bench.submit(with_key(9, OnDuplicate::Reject));
-    assert_eq!(bench.leader.roster()[&NodeId(1)].incoming, 0);
+    assert_eq!(bench.leader.roster()[&NodeId(1)].holds.coming(), 0);
 }
 
 #[test]
@@ -394,4 +411,191 @@ fn a_node_that_was_started_again_begins_no_attempt_under_an_old_token() {
     let live = &bench.state.live()[&TaskId(1)];
     assert!(live.token() > old && live.attempt == 2, "{live:?}");
     assert!(bench.effects.iter().any(sent));
+}
+
+fn needing(id: u128, needs: Needs) -> TaskSpec {
+    TaskSpec { needs: Some(Arc::new(needs)), ..spec(id) }
+}
+
+fn gpus(amount: u64) -> BTreeMap<String, u64> {
+    BTreeMap::from([("gpu".to_owned(), amount * 1_000)])
+}
+
+fn at(x: f64) -> Member {
+    Member { slots: 1, position: Position { x, y: 0.0 }, ..Member::default() }
+}
+
+#[test]
+fn a_task_nobody_could_run_says_so_at_once_holds_up_no_other_and_runs_when_a_node_comes() {
+    let mut bench = Bench::new(2);
+    let labels = BTreeMap::from([("zone".to_owned(), "eu".to_owned())]);
+    bench.submit(needing(1, Needs { labels, resources: gpus(2), ..Needs::default() }));
+    bench.submit(needing(2, Needs { slots: 3, ..Needs::default() }));
+    for id in 3..=6 {
+        bench.submit(spec(id));
+        assert!(bench.holder(id).is_some(), "{id} waits behind one that cannot run");
+    }
+    let words = "no member could run it, however idle: it needs gpu=2 (0 of 2 offer so much, the most \
+                 is 0) and label zone=\"eu\" (0 of 2 have it)";
+    assert_eq!(bench.why(1), ("infeasible", words.to_owned()));
+    assert!(bench.why(2).1.contains("cpu=3 (0 of 2 have so many slots, the most is 1)"));
+    let labels = BTreeMap::from([("zone".to_owned(), "eu".to_owned())]);
+    bench.join_as(NodeId(3), Member { slots: 4, labels, resources: gpus(2), ..Member::default() });
+    assert_eq!((bench.holder(1), bench.holder(2)), (Some(NodeId(3)), Some(NodeId(3))));
+}
+
+#[test]
+fn resources_are_held_from_assignment_to_outcome() {
+    let mut bench = Bench::new(0);
+    bench.join_as(NodeId(1), Member { slots: 8, resources: gpus(2), ..Member::default() });
+    for id in 1..=3 {
+        bench.submit(needing(id, Needs { resources: gpus(1), ..Needs::default() }));
+    }
+    assert_eq!((bench.holder(2), bench.holder(3)), (Some(NodeId(1)), None));
+    assert_eq!(bench.why(3).0, "full");
+    bench.report(1, value());
+    assert_eq!(bench.holder(3), Some(NodeId(1)));
+    bench.elect(NOON_MS);
+    bench.submit(needing(4, Needs { resources: gpus(1), ..Needs::default() }));
+    assert_eq!(bench.holder(4), None, "the next leader knows what is taken");
+    bench.report(2, value());
+    assert_eq!(bench.holder(4), Some(NodeId(1)));
+}
+
+#[test]
+fn a_task_out_of_reach_waits_until_its_node_moves_or_is_relayed() {
+    let config = |out_of_reach| Config { assign_reach: 2.0, out_of_reach, ..Config::default() };
+    let needs = || Needs { resources: gpus(1), ..Needs::default() };
+    let far = || Member { resources: gpus(1), ..at(4.0) };
+    let mut bench = Bench::with(config(OutOfReach::Wait), 1);
+    bench.join_as(NodeId(2), at(2.0));
+    bench.join_as(NodeId(3), far());
+    bench.submit(needing(1, needs()));
+    let (kind, words) = bench.why(1);
+    assert_eq!(kind, "out_of_reach");
+    assert!(
+        words.contains("1 are out of reach") && words.contains("out_of_reach = wait"),
+        "{words}"
+    );
+    bench.submit(spec(2));
+    assert!(bench.holder(2).is_some_and(|node| node != NodeId(3)));
+    bench.tell(Event::MoveAsked { node: NodeId(3), position: Position { x: 1.0, y: 1.0 } });
+    assert_eq!(bench.holder(1), Some(NodeId(3)));
+    let mut bench = Bench::with(config(OutOfReach::Relay), 1);
+    bench.join_as(NodeId(3), far());
+    bench.submit(needing(1, needs()));
+    assert_eq!(bench.why(1).0, "out_of_reach");
+    assert!(bench.why(1).1.contains("no chain of members"), "{:?}", bench.why(1));
+    bench.join_as(NodeId(2), at(2.0));
+    assert_eq!(bench.holder(1), Some(NodeId(3)), "by way of the second");
+}
+
+#[test]
+fn a_leader_that_moves_reaches_others_and_a_move_outlives_a_new_session() {
+    let mut bench = Bench::with(Config { assign_reach: 1.0, ..Config::default() }, 1);
+    bench.join_as(NodeId(2), Member { slots: 4, ..at(9.0) });
+    bench.submit(spec(1));
+    assert_eq!(bench.holder(1), Some(NodeId(1)));
+    bench.effects.clear();
+    let position = Position { x: 9.0, y: 0.0 };
+    bench.tell(Event::MoveAsked { node: NodeId(1), position });
+    let opened = |effect: &Effect| matches!(effect, Effect::OpenSession { .. });
+    assert!(!bench.effects.iter().any(opened), "nobody is dialled for it");
+    for id in 2..=4 {
+        bench.submit(spec(id));
+        assert_eq!(bench.holder(id), Some(NodeId(2)), "{id}");
+    }
+    let known = bench.state.members()[&NodeId(1)].clone();
+    bench.tell(Event::SessionBroken { node: NodeId(1), refused: false });
+    let again = Member { position: Position::default(), ..known };
+    bench.tell(Event::JoinAsked { member: again, functions: vec![] });
+    assert_eq!(bench.state.members()[&NodeId(1)].position, position, "it still stands there");
+}
+
+#[test]
+fn the_leader_learns_what_tasks_take_and_streams_short_ones() {
+    let mut bench = Bench::new(1);
+    bench.submit(spec(1));
+    bench.pass(10);
+    bench.report(1, value());
+    for id in 2..=20 {
+        bench.submit(spec(id));
+    }
+    let held = bench.leader.roster()[&NodeId(1)].holds.len();
+    assert_eq!(held, 5, "5 ms of tasks of 1 ms");
+    // A node that says it takes no time is believed as far as it can be true.
+    let took = Duration::from_secs(3_600);
+    let holder = bench.state.live()[&TaskId(2)].holder.unwrap();
+    let ended = Ended { task: TaskId(2), token: holder.token, report: value(), took };
+    bench.pass(1);
+    bench.tell(Event::Reported { node: NodeId(1), reports: vec![ended] });
+    assert!(bench.leader.roster()[&NodeId(1)].speed.ratio() > 0.9);
+}
+
+#[test]
+fn steals_are_counted_by_what_became_of_them() {
+    let mut bench = Bench::with(Config { placement: Placement::Random, ..Config::default() }, 1);
+    for id in 1..=6 {
+        bench.submit(spec(id));
+    }
+    bench.join(NodeId(2));
+    let ask = |bench: &mut Bench, cpu_available| {
+        bench.tell(Event::WorkAsked { thief: NodeId(2), free_slots: 1, cpu_available });
+    };
+    let count = |bench: &Bench, why: &str| {
+        bench.leader.thefts().refused().find(|(reason, _)| *reason == why).unwrap().1
+    };
+    ask(&mut bench, 0.1);
+    ask(&mut bench, 1.0);
+    let asked = bench.effects.iter().find_map(|effect| match effect {
+        Effect::Revoke { node: NodeId(1), tasks } => Some(tasks.clone()),
+        _ => None,
+    });
+    assert_eq!(asked, Some(vec![TaskId(6), TaskId(5), TaskId(4)]));
+    ask(&mut bench, 1.0);
+    assert_eq!((count(&bench, "cpu_floor"), count(&bench, "not_idle")), (1, 1));
+    bench.tell(Event::Kept { node: NodeId(1), tasks: vec![TaskId(6)] });
+    bench.tell(Event::Released { node: NodeId(1), tasks: vec![TaskId(5), TaskId(4)] });
+    assert_eq!((count(&bench, "started"), bench.leader.thefts().granted()), (1, 2));
+    assert_eq!((bench.holder(4), bench.holder(6)), (Some(NodeId(2)), Some(NodeId(1))));
+    assert_eq!(bench.leader.thefts().asked(), 3);
+    // Stolen and finished meanwhile: the answer to an old revocation changes nothing.
+    bench.tell(Event::Released { node: NodeId(1), tasks: vec![TaskId(4)] });
+    assert_eq!(bench.holder(4), Some(NodeId(2)));
+}
+
+#[test]
+fn a_thief_that_drains_gets_nothing_and_what_was_given_up_waits_for_others() {
+    let mut bench = Bench::with(Config { placement: Placement::Random, ..Config::default() }, 1);
+    for id in 1..=4 {
+        bench.submit(spec(id));
+    }
+    bench.join(NodeId(2));
+    bench.tell(Event::WorkAsked { thief: NodeId(2), free_slots: 1, cpu_available: 1.0 });
+    let status = NodeStatus { draining: true, ..NodeStatus::default() };
+    bench.tell(Event::StatusArrived { node: NodeId(2), status });
+    bench.tell(Event::Released { node: NodeId(1), tasks: vec![TaskId(4)] });
+    let refused: BTreeMap<&str, u64> = bench.leader.thefts().refused().collect();
+    assert_eq!(refused["thief_gone"], 1);
+    assert_eq!(bench.holder(4), Some(NodeId(1)), "it was placed again");
+}
+
+#[test]
+fn a_lease_is_looked_at_once_in_a_while_and_still_ends_on_time() {
+    let mut bench = Bench::new(3);
+    let lease_ms = Config::default().limits.worker_lease.as_millis() as u64;
+    let lost = |bench: &Bench| bench.leader.roster().values().filter(|p| p.lost).count();
+    bench.now = bench.now.after(Duration::from_millis(lease_ms - 1));
+    bench.leader.on_status(bench.now, NodeId(2), NodeStatus::default());
+    bench.tell(Event::TimerFired);
+    assert_eq!((lost(&bench), bench.leader.roster().len()), (0, 3));
+    bench.now = bench.now.after(Duration::from_millis(1));
+    bench.tell(Event::TimerFired);
+    assert_eq!(bench.leader.roster().len(), 2, "the third was not heard of");
+    bench.now = bench.now.after(Duration::from_millis(lease_ms - 2));
+    bench.tell(Event::TimerFired);
+    assert_eq!(bench.leader.roster().len(), 2);
+    bench.now = bench.now.after(Duration::from_millis(1));
+    bench.tell(Event::TimerFired);
+    assert_eq!(bench.leader.roster().len(), 1, "nor the second any more");
 }

@@ -1,14 +1,23 @@
 //! The leader's opinion: who runs what, who may take it from whom. Pure, rebuilt from the log at each election.
 
 mod changes;
+pub mod durations;
 mod expiry;
 pub mod explanation;
+pub mod holdings;
 mod intake;
 mod leader;
 mod leases;
-mod placement;
+pub mod placement;
+mod placing;
+pub mod pools;
+mod queue;
+pub mod reach;
 pub mod roster;
-mod stealing;
+mod sessions;
+pub mod stealing;
+mod survey;
+pub mod thefts;
 
 pub use intake::cancellable;
 pub use leader::Leader;

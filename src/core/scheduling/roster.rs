@@ -1,13 +1,14 @@
-//! What the leader knows of each node: its session, its assignments, when it was last heard.
+//! What the leader knows of each node: its session, what it holds, how fast it is, when it was last heard.
 
+use super::durations::{Durations, Speed};
+use super::holdings::Holdings;
 use crate::core::Moment;
 use crate::core::boundary::NodeStatus;
 use crate::core::cluster::command::Member;
-use crate::core::ids::{NodeId, TaskId, Token};
+use crate::core::ids::{NodeId, TaskId};
 use std::collections::BTreeMap;
-
-/// The least time a window holds work for, so that short tasks stream.
-const WINDOW_US: u64 = 5_000;
+use std::collections::btree_map;
+use std::ops::Index;
 
 /// One member in the leader's eyes.
 #[derive(Clone, Debug)]
@@ -20,14 +21,18 @@ pub struct Post {
     pub heard: Moment,
     /// Its last status.
     pub status: NodeStatus,
-    /// Live attempts it holds, by the log.
-    pub assigned: BTreeMap<TaskId, Token>,
-    /// Attempts proposed for it and not yet committed.
-    pub incoming: usize,
+    /// Live attempts, and those on their way.
+    pub holds: Holdings,
     /// Asked back, not yet answered: the thief, if it is a steal.
     pub revoking: BTreeMap<TaskId, Option<NodeId>>,
+    /// How fast it is beside the others.
+    pub speed: Speed,
+    /// How many steps the leader is away, none longer than its reach; `None`: out of reach.
+    pub hops: Option<u32>,
     /// It has been given up; its removal is proposed.
     pub lost: bool,
+    /// It is in the list of those that changed.
+    touched: bool,
 }
 
 impl Post {
@@ -38,36 +43,145 @@ impl Post {
             open: false,
             heard: now,
             status: NodeStatus::default(),
-            assigned: BTreeMap::new(),
-            incoming: 0,
+            holds: Holdings::default(),
             revoking: BTreeMap::new(),
+            speed: Speed::default(),
+            hops: None,
             lost: false,
+            touched: false,
         }
+    }
+
+    /// It can be talked to.
+    pub fn answers(&self) -> bool {
+        self.open && !self.lost
     }
 
     /// It may be given new work.
     pub fn eligible(&self) -> bool {
-        self.open && !self.lost && !self.status.draining
+        self.answers() && !self.status.draining
     }
 
-    /// How much it holds or will hold.
+    /// How many tasks it holds or will hold.
     pub fn burden(&self) -> usize {
-        self.assigned.len() + self.incoming
+        self.holds.count()
     }
 
-    /// How much it should hold at once: `slots + 1`, or what keeps it busy for 5 ms, at most `cap`.
-    pub fn window(&self, cap: u64) -> usize {
-        let slots = u64::from(self.member.slots.max(1));
-        let mean_us = self.status.mean_task.as_micros() as u64;
-        let streaming = (slots * WINDOW_US).checked_div(mean_us).unwrap_or(0);
-        streaming.max(slots + 1).min(cap.max(1)) as usize
+    /// Its slots.
+    pub fn slots(&self) -> u64 {
+        u64::from(self.member.slots.max(1))
+    }
+
+    /// How long one of its slots is busy with what it holds, in microseconds.
+    pub fn backlog_us(&self, durations: &Durations) -> u64 {
+        self.time_us(self.holds.work_us(durations) / self.slots())
+    }
+
+    /// How long it takes over what a node of usual speed does in `work_us`.
+    pub fn time_us(&self, work_us: u64) -> u64 {
+        (work_us as f64 / self.speed.ratio()) as u64
     }
 
     /// Assignments that are not running, as far as the leader knows.
     pub fn queued(&self) -> usize {
-        self.assigned.len().saturating_sub(self.status.running.len() + self.revoking.len())
+        self.holds.len().saturating_sub(self.status.running.len() + self.revoking.len())
     }
 }
 
-/// All members.
-pub type Roster = BTreeMap<NodeId, Post>;
+/// All members. Whoever is changed is remembered, so that what is derived from it can follow.
+#[derive(Debug, Default)]
+pub struct Roster {
+    posts: BTreeMap<NodeId, Post>,
+    touched: Vec<NodeId>,
+}
+
+impl Roster {
+    /// The member of that id.
+    pub fn get(&self, node: &NodeId) -> Option<&Post> {
+        self.posts.get(node)
+    }
+
+    /// The same, to change it.
+    pub fn get_mut(&mut self, node: &NodeId) -> Option<&mut Post> {
+        let post = self.posts.get_mut(node)?;
+        if !std::mem::replace(&mut post.touched, true) {
+            self.touched.push(*node);
+        }
+        Some(post)
+    }
+
+    /// A new member, or a new idea of one.
+    pub fn insert(&mut self, post: Post) {
+        let node = post.member.id;
+        self.touched.push(node);
+        self.posts.insert(node, Post { touched: true, ..post });
+    }
+
+    /// It is no member any more.
+    pub fn remove(&mut self, node: &NodeId) -> Option<Post> {
+        self.touched.push(*node);
+        self.posts.remove(node)
+    }
+
+    /// Whether it is a member.
+    pub fn contains_key(&self, node: &NodeId) -> bool {
+        self.posts.contains_key(node)
+    }
+
+    /// All of them, by id.
+    pub fn values(&self) -> btree_map::Values<'_, NodeId, Post> {
+        self.posts.values()
+    }
+
+    /// Their ids.
+    pub fn keys(&self) -> btree_map::Keys<'_, NodeId, Post> {
+        self.posts.keys()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.posts.len()
+    }
+
+    /// There is none.
+    pub fn is_empty(&self) -> bool {
+        self.posts.is_empty()
+    }
+
+    /// Somebody changed since it was last asked who.
+    pub fn has_changed(&self) -> bool {
+        !self.touched.is_empty()
+    }
+
+    /// Who changed since it was last asked; also those that are gone.
+    pub fn take_changed(&mut self) -> Vec<NodeId> {
+        let changed = std::mem::take(&mut self.touched);
+        for node in &changed {
+            if let Some(post) = self.posts.get_mut(node) {
+                post.touched = false;
+            }
+        }
+        changed
+    }
+
+    /// How far each is from the leader has changed.
+    pub fn set_hops(&mut self, hops: impl Fn(&Post) -> Option<u32>) {
+        for (node, post) in &mut self.posts {
+            let found = hops(post);
+            if found != post.hops {
+                post.hops = found;
+                if !std::mem::replace(&mut post.touched, true) {
+                    self.touched.push(*node);
+                }
+            }
+        }
+    }
+}
+
+impl Index<&NodeId> for Roster {
+    type Output = Post;
+
+    fn index(&self, node: &NodeId) -> &Post {
+        &self.posts[node]
+    }
+}

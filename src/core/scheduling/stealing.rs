@@ -1,9 +1,19 @@
-//! Who yields what to an idle node. The leader arbitrates: revoke, confirm not started, log, grant.
+//! Who yields what to an idle node. The leader arbitrates: revoke, confirmed not started, log, grant.
 
-use super::roster::Roster;
+use super::durations::Durations;
+use super::holdings::Held;
+use super::pools::Pools;
+use super::reach::Reach;
+use super::roster::{Post, Roster};
 use crate::config::StealPolicy;
+use crate::core::chance::Chance;
 use crate::core::cluster::state::ClusterState;
-use crate::core::ids::{NodeId, TaskId, Token};
+use crate::core::ids::{NodeId, TaskId};
+
+/// Possible victims that are looked at in each cell of the plane, the richest first.
+const LOOKS: usize = 32;
+/// The same where distances are given by name, or a victim is drawn: there is one cell, or any victim may be drawn.
+const MANY_LOOKS: usize = 1_024;
 
 /// What to ask back from whom.
 #[derive(Debug, PartialEq, Eq)]
@@ -14,41 +24,207 @@ pub struct Steal {
     pub tasks: Vec<TaskId>,
 }
 
-/// The richest victim within the thief's reach, and at most half of what waits there.
-pub fn plan_steal(
-    roster: &Roster,
-    state: &ClusterState,
-    thief: NodeId,
-    free_slots: u32,
-    cpu_available: f64,
-    policy: &StealPolicy,
-) -> Option<Steal> {
-    let thief_post = roster.get(&thief).filter(|post| post.eligible())?;
-    // A thief that was just given work, or that is being fetched some, is not idle any more.
-    let fetched = roster.values().flat_map(|p| p.revoking.values()).any(|t| *t == Some(thief));
-    if free_slots == 0 || cpu_available < policy.cpu_floor || thief_post.burden() > 0 || fetched {
-        return None;
-    }
-    let position = thief_post.member.position;
-    let victim = roster
-        .values()
-        .filter(|post| post.member.id != thief && post.open && !post.lost && post.queued() > 0)
-        .filter(|post| post.member.position.distance(&position) <= policy.reach)
-        .max_by_key(|post| (post.queued(), post.member.id))?;
-    let amount = (victim.queued().div_ceil(2)).min(policy.batch as usize);
-    let mut newest: Vec<(Token, TaskId)> = victim
-        .assigned
-        .iter()
-        .filter(|(task, _)| {
-            !victim.revoking.contains_key(task) && !victim.status.running.contains(task)
-        })
-        .filter(|(task, _)| state.live().get(task).is_some_and(|l| l.steals < policy.per_task))
-        .map(|(task, token)| (*token, *task))
-        .collect();
-    newest.sort_unstable();
-    let tasks: Vec<TaskId> = newest.iter().rev().take(amount).map(|(_, task)| *task).collect();
-    if tasks.is_empty() {
-        return None;
-    }
-    Some(Steal { victim: victim.member.id, tasks })
+/// Why a thief gets nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StealRefusal {
+    /// It is no member, its session is not open, or it drains.
+    NotEligible,
+    /// It has work already, or some is on its way.
+    NotIdle,
+    /// Its CPU is busy with other things.
+    CpuFloor,
+    /// No work waits at any other node.
+    NoVictim,
+    /// Work waits, but at nodes out of the thief's reach.
+    OutOfReach,
+    /// Nothing that waits there meets what the thief offers.
+    NeedsUnmet,
+    /// What waits there was stolen too often.
+    StolenTooOften,
+    /// It would be done as soon where it is.
+    NoProfit,
+    /// The victim had started it, or had it no more.
+    Started,
+    /// The thief is gone, or takes no more; what the victim gave up waits at the leader.
+    ThiefGone,
 }
+
+impl StealRefusal {
+    /// All of them.
+    pub const ALL: [StealRefusal; 10] = [
+        StealRefusal::NotEligible,
+        StealRefusal::NotIdle,
+        StealRefusal::CpuFloor,
+        StealRefusal::NoVictim,
+        StealRefusal::OutOfReach,
+        StealRefusal::NeedsUnmet,
+        StealRefusal::StolenTooOften,
+        StealRefusal::NoProfit,
+        StealRefusal::Started,
+        StealRefusal::ThiefGone,
+    ];
+
+    /// The word people read.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            StealRefusal::NotEligible => "not_eligible",
+            StealRefusal::NotIdle => "not_idle",
+            StealRefusal::CpuFloor => "cpu_floor",
+            StealRefusal::NoVictim => "no_victim",
+            StealRefusal::OutOfReach => "out_of_reach",
+            StealRefusal::NeedsUnmet => "needs_unmet",
+            StealRefusal::StolenTooOften => "stolen_too_often",
+            StealRefusal::NoProfit => "no_profit",
+            StealRefusal::Started => "started",
+            StealRefusal::ThiefGone => "thief_gone",
+        }
+    }
+}
+
+/// What a plan looks at.
+pub struct Market<'a> {
+    /// All nodes.
+    pub roster: &'a Roster,
+    /// Those with work to give.
+    pub pools: &'a Pools,
+    /// The log.
+    pub state: &'a ClusterState,
+    /// What tasks take.
+    pub durations: &'a Durations,
+    /// Who is how far from whom.
+    pub reach: &'a Reach,
+    /// The knobs.
+    pub policy: &'a StealPolicy,
+    /// What a steal takes from the first word to the grant, in microseconds.
+    pub cost_us: u64,
+}
+
+impl Market<'_> {
+    /// What a thief with so many free slots and so idle a CPU gets: of the work that waits at its victim the share that
+    /// lets both be done at the same time.
+    pub fn plan(
+        &self,
+        thief: NodeId,
+        free_slots: u32,
+        cpu_available: f64,
+        chance: &mut Chance,
+    ) -> Result<Steal, StealRefusal> {
+        let thief = self.roster.get(&thief).filter(|post| post.eligible());
+        let thief = thief.ok_or(StealRefusal::NotEligible)?;
+        let free = thief.slots().saturating_sub(thief.holds.slots()).min(u64::from(free_slots));
+        if free == 0 {
+            return Err(StealRefusal::NotIdle);
+        }
+        // NaN is no idle CPU.
+        if cpu_available.is_nan() || cpu_available < self.policy.cpu_floor {
+            return Err(StealRefusal::CpuFloor);
+        }
+        let victim = self.victim_of(thief, chance)?;
+        let tasks = self.loot(victim, thief, free)?;
+        Ok(Steal { victim: victim.member.id, tasks })
+    }
+
+    /// The node with the most work that waits, within the thief's reach; or a random one of those.
+    fn victim_of(&self, thief: &Post, chance: &mut Chance) -> Result<&Post, StealRefusal> {
+        let own = usize::from(thief.queued() > 0);
+        if self.pools.rich_count() <= own {
+            return Err(StealRefusal::NoVictim);
+        }
+        let cells = self.reach.cells_around(self.reach.cell(thief.member.position));
+        let looks = match self.policy.random_victim || self.reach.is_by_name() {
+            true => MANY_LOOKS,
+            false => LOOKS,
+        };
+        let near = self.pools.rich_around(&cells, looks).filter_map(|(work_us, node)| {
+            let post = self.roster.get(&node).filter(|_| node != thief.member.id)?;
+            self.reach.may_steal(&post.member, &thief.member).then_some((work_us, node, post))
+        });
+        let found = match self.policy.random_victim {
+            true => {
+                let near: Vec<_> = near.collect();
+                near.get(chance.below(near.len())).map(|(_, _, post)| *post)
+            }
+            false => near.max_by_key(|(us, node, _)| (*us, *node)).map(|(_, _, post)| post),
+        };
+        found.ok_or(StealRefusal::OutOfReach)
+    }
+
+    /// What the victim shall give: the newest first, those it would start last.
+    fn loot(&self, victim: &Post, thief: &Post, free: u64) -> Result<Vec<TaskId>, StealRefusal> {
+        let mut waiting = self.waiting_at(victim, thief)?;
+        waiting.sort_unstable_by_key(|(held, _, _)| held.token);
+        let Some((_, _, last_us)) = waiting.last() else { return Err(StealRefusal::NoVictim) };
+        if !self.is_worth_it(victim, thief, *last_us) {
+            return Err(StealRefusal::NoProfit);
+        }
+        let its = victim.slots() as f64 * victim.speed.ratio();
+        let mine = free as f64 * thief.speed.ratio();
+        let all_us: u64 = waiting.iter().map(|(_, _, us)| us).sum();
+        let wanted_us = (all_us as f64 * mine / (mine + its)) as u64;
+        let (mut given_us, mut tasks) = (0, Vec::new());
+        let mut taken = thief.holds.taken().clone();
+        for (held, task, expected_us) in waiting.iter().rev() {
+            // Up to the nearest whole task, but one at least.
+            let enough = !tasks.is_empty() && given_us + expected_us / 2 > wanted_us;
+            if enough || tasks.len() >= self.policy.batch as usize {
+                break;
+            }
+            if let Some(needs) = &held.charge.needs {
+                if !needs.fits(&thief.member, &taken) {
+                    continue;
+                }
+                taken.take(needs);
+            }
+            given_us += expected_us;
+            tasks.push(*task);
+        }
+        Ok(tasks)
+    }
+
+    /// What waits at the victim and the thief could run, with what each is expected to take.
+    fn waiting_at<'v>(
+        &self,
+        victim: &'v Post,
+        thief: &Post,
+    ) -> Result<Vec<(&'v Held, TaskId, u64)>, StealRefusal> {
+        let (mut unmet, mut too_often) = (false, false);
+        let mut waiting = Vec::new();
+        let running = &victim.status.running;
+        for (task, held) in victim.holds.iter() {
+            if victim.revoking.contains_key(&task) || running.contains(&task) {
+                continue;
+            }
+            let needs = held.charge.needs.as_ref();
+            let meets = needs.is_none_or(|needs| {
+                needs.is_met_by(&thief.member) && needs.fits(&thief.member, thief.holds.taken())
+            });
+            let Some(live) = self.state.live().get(&task) else { continue };
+            let often = live.steals >= self.policy.per_task;
+            if meets && !often {
+                let expected_us = self.durations.expected_us(held.charge.kind);
+                waiting.push((held, task, expected_us));
+            }
+            unmet |= !meets;
+            too_often |= often;
+        }
+        match (waiting.is_empty(), unmet, too_often) {
+            (true, true, _) => Err(StealRefusal::NeedsUnmet),
+            (true, _, true) => Err(StealRefusal::StolenTooOften),
+            _ => Ok(waiting),
+        }
+    }
+
+    /// The last of the victim's tasks would be done sooner with the thief, by a multiple of what a steal costs.
+    fn is_worth_it(&self, victim: &Post, thief: &Post, last_us: u64) -> bool {
+        if self.policy.profit <= 0.0 {
+            return true;
+        }
+        let there = victim.backlog_us(self.durations).max(victim.time_us(last_us)) as f64;
+        let gain = there - thief.time_us(last_us) as f64;
+        gain >= self.policy.profit * self.cost_us as f64
+    }
+}
+
+#[cfg(test)]
+#[path = "stealing_tests.rs"]
+mod tests;

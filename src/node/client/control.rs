@@ -5,6 +5,7 @@ use super::exchange::settle_all;
 use super::peers::{STATUS_TIMEOUT, describe, leads, quorum_of};
 use super::{Client, Grpc, lock, wire};
 use crate::core::ids::{NodeId, TaskId};
+use crate::core::load::Position;
 use crate::error::{Error, Result};
 use crate::node::clock::Clock;
 use crate::node::proto::{self, StatusResponse, TaskState};
@@ -216,6 +217,20 @@ impl Client {
         };
         let response = self.ask_or(timeout, "the removal", call, change_refused).await?;
         Ok(response.warning)
+    }
+
+    /// Says where a member stands from now on.
+    pub async fn move_member(
+        &self,
+        node: NodeId,
+        position: Position,
+        timeout: Duration,
+    ) -> Result<()> {
+        let Position { x, y } = position;
+        let call = |mut grpc: Grpc| async move {
+            grpc.move_member(proto::MoveMemberRequest { node: node.0, x, y }).await
+        };
+        self.ask_or(timeout, "the move", call, change_refused).await.map(|_| ())
     }
 
     /// Makes and mends faults at the node at `address`.

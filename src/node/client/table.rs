@@ -3,6 +3,7 @@
 use super::handle::{Handle, Settled};
 use super::identity::Identity;
 use crate::core::cluster::command::{Claim, Codec, Function, FunctionSource, Terms};
+use crate::core::cluster::needs::Needs;
 use crate::core::ids::{BlobRef, FunctionHash, TaskId};
 use crate::error::{Error, Result};
 use bytes::Bytes;
@@ -51,6 +52,8 @@ pub struct TaskRequest {
     pub terms: Terms,
     /// What it shall be alone with.
     pub claim: Option<Box<Claim>>,
+    /// What a node must have to run it; `None`: a slot.
+    pub needs: Option<Arc<Needs>>,
 }
 
 /// What became of a submit.

@@ -7,6 +7,7 @@ use crate::core::cluster::command::{
 use crate::core::ids::TaskId;
 use crate::node::proto;
 use crate::node::transport::blob_calls::{blob_in, blob_out};
+use crate::node::transport::wire_needs::needs_out;
 use bytes::Bytes;
 
 pub(super) fn id_bytes(id: TaskId) -> Bytes {
@@ -50,6 +51,7 @@ pub(super) fn task_to_proto(id: TaskId, task: &TaskRequest) -> proto::TaskSpec {
             OnDuplicate::Reject => proto::OnDuplicate::Reject.into(),
             OnDuplicate::Replace => proto::OnDuplicate::Replace.into(),
         }),
+        needs: task.needs.as_deref().map(needs_out),
     }
 }
 

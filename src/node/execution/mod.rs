@@ -137,6 +137,11 @@ impl Pool {
         self.inner.lock().running()
     }
 
+    /// Its runners' processes.
+    pub fn processes(&self) -> Vec<u32> {
+        self.inner.lock().processes()
+    }
+
     /// Attempts that could start at once.
     pub fn idle_slots(&self) -> usize {
         self.inner.lock().idle_slots()

@@ -94,6 +94,12 @@ impl Roster {
         busy.map(|busy| busy.job.assignment.spec.id).collect()
     }
 
+    /// The processes of all runners.
+    pub(super) fn processes(&self) -> Vec<u32> {
+        let runners = self.runners.values().filter_map(|slot| slot.runner.as_ref());
+        runners.map(|runner| runner.process()).collect()
+    }
+
     /// When [`Roster::expire`] shall be called.
     pub(super) fn next_timer(&self) -> Option<Moment> {
         self.timers.keys().next().map(|(at, _)| *at)

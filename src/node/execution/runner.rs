@@ -27,6 +27,11 @@ pub(super) struct Runner {
 }
 
 impl Runner {
+    /// Its process.
+    pub(super) fn process(&self) -> u32 {
+        self.pid.unsigned_abs()
+    }
+
     /// Starts a runner. Takes about a millisecond: never called on a runtime thread.
     pub(super) fn spawn(options: &PoolOptions) -> io::Result<(Arc<Runner>, Child)> {
         let (program, arguments) = options

@@ -1,10 +1,12 @@
-//! Reads how much CPU this process itself uses, so that leading does not lower a leader's own score.
+//! Reads how much CPU a node itself uses: its process, so that leading does not lower a leader's own score, and its
+//! runners, so that a thief's own tasks do not make it look busy to itself.
 //!
-//! Only where a process hosts one node and nothing else: elsewhere what the process uses may be anybody's work. Runners
-//! are processes of their own, so what tasks use stays load.
+//! The former only where a process hosts one node and nothing else: elsewhere what the process uses may be anybody's
+//! work. To the score, what tasks use stays load.
 
 use super::read;
 use super::window::Window;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -36,6 +38,44 @@ impl OwnCpu {
     }
 }
 
+/// The CPU time of a node's runners, which come and go.
+#[derive(Debug)]
+pub struct TasksCpu {
+    root: PathBuf,
+    seen_s: BTreeMap<u32, f64>,
+    total_s: f64,
+    window: Window,
+}
+
+impl Default for TasksCpu {
+    fn default() -> Self {
+        TasksCpu::rooted(Path::new("/"))
+    }
+}
+
+impl TasksCpu {
+    fn rooted(root: &Path) -> Self {
+        let (root, window) = (root.to_owned(), Window::new(SPAN));
+        TasksCpu { root, seen_s: BTreeMap::new(), total_s: 0.0, window }
+    }
+
+    /// Cores used, on average over the last seconds, by the processes `pids`.
+    pub fn cores(&mut self, now: Duration, pids: &[u32]) -> f64 {
+        let mut seen = BTreeMap::new();
+        for pid in pids {
+            let stat = read(&self.root.join(format!("proc/{pid}/stat")));
+            let Some(used_s) = stat.as_deref().and_then(cpu_s) else { continue };
+            // What one used before it was first seen is not known to be recent.
+            let before = self.seen_s.get(pid).copied().unwrap_or(used_s);
+            self.total_s += (used_s - before).max(0.0);
+            seen.insert(*pid, used_s);
+        }
+        self.seen_s = seen;
+        let growth = self.window.push(now, self.total_s);
+        growth.map_or(0.0, |growth| growth.amount / growth.seconds)
+    }
+}
+
 /// User and system time in seconds. The name stands in parentheses and may hold anything, parentheses too.
 fn cpu_s(stat: &str) -> Option<f64> {
     let (_, fields) = stat.rsplit_once(')')?;
@@ -48,6 +88,30 @@ fn cpu_s(stat: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn runners_that_come_and_go_add_up() {
+        let root = std::env::temp_dir().join(format!("hustings-own-{}", std::process::id()));
+        let write = |pid: u32, ticks: u32| {
+            let folder = root.join(format!("proc/{pid}"));
+            std::fs::create_dir_all(&folder).unwrap();
+            let text = format!("{pid} (x) S 1 7 7 0 -1 4194560 900 0 0 0 {ticks} 0 0 0 20 0 8 0");
+            std::fs::write(folder.join("stat"), text).unwrap();
+        };
+        let mut tasks = TasksCpu::rooted(&root);
+        let at = Duration::from_secs;
+        write(1, 5_000);
+        assert_eq!(tasks.cores(at(0), &[1]), 0.0, "what it used before says nothing");
+        write(1, 5_050);
+        assert_eq!(tasks.cores(at(1), &[1]), 0.5);
+        write(2, 0);
+        assert_eq!(tasks.cores(at(1), &[1, 2]), 0.5);
+        write(1, 5_100);
+        write(2, 100);
+        assert_eq!(tasks.cores(at(2), &[1, 2]), 1.0, "over two seconds");
+        assert_eq!(tasks.cores(at(4), &[2, 77]), 0.0, "one is gone, the other rests");
+        std::fs::remove_dir_all(&root).unwrap();
+    }
 
     #[test]
     fn user_and_system_time_add_up_whatever_the_process_is_called() {

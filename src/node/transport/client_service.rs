@@ -3,15 +3,17 @@
 use super::carried::Carried;
 use super::forward::{self, Route};
 use super::sessions::{OUTBOX, OUTCOMES_OUTBOX, OutcomesOutbox, SubmitOutbox};
+use super::wire_needs::check_position;
 use super::{fault_service, intake, status, wire};
 use crate::core::boundary::Event;
 use crate::core::ids::{NodeId, SessionId};
-use crate::node::departure;
+use crate::core::load::Position;
 use crate::node::driver::Input;
 use crate::node::proto as pb;
 use crate::node::proto::client_service_client::ClientServiceClient;
 use crate::node::proto::client_service_server::ClientService;
 use crate::node::shared::Shared;
+use crate::node::{departure, relocation};
 use futures::{Stream, StreamExt};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -284,6 +286,24 @@ impl ClientService for Client {
         let warning = warning.map_err(status::of_change)?;
         let warning = warning.unwrap_or_default();
         self.answer(from, pb::RemoveMemberResponse { warning }).await
+    }
+
+    async fn move_member(
+        &self,
+        request: Request<pb::MoveMemberRequest>,
+    ) -> Result<Response<pb::MoveMemberResponse>, Status> {
+        if let Route::Leader(way) = forward::route(&self.shared, request.metadata()).await? {
+            let call =
+                |mut leader: Leader, request| async move { leader.move_member(request).await };
+            return forward::ask(&self.shared, way, request.into_inner(), call).await;
+        }
+        let from = forward::origin(request.metadata());
+        let pb::MoveMemberRequest { node, x, y } = request.into_inner();
+        let position = Position { x, y };
+        check_position(position).map_err(Status::invalid_argument)?;
+        let moved = relocation::relocate(&self.shared, NodeId(node), position).await;
+        moved.map_err(status::of_change)?;
+        self.answer(from, pb::MoveMemberResponse {}).await
     }
 
     async fn inject_faults(

@@ -2,6 +2,7 @@
 
 use super::blob_calls::blob_in;
 use super::wire::{MAX_NAME, check_name, claim_in, codec_in, task_id};
+use super::wire_needs::needs_in;
 use crate::config::Limits;
 use crate::core::boundary::Event;
 use crate::core::cluster::command::{
@@ -127,6 +128,7 @@ pub fn spec_in(
     let blob = blob_of(&spec, limits)?;
     check_numbers(&spec).map_err(invalid)?;
     let claim = claim_of(&spec).map_err(invalid)?;
+    let needs = needs_in(spec.needs).map_err(invalid)?;
     let terms = Terms {
         delay_ms: spec.delay_ms,
         queue_timeout_ms: spec.queue_timeout_ms,
@@ -145,6 +147,7 @@ pub fn spec_in(
         backoff_ms: spec.backoff_ms,
         terms,
         claim,
+        needs,
     })
 }
 

@@ -24,6 +24,7 @@ mod socket;
 pub mod status;
 pub mod upstream;
 pub mod wire;
+pub mod wire_needs;
 pub mod wire_raft;
 
 /// Least bound on one message between nodes: a log entry of a mebibyte and its neighbours must fit, whatever

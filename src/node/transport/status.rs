@@ -6,6 +6,7 @@ use crate::core::cluster::state::ClusterState;
 use crate::core::election::RaftRole;
 use crate::core::ids::{NodeId, TaskId, Term};
 use crate::core::scheduling::explanation::{Explanation, Fact, Told};
+use crate::core::scheduling::thefts::Thefts;
 use crate::error::Error;
 use crate::node::clock::START;
 use crate::node::driver::TaskLoop;
@@ -53,6 +54,12 @@ async fn view(shared: &Arc<Shared>, leads: bool) -> Result<pb::StatusResponse, S
         payload_bytes: shared.config.limits.payload_bytes,
         ..seen.response
     };
+    // Where it stands is what the cluster says, once it says it.
+    let mut known = response.members.iter().filter_map(|m| m.member.as_ref());
+    let standing = known.find(|m| m.id == shared.me.id.0).map(|m| (m.x, m.y));
+    if let (Some(me), Some((x, y))) = (response.me.as_mut(), standing) {
+        (me.x, me.y) = (x, y);
+    }
     let mut leader = seen.leader;
     if let Some(consensus) = shared.consensus.as_ref().filter(|_| !response.removed) {
         let view = consensus.view();
@@ -143,10 +150,21 @@ fn look(task_loop: &mut TaskLoop) -> Seen {
             members: members.collect(),
             applied_index: state.applied(),
             counters: Some(counters(&state)),
+            steals: task_loop.leader.leads().then(|| steals(task_loop.leader.thefts())),
             ..Default::default()
         },
         leader: task_loop.heard_leader(),
         draining: task_loop.worker.is_draining(),
+    }
+}
+
+fn steals(thefts: &Thefts) -> pb::Steals {
+    let refused =
+        |(reason, count): (&str, u64)| pb::StealRefusals { reason: reason.to_owned(), count };
+    pb::Steals {
+        asked: thefts.asked(),
+        granted: thefts.granted(),
+        refused: thefts.refused().map(refused).collect(),
     }
 }
 

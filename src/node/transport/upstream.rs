@@ -4,8 +4,8 @@ use super::intake;
 use super::lines::{Back, WorkAsked};
 use super::wire;
 use crate::config::Limits;
-use crate::core::boundary::{Assignment, Event, NodeStatus};
-use crate::core::cluster::command::{Function, Member, Report};
+use crate::core::boundary::{Assignment, Ended, Event, NodeStatus};
+use crate::core::cluster::command::{Function, Member};
 use crate::core::ids::{NodeId, TaskId, Term, Token};
 use crate::node::proto as pb;
 use std::sync::Arc;
@@ -125,10 +125,10 @@ impl Upstream {
     }
 
     /// Ended attempts.
-    pub fn report(&mut self, reports: Vec<(TaskId, Token, Report)>) {
-        for (task, token, report) in reports {
-            self.pending_bytes += report.size() + 64;
-            self.pending.reports.push(wire::report_out(task, token, &report));
+    pub fn report(&mut self, reports: Vec<Ended>) {
+        for ended in reports {
+            self.pending_bytes += ended.report.size() + 64;
+            self.pending.reports.push(wire::report_out(&ended));
             if self.pending_bytes > MESSAGE_BYTES {
                 self.flush();
             }

@@ -1,11 +1,15 @@
 //! Protobuf to core types and back, for the task plane. What comes in is checked here, once.
 
 use super::blob_calls::{blob_in, blob_out};
-use crate::core::boundary::{Assignment, Finished, NodeStatus, Refusal};
+use super::wire_needs::{
+    check_position, labels_in, labels_out, needs_in, needs_out, resources_in, resources_out,
+};
+use crate::core::boundary::{Assignment, Ended, Finished, NodeStatus, Refusal};
 use crate::core::cluster::command::{
     Claim, Codec, Failure, Function, FunctionRef, FunctionSource, Member, OnDuplicate, Outcome,
     Payload, Report, TaskSpec, Terms,
 };
+use crate::core::cluster::needs;
 use crate::core::ids::{FunctionHash, NodeId, SessionId, TaskId, Token};
 use crate::core::load::{Load, Position};
 use crate::error::Error;
@@ -109,6 +113,7 @@ pub fn assignment_out(assignment: &Assignment) -> pb::Assignment {
         blob: spec.blob.map(blob_out),
         key: spec.claim.as_ref().map(|claim| claim.key.clone()).unwrap_or_default(),
         end_by_ms: assignment.end_by_ms,
+        needs: spec.needs.as_deref().map(needs_out),
     }
 }
 
@@ -131,6 +136,7 @@ pub fn assignment_in(assignment: pb::Assignment) -> Result<Assignment, Status> {
         backoff_ms: 0,
         terms: Terms::default(),
         claim: claim_in(assignment.key, OnDuplicate::Join),
+        needs: needs_in(assignment.needs).map_err(Status::invalid_argument)?,
     };
     Ok(Assignment {
         spec: Arc::new(spec),
@@ -176,24 +182,24 @@ fn failure_in(failure: pb::Failure) -> Failure {
 }
 
 /// A report into a message.
-pub fn report_out(task: TaskId, token: Token, report: &Report) -> pb::Report {
+pub fn report_out(ended: &Ended) -> pb::Report {
     use pb::report::Result as R;
-    let result = match report {
+    let result = match &ended.report {
         Report::Value(payload) => R::Value(payload_out(payload)),
         Report::Failure(failure) => R::Failure(failure_out(failure)),
         Report::Crashed(text) => R::Crashed(text.clone()),
         Report::TimedOut(ms) => R::TimedOutMs(*ms),
     };
     pb::Report {
-        task_id: id_bytes(task.to_bytes()),
-        token: token.0,
-        duration_us: 0,
+        task_id: id_bytes(ended.task.to_bytes()),
+        token: ended.token.0,
+        duration_us: ended.took.as_micros() as u64,
         result: Some(result),
     }
 }
 
 /// A report out of a message.
-pub fn report_in(report: pb::Report) -> Result<(TaskId, Token, Report), Status> {
+pub fn report_in(report: pb::Report) -> Result<Ended, Status> {
     use pb::report::Result as R;
     let result = match report.result {
         Some(R::Value(payload)) => Report::Value(payload_in(payload)?),
@@ -202,7 +208,12 @@ pub fn report_in(report: pb::Report) -> Result<(TaskId, Token, Report), Status> 
         Some(R::TimedOutMs(ms)) => Report::TimedOut(ms),
         None => return Err(Status::invalid_argument("report.result: missing")),
     };
-    Ok((task_id(&report.task_id)?, Token(report.token), result))
+    Ok(Ended {
+        task: task_id(&report.task_id)?,
+        token: Token(report.token),
+        report: result,
+        took: Duration::from_micros(report.duration_us),
+    })
 }
 
 /// An outcome into a message.
@@ -287,6 +298,8 @@ pub fn member_out(member: &Member) -> pb::Member {
         voter: member.voter,
         pid: member.pid,
         incarnation: member.incarnation,
+        labels: labels_out(&member.labels),
+        resources: resources_out(&member.resources),
     }
 }
 
@@ -297,24 +310,22 @@ pub fn member_in(member: pb::Member) -> Result<Member, Status> {
     if member.id == 0 {
         return Err(Status::invalid_argument("member.id: it must not be 0"));
     }
-    if !member.x.is_finite() || !member.y.is_finite() {
-        return Err(Status::invalid_argument("member.position: it must be finite"));
-    }
-    if member.slots == 0 || member.slots > 4_096 {
-        return Err(Status::invalid_argument(format!(
-            "member.slots: {} is out of bounds; it must lie in [1, 4096]",
-            member.slots
-        )));
-    }
+    let position = Position { x: member.x, y: member.y };
+    check_position(position).map_err(Status::invalid_argument)?;
+    needs::check_slots(member.slots).map_err(Status::invalid_argument)?;
+    let labels = labels_in(member.labels).map_err(Status::invalid_argument)?;
+    let resources = resources_in(member.resources).map_err(Status::invalid_argument)?;
     Ok(Member {
         id: NodeId(member.id),
         name: member.name,
         address: member.address,
         slots: member.slots,
-        position: Position { x: member.x, y: member.y },
+        position,
         voter: member.voter,
         pid: member.pid,
         incarnation: member.incarnation,
+        labels,
+        resources,
     })
 }
 

@@ -274,6 +274,13 @@ impl ClientService for Service {
         Err(Status::failed_precondition("the last voter"))
     }
 
+    async fn move_member(
+        &self,
+        _: Request<MoveMemberRequest>,
+    ) -> Result<Response<MoveMemberResponse>, Status> {
+        Err(Status::failed_precondition("the last voter"))
+    }
+
     async fn inject_faults(
         &self,
         _: Request<InjectFaultsRequest>,

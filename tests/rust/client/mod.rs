@@ -53,6 +53,7 @@ fn task(number: u32) -> TaskRequest {
         priority: 5,
         terms: Terms::default(),
         claim: None,
+        needs: None,
     }
 }
 

@@ -1,0 +1,267 @@
+//! Tasks without a node, in lines of the same kind and needs: by priority, then in order of arrival or longest first.
+
+use super::durations::Kind;
+use super::holdings::Charge;
+use crate::core::cluster::needs::Needs;
+use crate::core::ids::TaskId;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Where longest go first, every so many tasks the one that came first does, so that nobody waits for ever.
+const TURN: u64 = 8;
+
+/// Where a task stands: in which line, and at which place of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spot {
+    line: u32,
+    key: Key,
+}
+
+/// The lower the sooner: 9 less the priority, then the number of its arrival.
+type Key = (u8, u64);
+
+/// Why a line is passed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parked {
+    /// Until some node changes.
+    NoPlace,
+    /// Until another kind of node comes.
+    NoOffer,
+}
+
+#[derive(Debug)]
+struct Line {
+    charge: Charge,
+    tasks: BTreeMap<Key, TaskId>,
+    length: u32,
+    parked: Option<Parked>,
+}
+
+/// All lines.
+#[derive(Debug, Default)]
+pub struct Queue {
+    lines: BTreeMap<u32, Line>,
+    by_charge: BTreeMap<(Kind, Option<Arc<Needs>>), u32>,
+    /// The heads of lines that are not parked.
+    by_age: BTreeSet<(Key, u32)>,
+    by_length: BTreeSet<(u8, Reverse<u32>, u64, u32)>,
+    parked: BTreeSet<u32>,
+    /// Lines for which there is no kind of node.
+    hopeless: usize,
+    next_line: u32,
+    arrivals: u64,
+    taken: u64,
+    len: usize,
+}
+
+impl Queue {
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Nobody waits for whom there is a kind of node.
+    pub fn is_hopeless(&self) -> bool {
+        self.lines.len() == self.hopeless
+    }
+
+    /// A task lines up. `length` is that of its kind.
+    pub fn push(&mut self, task: TaskId, priority: u8, charge: Charge, length: u32) -> Spot {
+        self.arrivals += 1;
+        let key = (9 - priority.min(9), self.arrivals);
+        let by = (charge.kind, charge.needs.clone());
+        let line = match self.by_charge.get(&by) {
+            Some(line) => *line,
+            None => {
+                self.next_line = self.next_line.wrapping_add(1);
+                let line = Line { charge, tasks: BTreeMap::new(), length, parked: None };
+                self.lines.insert(self.next_line, line);
+                self.by_charge.insert(by, self.next_line);
+                self.next_line
+            }
+        };
+        self.change(line, |line| line.tasks.insert(key, task));
+        self.len += 1;
+        Spot { line, key }
+    }
+
+    /// A task leaves.
+    pub fn remove(&mut self, spot: Spot) {
+        let left = self.change(spot.line, |line| line.tasks.remove(&spot.key));
+        if left.flatten().is_none() {
+            return;
+        }
+        self.len -= 1;
+        let done = self.lines.get(&spot.line).is_some_and(|line| line.tasks.is_empty());
+        if let Some(line) = done.then(|| self.lines.remove(&spot.line)).flatten() {
+            self.hopeless -= usize::from(line.parked == Some(Parked::NoOffer));
+            self.parked.remove(&spot.line);
+            self.by_charge.remove(&(line.charge.kind, line.charge.needs));
+        }
+    }
+
+    /// Who is next, of the lines that are not parked.
+    pub fn first(&self, longest_first: bool) -> Option<(Spot, TaskId, &Charge)> {
+        let line = match longest_first && !self.taken.is_multiple_of(TURN) {
+            true => self.by_length.first().map(|(_, _, _, line)| *line),
+            false => self.by_age.first().map(|(_, line)| *line),
+        }?;
+        let found = self.lines.get(&line)?;
+        let (key, task) = found.tasks.first_key_value()?;
+        Some((Spot { line, key: *key }, *task, &found.charge))
+    }
+
+    /// That one got its place.
+    pub fn take(&mut self, spot: Spot) {
+        self.taken = self.taken.wrapping_add(1);
+        self.remove(spot);
+    }
+
+    /// Nobody can take the first of that line.
+    pub fn park(&mut self, spot: Spot, why: Parked) {
+        self.change(spot.line, |line| line.parked = Some(why));
+        self.parked.insert(spot.line);
+    }
+
+    /// Something has changed for lines that were parked: `all` of them, or those that wait for a place.
+    pub fn unpark(&mut self, all: bool) {
+        let waiting = |line: &u32| {
+            all || self.lines.get(line).is_some_and(|l| l.parked == Some(Parked::NoPlace))
+        };
+        let lines: Vec<u32> = self.parked.iter().copied().filter(waiting).collect();
+        for line in lines {
+            self.parked.remove(&line);
+            self.change(line, |line| line.parked = None);
+        }
+    }
+
+    /// Tasks of that kind take longer or shorter now.
+    pub fn set_length(&mut self, kind: Kind, length: u32) {
+        let of_kind = self.by_charge.range((kind, None)..).take_while(|((k, _), _)| *k == kind);
+        let lines: Vec<u32> = of_kind.map(|(_, line)| *line).collect();
+        for line in lines {
+            self.change(line, |line| line.length = length);
+        }
+    }
+
+    /// How many would come before it by age; counted up to `most`.
+    pub fn ahead(&self, spot: Spot, most: usize) -> usize {
+        let lines = self.lines.values();
+        lines.flat_map(|line| line.tasks.range(..spot.key)).take(most).count()
+    }
+
+    /// The one that waits longest, of the highest priority.
+    pub fn oldest(&self) -> Option<TaskId> {
+        let heads = self.lines.values().filter_map(|line| line.tasks.first_key_value());
+        heads.min().map(|(_, task)| *task)
+    }
+
+    /// Changes a line and keeps its head where it belongs.
+    fn change<T>(&mut self, at: u32, change: impl FnOnce(&mut Line) -> T) -> Option<T> {
+        let line = self.lines.get_mut(&at)?;
+        if let Some(key) = head(line) {
+            self.by_age.remove(&(key, at));
+            self.by_length.remove(&(key.0, Reverse(line.length), key.1, at));
+        }
+        self.hopeless -= usize::from(line.parked == Some(Parked::NoOffer));
+        let changed = change(line);
+        self.hopeless += usize::from(line.parked == Some(Parked::NoOffer));
+        if let Some(key) = head(line) {
+            self.by_age.insert((key, at));
+            self.by_length.insert((key.0, Reverse(line.length), key.1, at));
+        }
+        Some(changed)
+    }
+}
+
+fn head(line: &Line) -> Option<Key> {
+    let (key, _) = line.tasks.first_key_value().filter(|_| line.parked.is_none())?;
+    Some(*key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::durations::Durations;
+    use super::super::durations::tests::spec;
+    use super::*;
+
+    /// Kinds of three names, and what they are charged.
+    fn charges() -> [Charge; 3] {
+        let mut durations = Durations::default();
+        ["short", "long", "other"].map(|name| {
+            let kind = durations.kind_of(&spec(name, 0));
+            Charge { kind, needs: None }
+        })
+    }
+
+    fn drain(queue: &mut Queue, longest_first: bool) -> Vec<u128> {
+        let mut order = Vec::new();
+        while let Some((spot, task, _)) = queue.first(longest_first) {
+            queue.take(spot);
+            order.push(task.0);
+        }
+        order
+    }
+
+    #[test]
+    fn priority_comes_before_arrival_whatever_the_line() {
+        let [short, long, _] = charges();
+        let mut queue = Queue::default();
+        queue.push(TaskId(1), 5, short.clone(), 1);
+        queue.push(TaskId(2), 5, long.clone(), 9);
+        queue.push(TaskId(3), 9, short.clone(), 1);
+        queue.push(TaskId(4), 0, long, 9);
+        queue.push(TaskId(5), 5, short, 1);
+        assert_eq!(drain(&mut queue, false), [3, 1, 2, 5, 4]);
+        assert!(queue.len() == 0 && queue.lines.is_empty() && queue.by_charge.is_empty());
+    }
+
+    #[test]
+    fn longest_first_but_every_eighth_is_the_one_that_came_first() {
+        let [short, long, _] = charges();
+        let mut queue = Queue::default();
+        for id in 0..20 {
+            let charge = if id < 4 { short.clone() } else { long.clone() };
+            queue.push(TaskId(id), 5, charge, if id < 4 { 1 } else { 9 });
+        }
+        let order = drain(&mut queue, true);
+        assert_eq!(order[..8], [0, 4, 5, 6, 7, 8, 9, 10]);
+        assert_eq!(order[8], 1);
+        assert_eq!(order.len(), 20);
+    }
+
+    #[test]
+    fn a_kind_that_turns_out_long_moves_ahead() {
+        let [short, long, _] = charges();
+        let mut queue = Queue::default();
+        queue.push(TaskId(0), 5, short.clone(), 5);
+        queue.push(TaskId(1), 5, short, 5);
+        queue.push(TaskId(2), 5, long.clone(), 5);
+        queue.set_length(long.kind, 20);
+        assert_eq!(drain(&mut queue, true), [0, 2, 1], "the first turn is for age");
+    }
+
+    #[test]
+    fn parked_lines_are_passed_over_and_their_tasks_still_counted() {
+        let [short, long, other] = charges();
+        let mut queue = Queue::default();
+        let spots: Vec<Spot> = [short, long, other]
+            .into_iter()
+            .zip(1..)
+            .map(|(charge, id)| queue.push(TaskId(id), 5, charge, 1))
+            .collect();
+        queue.park(spots[0], Parked::NoPlace);
+        queue.park(spots[1], Parked::NoOffer);
+        let first = |queue: &Queue| queue.first(false).map(|(_, task, _)| task.0);
+        assert_eq!(first(&queue), Some(3));
+        assert_eq!((queue.len(), queue.ahead(spots[2], 10)), (3, 2));
+        assert_eq!(queue.oldest(), Some(TaskId(1)));
+        queue.unpark(false);
+        assert_eq!(first(&queue), Some(1));
+        queue.remove(spots[0]);
+        assert_eq!(first(&queue), Some(3), "the second waits for another kind of node");
+        queue.unpark(true);
+        assert_eq!(first(&queue), Some(2));
+    }
+}
