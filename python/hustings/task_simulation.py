@@ -241,7 +241,10 @@ class TaskSimulation:
             positions=dict(zip(names, places, strict=True)),
             speeds={name: speeds[i % len(speeds)] for i, name in enumerate(names)},
             reach=(float(self.config.assign_reach or 0.0), float(self.config.steal.reach or 0.0)),
-            events=EventLog(result.pop("rows")),
+            # Only leaders write rows.
+            events=EventLog(
+                result.pop("rows"), {f"{i + 1:016x}": name for i, name in enumerate(names)}
+            ),
             **result,
         )
 

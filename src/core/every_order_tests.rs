@@ -124,6 +124,7 @@ impl Model {
     fn new(size: Size) -> Self {
         let mut config = Config { placement: Placement::Random, ..Config::default() };
         config.steal.cpu_floor = 0.0;
+        config.steal.profit = 0.0;
         config.steal.reach = f64::INFINITY;
         config.limits.crash_budget = 100;
         let mut model = Model {
@@ -192,6 +193,7 @@ impl Model {
             backoff_ms: 0,
             terms: Terms::default(),
             claim: None,
+            needs: None,
         };
         let (functions, tasks) = (vec![Arc::new(function)], vec![Arc::new(spec)]);
         self.tell(vec![Event::Submitted { session: SESSION, functions, tasks }]);

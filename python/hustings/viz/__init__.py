@@ -6,12 +6,13 @@ Each takes a cluster, its events, a simulated run, rows or a data frame of rows 
 drawn from, each says); draws into ``ax`` or a figure of its own; returns the axes.
 """
 
+from .burdens import load
 from .failovers import failover_cdf
 from .gantt import tasks
 from .moves import leader_moves
 from .overview import picture
 from .plane import map, steals
-from .scores import load, scores
+from .scores import scores
 from .timeline import elections
 
 __all__ = [

@@ -101,7 +101,8 @@ def _draw(
         fills[lane].append(to_hex(shades((length / longest) ** 0.5)))
         edges[lane].append(_edge(attempt, stolen))
     for lane, found in spans.items():
-        for wanted, width in (("white", 0.4), (style.ORANGE, 1.0), (style.RED, 1.2)):
+        bold = 1.0 if len(lanes) <= 24 else 0.6
+        for wanted, width in (("white", 0.4), (style.ORANGE, bold), (style.RED, 1.2 * bold)):
             chosen = [i for i, edge in enumerate(edges[lane]) if edge == wanted]
             if chosen:
                 ax.broken_barh(

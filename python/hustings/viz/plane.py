@@ -71,6 +71,7 @@ def steals(obj: Any, ax: Axes | None = None) -> Axes:
         balance[victim] -= count
         balance[thief] += count
     _draw_balance(ax, places, balance, _leader(obj))
+    _balance_legend(ax)
     left = f", the busiest {len(drawn)} of {len(moved)} pairs" if len(moved) > len(drawn) else ""
     total = sum(moved.values())
     style.title(ax, f"Who stole from whom: {total} steals between {len(moved)} pairs{left}")
@@ -119,7 +120,7 @@ def _axes(ax: Axes | None, places: Mapping[str, Place]) -> Axes:
     gap = _spacing(places)
     wide, high = max(xs) - min(xs) + 2 * gap, max(ys) - min(ys) + 2 * gap
     height = min(7.0, max(2.6, style.WIDTH * high / wide))
-    return style.new_axes(height + 0.8, min(style.WIDTH, max(5.5, height * wide / high)))
+    return style.new_axes(height + 1.1, min(style.WIDTH, max(6.5, height * wide / high)))
 
 
 def _log(obj: Any) -> EventLog:
@@ -193,10 +194,24 @@ def _draw_balance(
     )
     fills = [shades(0.5 + balance[name] / most / 2) for name in places]
     xs, ys = zip(*places.values(), strict=True)
-    size = (0.62 * _node_points(ax, places)) ** 2
+    size = (0.74 * _node_points(ax, places)) ** 2
     ax.scatter(xs, ys, s=size, c=fills, edgecolor=style.SOFT, linewidth=0.7, zorder=4)
     words = [f"{name}\n{balance[name]:+d}" if balance[name] else name for name in places]
     _ring_and_names(ax, places, leader, words, zorder=6)
+
+
+def _balance_legend(ax: Axes) -> None:
+    from matplotlib.lines import Line2D
+
+    def dot(colour: str, label: str) -> Line2D:
+        return Line2D([], [], linestyle="", marker="o", markersize=9, color=colour, label=label)
+
+    handles = [
+        dot(style.COLOURS[5], "gave more than it took"),
+        dot(style.COLOURS[2], "took more than it gave"),
+        Line2D([], [], color=style.PURPLE, linewidth=3, label="from victim to thief"),
+    ]
+    style.legend_below(ax, handles)
 
 
 def _ring_and_names(
@@ -251,7 +266,7 @@ def _draw_arrow(ax: Axes, victim: Place, thief: Place, share: float) -> None:
     arrow = FancyArrowPatch(
         victim,
         thief,
-        connectionstyle="arc3,rad=0.16",
+        connectionstyle="arc3,rad=0.28",
         arrowstyle="-|>",
         mutation_scale=7 + 7 * share,
         shrinkA=9,

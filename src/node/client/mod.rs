@@ -35,7 +35,7 @@ pub use watch::MAX_RECORDS;
 pub mod messages {
     pub use crate::node::proto::{
         Counters, ExplainResponse, InjectFaultsRequest, LinkFault, Load, Member, MemberStatus,
-        Record, Refusals, Role, StatusResponse, TaskEvent, TaskInfo, TaskState, fact,
+        Record, Refusals, Role, StatusResponse, Steals, TaskEvent, TaskInfo, TaskState, fact,
     };
 }
 pub use crate::node::proto::Refusal;

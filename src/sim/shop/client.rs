@@ -124,6 +124,7 @@ impl Client {
             backoff_ms: 0,
             terms: Terms::default(),
             claim: None,
+            needs: None,
         })
     }
 }
@@ -149,7 +150,7 @@ impl Shop<'_> {
     fn submit_work(&mut self, at: Moment) {
         self.client.began = at;
         self.starving.begin(at);
-        self.tally.begin();
+        self.tally.begin(self.calls());
         let (first, last) = (self.client.lessons, self.client.jobs.len());
         if self.spec.workload.rho.is_some() {
             for index in first..last {

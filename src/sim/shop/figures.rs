@@ -16,21 +16,44 @@ pub(super) struct Tally {
     pub(super) deaths: u64,
     /// Time of all attempts.
     pub(super) busy: Duration,
-    calls: u64,
-    refused: BTreeMap<&'static str, u64>,
+    /// Of leaders that are gone.
+    pub(super) calls: Calls,
+    /// Before the work began.
+    before: Calls,
 }
 
 impl Tally {
     /// What was counted so far was preparation.
-    pub(super) fn begin(&mut self) {
-        *self = Tally { waiting: self.waiting, ..Tally::default() };
+    pub(super) fn begin(&mut self, calls: Calls) {
+        let (waiting, mut before) = (self.waiting, calls);
+        let calls = std::mem::take(&mut self.calls);
+        before.add(&calls);
+        *self = Tally { waiting, calls, before, ..Tally::default() };
+    }
+}
+
+/// Calls of idle machines for work.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Calls {
+    pub(super) asked: u64,
+    /// By reason.
+    pub(super) refused: BTreeMap<&'static str, u64>,
+}
+
+impl Calls {
+    pub(super) fn add(&mut self, other: &Calls) {
+        self.asked += other.asked;
+        for (why, count) in &other.refused {
+            *self.refused.entry(why).or_default() += count;
+        }
     }
 
-    pub(super) fn note_call(&mut self, asked_back_before: usize, asked_back: usize) {
-        self.calls += 1;
-        if asked_back <= asked_back_before {
-            *self.refused.entry("nothing to give").or_default() += 1;
+    fn without(mut self, other: &Calls) -> Calls {
+        self.asked -= other.asked.min(self.asked);
+        for (why, count) in &mut self.refused {
+            *count -= other.refused.get(why).copied().unwrap_or(0).min(*count);
         }
+        self
     }
 }
 
@@ -110,6 +133,9 @@ pub struct Figures {
 pub(super) fn of(shop: &Shop<'_>, spells: &[Duration]) -> Figures {
     let (spec, client, tally) = (shop.spec, &shop.client, &shop.tally);
     let (last, stays) = client.stays();
+    let mut calls = shop.calls();
+    calls.add(&tally.calls);
+    let Calls { asked, refused } = calls.without(&tally.before);
     let makespan = last.filter(|_| client.is_done()).map(|last| last.since(client.began()));
     Figures {
         tasks: client.jobs().len(),
@@ -120,8 +146,8 @@ pub(super) fn of(shop: &Shop<'_>, spells: &[Duration]) -> Figures {
         stays: Stays::of(stays),
         ideal: Stays::of(central_queue(client.jobs(), &spec.all_speeds(), spec.slots)),
         steals: tally.steals,
-        calls: tally.calls,
-        refused: tally.refused.clone(),
+        calls: asked,
+        refused,
         spells: spells.len(),
         spell: Stays::of(spells.to_vec()),
         idle: spells.iter().sum(),

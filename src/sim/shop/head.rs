@@ -1,6 +1,7 @@
 //! The head of a shop: the core's leader and the log's state; entries that take a while, leaders that follow.
 
 use super::agenda::Happening;
+use super::figures::Calls;
 use super::{FAILOVER, Shop, id_of, machine_of};
 use crate::config::Config;
 use crate::core::Moment;
@@ -178,14 +179,10 @@ impl Shop<'_> {
         }
     }
 
-    /// An idle machine asks for work; what becomes of it is counted.
-    pub(super) fn answer_call(&mut self, event: Event) {
-        if !self.head.leads() {
-            return;
-        }
-        let before = self.steal_counts();
-        self.lead(vec![event]);
-        self.tally.note_call(before, self.steal_counts());
+    /// What became of calls for work since this leader began.
+    pub(super) fn calls(&self) -> Calls {
+        let thefts = self.head.leader.thefts();
+        Calls { asked: thefts.asked(), refused: thefts.refused().collect() }
     }
 
     /// What is queued shares an entry; a few are on their way at once, as in the product.
@@ -253,6 +250,8 @@ impl Shop<'_> {
 
     /// The leader dies, but its machine works on: entries on their way are lost, streams end.
     pub(super) fn depose(&mut self) {
+        let calls = self.calls();
+        self.tally.calls.add(&calls);
         let head = &mut self.head;
         head.leader.on_event(self.now, &head.state, Event::LeadershipLost, &mut Vec::new());
         head.reign += 1;
@@ -283,11 +282,5 @@ impl Shop<'_> {
         let (term, voters) = (self.head.term, BTreeSet::new());
         self.lead(vec![Event::LeadershipGained { term, wall_ms, followed: term > 1, voters }]);
         self.submit_again();
-    }
-
-    /// How many tasks are being asked back for a thief.
-    fn steal_counts(&self) -> usize {
-        let posts = self.head.leader.roster().values();
-        posts.map(|post| post.revoking.values().filter(|thief| thief.is_some()).count()).sum()
     }
 }

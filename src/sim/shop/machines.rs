@@ -6,7 +6,7 @@ use super::workload::STRAGGLER;
 use super::{Shop, id_of, machine_of};
 use crate::config::Config;
 use crate::core::Moment;
-use crate::core::boundary::{Assignment, Effect, Event, NodeStatus};
+use crate::core::boundary::{Assignment, Effect, Ended, Event, NodeStatus};
 use crate::core::chance::Chance;
 use crate::core::cluster::command::{Codec, Member, Payload, Report};
 use crate::core::ids::{TaskId, Term, Token};
@@ -51,7 +51,7 @@ pub(super) struct Machine {
 #[derive(Default)]
 struct Words {
     inventory: Option<Event>,
-    reports: Vec<(TaskId, Token, Report)>,
+    reports: Vec<Ended>,
     released: Vec<TaskId>,
     kept: Vec<TaskId>,
     asks: Option<u32>,
@@ -69,7 +69,7 @@ impl Machine {
             ..Member::default()
         };
         Machine {
-            worker: new_worker(spec.slots, &spec.config),
+            worker: new_worker(&member, &spec.config),
             speed: spec.speed(machine),
             member,
             name,
@@ -100,8 +100,8 @@ impl Machine {
     }
 }
 
-fn new_worker(slots: u32, config: &Config) -> Worker {
-    Worker::new(slots, config.steal.cooldown)
+fn new_worker(member: &Member, config: &Config) -> Worker {
+    Worker::new(member.slots, config.steal.cooldown).offering(member.clone())
 }
 
 impl Shop<'_> {
@@ -297,10 +297,10 @@ impl Shop<'_> {
     }
 
     pub(super) fn come_back(&mut self, machine: usize) {
-        let worker = new_worker(self.spec.slots, &self.config);
         let host = &mut self.machines[machine];
-        (host.worker, host.up, host.life) = (worker, true, host.life + 1);
         host.member.incarnation += 1;
+        host.worker = new_worker(&host.member, &self.config);
+        (host.up, host.life) = (true, host.life + 1);
         (host.wakes, host.next_status) = (None, self.now);
         let life = host.life;
         self.agenda.add(self.now, Happening::Join { machine, life });

@@ -171,8 +171,8 @@ impl<'a> Shop<'a> {
                 }
             }
             Happening::Call { machine, life, event } => {
-                if self.machines[machine].life == life {
-                    self.answer_call(event);
+                if self.machines[machine].life == life && self.head.leads() {
+                    self.lead(vec![event]);
                 }
             }
             Happening::ToMachine { machine, stream, events } => {
