@@ -285,10 +285,10 @@ class Client:
         Keys: ``me`` (member), ``cluster_id``, ``role``, ``term``, ``leader_node``,
         ``leader_address``, ``leader_ready``, ``score``, ``load``, ``members`` (list of ``{id, name,
         address, slots, x, y, labels, resources, voter, pid, alive, score, queued, running,
-        load}``), ``voters``, ``voters_reachable``, ``counters``, ``version``, ``draining``, ``uptime_s``,
-        ``allow_pickle``, ``allow_faults``, ``faults`` (list of ``{source, target, cut, drop,
-        delay_s, jitter_s}``), ``clock_rate``, ``removed``, ``problem`` (why it can never be a
-        member, or ``None``), ``refusals`` (``{wrong_cluster, wrong_node, strangers}``),
+        load}``), ``voters``, ``voters_reachable``, ``counters``, ``version``, ``draining``,
+        ``uptime_s``, ``allow_pickle``, ``allow_faults``, ``faults`` (list of ``{source, target,
+        cut, drop, delay_s, jitter_s}``), ``clock_rate``, ``removed``, ``problem`` (why it can never
+        be a member, or ``None``), ``refusals`` (``{wrong_cluster, wrong_node, strangers}``),
         ``steals`` (``{asked, granted, refused}``, or ``None`` where it does not lead),
         ``last_log_index``, ``applied_index``. Ids are 16-digit hex strings, ``None`` for nobody.
         """

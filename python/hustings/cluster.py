@@ -31,13 +31,13 @@ from .local import (
     LocalNodes,
     ProcessNode,
     node_dir,
+    plan_places,
     plan_voters,
     wait_admitted,
 )
 from .members import Leader, LinkFault, Member, Snapshot, html_table, quorum_text
 from .membership import Membership
-from .node import Position, check_data_dir, check_position, check_slots, cores
-from .offers import check_labels, check_resources
+from .node import Position, check_data_dir, check_slots, cores
 from .submission import NamedCall, Submission, bind, check_options, task_of
 from .tasks import Task, chunked, task_id_bytes
 
@@ -133,9 +133,7 @@ class Cluster(Membership, Explained):
         if config is not None and not isinstance(config, Config):
             raise ConfigError(f"config={config!r}: give a hustings.Config")
         names = [f"n{i + 1}" for i in range(count)]
-        for what, given in (("positions", positions), ("labels", labels), ("resources", resources)):
-            if given is not None and len(given) != count:
-                raise ConfigError(f"{what}: {len(given)} for {count} nodes; give one per node")
+        places = plan_places(count, positions, labels, resources)
         # The nodes share this machine: what one uses, every other measures as taken.
         shared = Config(steal=StealPolicy(cpu_floor=0.0))
         knobs = (config or shared).resolved()
@@ -144,10 +142,8 @@ class Cluster(Membership, Explained):
             options: dict[str, Any] = {
                 "name": names[i],
                 "listen": "127.0.0.1:0",
-                "position": check_position(positions[i] if positions else (0.0, 0.0)),
                 "slots": max(1, cores() // count) if slots is None else check_slots(slots),
-                "labels": check_labels(labels[i] if labels else None),
-                "resources": check_resources(resources[i] if resources else None, cpu=False),
+                **places[i],
                 "allow_pickle": True,
                 "allow_faults": True,
                 "load": load,

@@ -21,8 +21,8 @@ class Explanation:
     """``"finished"``, ``"running"``, ``"assigned"`` (given to a node, not known to run),
     ``"proposed"``, ``"delayed"``, ``"queued"``, ``"full"`` (every node in reach is),
     ``"out_of_reach"`` (only nodes beyond the leader's reach could take it), ``"infeasible"`` (no
-    member offers what it needs), ``"no_node"`` (none can take it), ``"no_quorum"``, ``"sending"`` (not yet at the cluster), ``"rejected"`` or
-    ``"unknown"``."""
+    member offers what it needs), ``"no_node"`` (none can take it), ``"no_quorum"``, ``"sending"``
+    (not yet at the cluster), ``"rejected"`` or ``"unknown"``."""
     sentence: str
     """The answer in words."""
     facts: Mapping[str, float | str] = field(default_factory=dict)

@@ -24,6 +24,8 @@ from .errors import (
 )
 from .node import (
     MAX_VOTERS,
+    Position,
+    check_position,
     check_voters,
     node_argv,
     package_env,
@@ -31,6 +33,7 @@ from .node import (
     runner_argv,
     runner_env,
 )
+from .offers import check_labels, check_resources
 
 MAX_NODES = 64
 """Nodes of one local cluster."""
@@ -49,6 +52,26 @@ def plan_voters(n: object, voters: object) -> tuple[int, int]:
         return n, check_voters(voters, min(n, MAX_VOTERS))
     most = min(n, 5)
     return n, most if most % 2 else most - 1
+
+
+def plan_places(
+    count: int,
+    positions: Sequence[Position] | None,
+    labels: Sequence[Mapping[str, str] | None] | None,
+    resources: Sequence[Mapping[str, float] | None] | None,
+) -> list[dict[str, Any]]:
+    """Where each node stands and what it offers; each is given for all nodes, or for none."""
+    for what, given in (("positions", positions), ("labels", labels), ("resources", resources)):
+        if given is not None and len(given) != count:
+            raise ConfigError(f"{what}: {len(given)} for {count} nodes; give one per node")
+    return [
+        {
+            "position": check_position(positions[i] if positions else (0.0, 0.0)),
+            "labels": check_labels(labels[i] if labels else None),
+            "resources": check_resources(resources[i] if resources else None, cpu=False),
+        }
+        for i in range(count)
+    ]
 
 
 def node_dir(folder: str | None, name: str) -> str | None:

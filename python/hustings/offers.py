@@ -69,8 +69,8 @@ def split_cpu(resources: Mapping[str, float] | None) -> tuple[int, dict[str, flo
 def _check_cpu(amount: object, *, allowed: bool) -> None:
     if not allowed:
         raise ValueError("resources: a node's cpu is its slots; give slots=")
-    whole = isinstance(amount, (int, float)) and not isinstance(amount, bool)
-    if not whole or amount != amount or not 1 <= amount <= MAX_CPU or amount != int(amount):  # type: ignore[operator, call-overload]
+    number = isinstance(amount, (int, float)) and not isinstance(amount, bool)
+    if not number or amount not in range(1, MAX_CPU + 1):
         raise ValueError(f"resources: cpu={amount!r}: give whole slots from 1 to {MAX_CPU}")
 
 
@@ -86,6 +86,4 @@ def _check_word(field: str, word: object) -> None:
         raise TypeError(f"{field}: {word!r}: give text")
     size = len(word.encode("utf-8", "surrogatepass"))
     if not 1 <= size <= MAX_WORD or not word.isprintable():
-        raise ValueError(
-            f"{field}: {ascii(word[:60])}: give 1 to {MAX_WORD} bytes of printable text"
-        )
+        raise ValueError(f"{field}: {word[:60]!a}: give 1 to {MAX_WORD} bytes of printable text")

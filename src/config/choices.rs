@@ -116,7 +116,7 @@ pub const CHOICES: &[Choice] = &[
     },
     Choice {
         name: "distances",
-        doc: "distances by names of nodes where positions do not say them: NAME, tab, NAME, tab, NUMBER on a line",
+        doc: "distances by names of nodes: name, tab, name, tab, number on a line",
         get: |config| config.distances.to_text(),
         set: |config, text| {
             config.distances = Arc::new(Distances::parse(text)?);

@@ -522,8 +522,6 @@ pub struct NodeStatus {
     pub running: Vec<TaskId>,
     /// It takes no more work.
     pub draining: bool,
-    /// How long a task takes there, smoothed; zero until one has run.
-    pub mean_task: Duration,
 }
 
 /// Why a submission is refused before anything is stored.

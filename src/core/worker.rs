@@ -17,8 +17,6 @@ const MAX_ASK_WAIT: Duration = Duration::from_millis(250);
 const MAX_PASSED: u32 = 32;
 /// How many in the queue are looked at for one that can start.
 const LOOKS: usize = 64;
-/// Weight of the newest task in the mean duration.
-const MEAN_WEIGHT: f64 = 0.2;
 
 /// The worker half of every node.
 #[derive(Debug)]
@@ -34,7 +32,6 @@ pub struct Worker {
     busy: u64,
     taken: Taken,
     ended: BTreeMap<(TaskId, Token), (Report, Duration)>,
-    mean_task: Option<f64>,
     ask_at: Option<Moment>,
     ask_wait: Duration,
 }
@@ -111,7 +108,6 @@ impl Worker {
             queue: Queue::default(),
             running: BTreeMap::new(),
             ended: BTreeMap::new(),
-            mean_task: None,
             ask_at: None,
             ask_wait: MIN_ASK_WAIT,
         }
@@ -150,11 +146,6 @@ impl Worker {
     /// Whether it takes no more work.
     pub fn is_draining(&self) -> bool {
         self.draining
-    }
-
-    /// How long a task takes here, smoothed; zero until one has run.
-    pub fn mean_task(&self) -> Duration {
-        Duration::from_secs_f64(self.mean_task.unwrap_or(0.0))
     }
 
     /// When `TimerFired` is wanted.
@@ -295,8 +286,6 @@ impl Worker {
         if let Some(running) = &running {
             self.give_back(running.needs.as_deref());
         }
-        let seconds = duration.as_secs_f64();
-        self.mean_task = Some(self.mean_task.map_or(seconds, |m| m + MEAN_WEIGHT * (seconds - m)));
         if running.is_some_and(|running| running.killed) {
             return;
         }

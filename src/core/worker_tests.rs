@@ -4,6 +4,7 @@ use super::*;
 use crate::core::cluster::command::{Codec, FunctionRef, Payload, TaskSpec, Terms};
 use crate::core::ids::{FunctionHash, NodeId, SessionId};
 use bytes::Bytes;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 fn assignment(id: u128, token: u64) -> Assignment {
@@ -148,4 +149,66 @@ fn a_killed_attempt_is_nobodys_business() {
     check(&mut worker, 2, Event::TasksKilled { term: 1, tasks: vec![TaskId(1)] }, &[kill]);
     check(&mut worker, 3, ended(1, 10), &[]);
     assert!(worker.is_idle());
+}
+
+fn needing(id: u128, slots: u32, gpu: u64) -> Assignment {
+    let resources = (gpu > 0).then(|| ("gpu".to_owned(), gpu));
+    let needs =
+        Needs { slots, labels: BTreeMap::new(), resources: resources.into_iter().collect() };
+    let plain = assignment(id, id as u64);
+    let spec = TaskSpec { needs: Some(Arc::new(needs)), ..(*plain.spec).clone() };
+    Assignment { spec: Arc::new(spec), ..plain }
+}
+
+/// A connected worker with three slots and two GPUs.
+fn equipped() -> Worker {
+    let resources = BTreeMap::from([("gpu".to_owned(), 2)]);
+    connected(3).offering(Member { resources, ..Member::default() })
+}
+
+fn started(worker: &mut Worker, event: Event) -> Vec<u128> {
+    let mut effects = Vec::new();
+    worker.on_event(Moment(0), event, &mut effects);
+    let run = |effect: &Effect| match effect {
+        Effect::Run(assignment) => Some(assignment.spec.id.0),
+        _ => None,
+    };
+    effects.iter().filter_map(run).collect()
+}
+
+#[test]
+fn no_more_starts_than_slots_and_resources_are_there_for() {
+    let mut worker = equipped();
+    let all = vec![needing(1, 2, 0), needing(2, 2, 0), needing(3, 1, 0), needing(4, 1, 0)];
+    assert_eq!(started(&mut worker, assigned(1, all)), [1, 3]);
+    assert_eq!(started(&mut worker, ended(3, 3)), [4], "one slot is free, the second needs two");
+    assert_eq!(started(&mut worker, ended(1, 1)), [2]);
+    let mut worker = equipped();
+    let all = vec![needing(1, 1, 2), needing(2, 1, 1), assignment(3, 3)];
+    assert_eq!(started(&mut worker, assigned(1, all)), [1, 3]);
+    assert_eq!(started(&mut worker, ended(1, 1)), [2]);
+}
+
+#[test]
+fn the_first_in_the_queue_is_passed_so_often_and_then_waited_for() {
+    let mut worker = equipped();
+    assert_eq!(started(&mut worker, assigned(1, vec![needing(1, 1, 2)])), [1]);
+    let mut all = vec![needing(2, 1, 2)];
+    all.extend((3..100).map(|id| assignment(id, id as u64)));
+    let mut begun = started(&mut worker, assigned(1, all));
+    let mut next = 0;
+    while let Some(id) = begun.get(next).copied() {
+        next += 1;
+        begun.extend(started(&mut worker, ended(id, id as u64)));
+    }
+    assert_eq!(begun, (3..3 + u128::from(MAX_PASSED)).collect::<Vec<_>>());
+    assert_eq!(started(&mut worker, ended(1, 1))[0], 2);
+}
+
+#[test]
+fn what_an_idle_node_was_sent_it_starts_whatever_it_takes() {
+    let mut worker = equipped();
+    assert_eq!(started(&mut worker, assigned(1, vec![needing(1, 9, 9)])), [1]);
+    assert_eq!(started(&mut worker, assigned(1, vec![assignment(2, 2)])), [] as [u128; 0]);
+    assert_eq!(started(&mut worker, ended(1, 1)), [2]);
 }

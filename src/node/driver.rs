@@ -1,6 +1,7 @@
 //! The task loop: wait, let the core decide, perform the effects in order. It makes no decision.
 
 use super::clock::Clock;
+use super::errands;
 use super::history::History;
 use super::proposals::{Commit, Proposals};
 use super::transport::lines::Lines;
@@ -244,7 +245,7 @@ impl TaskLoop {
         match input {
             Input::Core(event) => self.feed(event, effects),
             Input::FromLink(link, event) => {
-                let node = node_of(&event);
+                let node = errands::node_of(&event);
                 if node.and_then(|n| self.links.get(&n)).is_some_and(|(l, _)| *l == link) {
                     self.feed(event, effects);
                 }
@@ -411,7 +412,6 @@ impl TaskLoop {
             queued: self.worker.queued() as u32,
             running: self.worker.running(),
             draining: self.worker.is_draining(),
-            mean_task: self.worker.mean_task(),
         }
     }
 
@@ -444,18 +444,5 @@ impl TaskLoop {
         for event in words.events {
             self.feed(event, effects);
         }
-    }
-}
-
-/// The node a link's event is about.
-fn node_of(event: &Event) -> Option<NodeId> {
-    match event {
-        Event::InventoryArrived { node, .. }
-        | Event::StatusArrived { node, .. }
-        | Event::Reported { node, .. }
-        | Event::Released { node, .. }
-        | Event::Kept { node, .. }
-        | Event::SessionBroken { node, .. } => Some(*node),
-        _ => None,
     }
 }

@@ -125,3 +125,16 @@ impl TaskLoop {
         let _ = self.inputs.send(Input::Core(ended));
     }
 }
+
+/// The node a link's event is about.
+pub(super) fn node_of(event: &Event) -> Option<NodeId> {
+    match event {
+        Event::InventoryArrived { node, .. }
+        | Event::StatusArrived { node, .. }
+        | Event::Reported { node, .. }
+        | Event::Released { node, .. }
+        | Event::Kept { node, .. }
+        | Event::SessionBroken { node, .. } => Some(*node),
+        _ => None,
+    }
+}

@@ -18,7 +18,7 @@ def test_defaults_come_from_the_core() -> None:
     assert config.steal.batch == 64
     assert isinstance(config.steal.batch, int)
     assert config.score.classic is False
-    assert config.placement == "window"
+    assert config.placement == "auto"
     assert config.assign_reach == float("inf")
     assert config == hs.Config.lan()
 

@@ -265,7 +265,9 @@ def test_knobs_and_profiles() -> None:
         ({"election.heartbeat_s": None}, "not a number"),
         ({"election.heartbeat_s": -1}, "out of bounds"),
         ({"election.heartbeat_s": 10**400}, "out of bounds"),
-        ({"placement": 3}, "not the name of a policy"),
+        ({"placement": 3}, "3 is not text"),
+        ({"out_of_reach": "shout"}, "choose one of wait, relay"),
+        ({"distances": "a b"}, "must read name, name, distance"),
     ]:
         with pytest.raises(errors.ConfigError, match=words):
             _core.resolve_config("lan", overrides)

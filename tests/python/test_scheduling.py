@@ -84,7 +84,7 @@ def test_a_task_out_of_reach_waits_until_its_node_moves() -> None:
         assert ran_on(cluster, near) <= {"n1", "n2"}
         cluster.move("n3", (1.5, 0.5))
         assert ran_on(cluster, [far]) == {"n3"}
-        moved = cluster.events.filter(kind="member_moved")
+        moved = cluster.events.filter("member_moved")
         assert [row["detail"] for row in moved.to_dicts()] == ["(1.5, 0.5)"]
         assert {m.name: m.position for m in cluster.members()}["n3"] == (1.5, 0.5)
         with pytest.raises(hs.ConfigError, match="no such"):
@@ -213,7 +213,7 @@ def test_positions_and_distances_take_what_they_say() -> None:
             hs.Config(distances=bad)  # type: ignore[arg-type]
     with pytest.raises(hs.ConfigError, match="out_of_reach"):
         hs.Config(out_of_reach="shout")
-    with pytest.raises(hs.ConfigError, match="placement.*choose one of auto, window"):
+    with pytest.raises(hs.ConfigError, match=r"placement.*choose one of auto, window"):
         hs.Config(placement="best")
 
 

@@ -1,6 +1,7 @@
 //! Simulated clusters that run tasks: nothing accepted is lost, no task has two outcomes, whatever fails.
 
 use crate::simulation::{self, secs};
+use hustings::config::Placement;
 use hustings::sim::bugs::{Bug, TASK_BUGS};
 use hustings::sim::failures::{FAILURE_KINDS, FailureKind};
 use hustings::sim::work::Work;
@@ -93,6 +94,7 @@ fn hunt(bug: Bug, seed: u64) -> Spec {
     if bug == Bug::StealWithoutLog {
         // Thieves need somebody who has too much, and a day without a fault.
         work.per_s = 30.0;
+        spec.config.placement = Placement::Random;
         spec.config.steal.cooldown = Duration::ZERO;
         spec.config.steal.cpu_floor = 0.0;
     }

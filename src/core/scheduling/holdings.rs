@@ -4,7 +4,7 @@ use super::durations::{Durations, Kind, remaining_us};
 use crate::core::Moment;
 use crate::core::cluster::needs::{Needs, Taken};
 use crate::core::ids::{TaskId, Token};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,6 +46,7 @@ pub struct Held {
 #[derive(Clone, Debug, Default)]
 pub struct Holdings {
     assigned: BTreeMap<TaskId, Held>,
+    by_age: BTreeSet<(Token, TaskId)>,
     /// Proposed for this node and not yet committed.
     incoming: BTreeMap<TaskId, Charge>,
     slots: u64,
@@ -74,6 +75,7 @@ impl Holdings {
         self.give_up_on(task);
         self.let_go(task);
         self.add(&charge);
+        self.by_age.insert((token, task));
         let held = Held { token, charge, since: now, started: None, age_us: 0 };
         self.assigned.insert(task, held);
     }
@@ -81,6 +83,7 @@ impl Holdings {
     /// The log says that it does no more.
     pub fn let_go(&mut self, task: TaskId) -> Option<Held> {
         let held = self.assigned.remove(&task)?;
+        self.by_age.remove(&(held.token, task));
         self.age_us -= held.age_us;
         self.subtract(&held.charge);
         Some(held)
@@ -99,6 +102,12 @@ impl Holdings {
     /// Live attempts, by task.
     pub fn iter(&self) -> impl Iterator<Item = (TaskId, &Held)> {
         self.assigned.iter().map(|(task, held)| (*task, held))
+    }
+
+    /// The same, the newest first.
+    pub fn newest_first(&self) -> impl Iterator<Item = (TaskId, &Held)> {
+        let pairs = self.by_age.iter().rev();
+        pairs.filter_map(|(_, task)| self.assigned.get(task).map(|held| (*task, held)))
     }
 
     /// How many are live.

@@ -193,8 +193,7 @@ impl Leader {
             Event::WorkAsked { thief, free_slots, cpu_available } => {
                 self.on_work_asked(now, state, thief, free_slots, cpu_available, out);
             }
-            Event::TimerFired => {}
-            // A worker's events are not the leader's.
+            // Timers are looked at by `flush`, and a worker's events are not the leader's.
             _ => {}
         }
     }

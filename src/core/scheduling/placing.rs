@@ -10,8 +10,9 @@ use crate::core::cluster::command::{AssignCause, Command, Member, TaskSpec};
 use crate::core::cluster::live::Live;
 use crate::core::cluster::state::ClusterState;
 use crate::core::ids::{NodeId, TaskId, Token};
+use std::collections::BTreeSet;
 
-/// Lines that find no place in one step before the rest waits for the next one.
+/// Kinds of tasks that find no place in one step before the rest waits for the next one.
 const MAX_FAILURES: usize = 256;
 
 impl Leader {
@@ -88,9 +89,10 @@ impl Leader {
     /// Gives waiting tasks to nodes until nobody has room.
     pub(super) fn place_waiting(&mut self, state: &ClusterState, out: &mut Vec<Effect>) {
         let mut commands = Vec::new();
-        let mut failures = 0;
+        // Where one found no place, no other of the same needs and about the same length will.
+        let mut failed = BTreeSet::new();
         self.follow_nodes();
-        while failures < MAX_FAILURES {
+        while failed.len() < MAX_FAILURES {
             let longest_first = self.policy().longest_first();
             let Some((spot, task, charge)) = self.queue.first(longest_first) else { break };
             if state.live().get(&task).is_none_or(|live| live.holder.is_some()) {
@@ -100,6 +102,12 @@ impl Leader {
                 continue;
             }
             let charge = charge.clone();
+            let known = self.durations.known_us(charge.kind).is_some();
+            let like = (charge.needs.clone(), known, self.durations.length(charge.kind));
+            if failed.contains(&like) {
+                self.queue.park(spot, Parked::NoPlace);
+                continue;
+            }
             match self.choose(&charge) {
                 Ok(to) => {
                     self.queue.take(spot);
@@ -108,8 +116,11 @@ impl Leader {
                     commands.push(Command::Assign { task, to, cause, replaces: Token(0) });
                 }
                 Err(why) => {
-                    failures += 1;
                     self.queue.park(spot, why);
+                    // Those for whom there is no kind of node must be known to be such.
+                    if why == Parked::NoPlace {
+                        failed.insert(like);
+                    }
                 }
             }
         }

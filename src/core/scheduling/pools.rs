@@ -4,7 +4,9 @@
 use super::durations::Durations;
 use super::reach::{Cell, Reach};
 use super::roster::{Post, Roster};
+use super::stealing::waiting_us;
 use crate::core::chance::Chance;
+use crate::core::cluster::command::Member;
 use crate::core::cluster::needs::Needs;
 use crate::core::ids::NodeId;
 use std::cmp::Reverse;
@@ -30,6 +32,22 @@ struct Offer {
     slots: u32,
     labels: BTreeMap<String, String>,
     resources: BTreeMap<String, u64>,
+}
+
+impl Offer {
+    fn of(member: &Member) -> Self {
+        Offer {
+            slots: member.slots.max(1),
+            labels: member.labels.clone(),
+            resources: member.resources.clone(),
+        }
+    }
+
+    fn is_of(&self, member: &Member) -> bool {
+        self.slots == member.slots.max(1)
+            && self.labels == member.labels
+            && self.resources == member.resources
+    }
 }
 
 /// Where a node stands in all of them.
@@ -112,7 +130,10 @@ impl Pools {
         node_queue: u64,
     ) {
         for node in roster.take_changed() {
-            let seat = roster.get(&node).map(|post| seat_of(post, durations, reach, node_queue));
+            let known = self.seats.get(&node).and_then(|seat| seat.eligible.as_ref());
+            let offer = known.map(|(offer, _)| offer);
+            let seat =
+                roster.get(&node).map(|post| seat_of(post, offer, durations, reach, node_queue));
             if self.seats.get(&node) != seat.as_ref() {
                 self.unseat(node);
                 if let Some(seat) = seat {
@@ -206,15 +227,20 @@ impl Pools {
     }
 }
 
-fn seat_of(post: &Post, durations: &Durations, reach: &Reach, node_queue: u64) -> Seat {
+fn seat_of(
+    post: &Post,
+    known: Option<&Arc<Offer>>,
+    durations: &Durations,
+    reach: &Reach,
+    node_queue: u64,
+) -> Seat {
     let reached = post.hops.is_some();
     let backlog_us = post.backlog_us(durations);
     let eligible = (post.eligible() && reached).then(|| {
         let member = &post.member;
-        let offer = Offer {
-            slots: member.slots.max(1),
-            labels: member.labels.clone(),
-            resources: member.resources.clone(),
+        let offer = match known.filter(|offer| offer.is_of(member)) {
+            Some(offer) => offer.clone(),
+            None => Arc::new(Offer::of(member)),
         };
         let rank = Rank {
             scarce: post.holds.taken().dominant_share(member),
@@ -222,12 +248,11 @@ fn seat_of(post: &Post, durations: &Durations, reach: &Reach, node_queue: u64) -
             backlog_us,
             slowness: (1_000.0 / post.speed.ratio()) as u32,
         };
-        (Arc::new(offer), rank)
+        (offer, rank)
     });
-    let queued = post.queued() as u64;
-    let rich = (post.answers() && queued > 0).then(|| {
-        let held = (post.holds.len() as u64).max(1);
-        (reach.cell(post.member.position), backlog_us.saturating_mul(queued) / held)
+    let rich = (post.answers() && post.queued() > 0).then(|| {
+        let waiting_us = post.time_us(waiting_us(post, durations) / post.slots());
+        (reach.cell(post.member.position), waiting_us)
     });
     Seat {
         eligible,
@@ -267,7 +292,6 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::core::Moment;
-    use crate::core::cluster::command::Member;
     use crate::core::ids::{TaskId, Token};
     use crate::core::load::Position;
 

@@ -47,12 +47,12 @@ impl Reach {
 
     /// `from` may give `to` a task.
     pub fn may_assign(&self, from: &Member, to: &Member) -> bool {
-        self.distance(from, to) <= self.assign
+        within(self.distance(from, to), self.assign)
     }
 
     /// `thief` may take from `victim`.
     pub fn may_steal(&self, victim: &Member, thief: &Member) -> bool {
-        self.distance(victim, thief) <= self.steal
+        within(self.distance(victim, thief), self.steal)
     }
 
     /// Tasks for nodes out of the leader's reach go along a chain of members.
@@ -118,6 +118,11 @@ impl Reach {
         }
         hops
     }
+}
+
+/// An infinite distance is too far for any reach.
+fn within(distance: f64, reach: f64) -> bool {
+    distance.is_finite() && distance <= reach
 }
 
 fn cell(position: Position, side: f64) -> Cell {
@@ -205,6 +210,13 @@ mod tests {
         check("n1\tn3\tinf", &a, &c, f64::INFINITY);
         check("n1\tn3\tinf", &a, &b, 5.0);
         check("n1\tn1x\t9", &a, &a, 0.0);
+    }
+
+    #[test]
+    fn an_infinite_distance_is_never_in_reach() {
+        let (a, b) = (member(1, 0.0, 0.0), member(2, 1.0, 0.0));
+        assert!(reach(f64::INFINITY, false, "").may_assign(&a, &b));
+        assert!(!reach(f64::INFINITY, false, "n1\tn2\tinf").may_assign(&a, &b));
     }
 
     #[test]

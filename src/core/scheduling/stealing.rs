@@ -7,6 +7,7 @@ use super::reach::Reach;
 use super::roster::{Post, Roster};
 use crate::config::StealPolicy;
 use crate::core::chance::Chance;
+use crate::core::cluster::needs::Taken;
 use crate::core::cluster::state::ClusterState;
 use crate::core::ids::{NodeId, TaskId};
 
@@ -14,6 +15,9 @@ use crate::core::ids::{NodeId, TaskId};
 const LOOKS: usize = 32;
 /// The same where distances are given by name, or a victim is drawn: there is one cell, or any victim may be drawn.
 const MANY_LOOKS: usize = 1_024;
+
+/// Tasks of a victim that are looked at beyond a batch: some may run, or be none the thief may have.
+const LOOKS_BEYOND: usize = 64;
 
 /// What to ask back from whom.
 #[derive(Debug, PartialEq, Eq)]
@@ -149,68 +153,58 @@ impl Market<'_> {
         found.ok_or(StealRefusal::OutOfReach)
     }
 
-    /// What the victim shall give: the newest first, those it would start last.
+    /// What the victim shall give: the newest first, those it would start last; up to the thief's share by speed and
+    /// slots, rounded to the nearest task, but one at least.
     fn loot(&self, victim: &Post, thief: &Post, free: u64) -> Result<Vec<TaskId>, StealRefusal> {
-        let mut waiting = self.waiting_at(victim, thief)?;
-        waiting.sort_unstable_by_key(|(held, _, _)| held.token);
-        let Some((_, _, last_us)) = waiting.last() else { return Err(StealRefusal::NoVictim) };
-        if !self.is_worth_it(victim, thief, *last_us) {
-            return Err(StealRefusal::NoProfit);
-        }
         let its = victim.slots() as f64 * victim.speed.ratio();
         let mine = free as f64 * thief.speed.ratio();
-        let all_us: u64 = waiting.iter().map(|(_, _, us)| us).sum();
-        let wanted_us = (all_us as f64 * mine / (mine + its)) as u64;
-        let (mut given_us, mut tasks) = (0, Vec::new());
+        let waiting_us = waiting_us(victim, self.durations);
+        let wanted_us = (waiting_us as f64 * mine / (mine + its)) as u64;
+        let (mut given_us, mut tasks, mut why_not) = (0, Vec::new(), StealRefusal::NoVictim);
         let mut taken = thief.holds.taken().clone();
-        for (held, task, expected_us) in waiting.iter().rev() {
-            // Up to the nearest whole task, but one at least.
+        let batch = self.policy.batch as usize;
+        for (task, held) in victim.holds.newest_first().take(batch + LOOKS_BEYOND) {
+            if victim.revoking.contains_key(&task) || victim.status.running.contains(&task) {
+                continue;
+            }
+            if let Some(why) = self.why_not(task, held, thief, &taken) {
+                why_not = why;
+                continue;
+            }
+            let expected_us = self.durations.expected_us(held.charge.kind);
+            if tasks.is_empty() && !self.is_worth_it(victim, thief, expected_us) {
+                return Err(StealRefusal::NoProfit);
+            }
             let enough = !tasks.is_empty() && given_us + expected_us / 2 > wanted_us;
-            if enough || tasks.len() >= self.policy.batch as usize {
+            if enough || tasks.len() >= batch {
                 break;
             }
             if let Some(needs) = &held.charge.needs {
-                if !needs.fits(&thief.member, &taken) {
-                    continue;
-                }
                 taken.take(needs);
             }
             given_us += expected_us;
-            tasks.push(*task);
+            tasks.push(task);
         }
-        Ok(tasks)
+        if tasks.is_empty() { Err(why_not) } else { Ok(tasks) }
     }
 
-    /// What waits at the victim and the thief could run, with what each is expected to take.
-    fn waiting_at<'v>(
+    /// Why the thief may not have that task.
+    fn why_not(
         &self,
-        victim: &'v Post,
+        task: TaskId,
+        held: &Held,
         thief: &Post,
-    ) -> Result<Vec<(&'v Held, TaskId, u64)>, StealRefusal> {
-        let (mut unmet, mut too_often) = (false, false);
-        let mut waiting = Vec::new();
-        let running = &victim.status.running;
-        for (task, held) in victim.holds.iter() {
-            if victim.revoking.contains_key(&task) || running.contains(&task) {
-                continue;
-            }
-            let needs = held.charge.needs.as_ref();
-            let meets = needs.is_none_or(|needs| {
-                needs.is_met_by(&thief.member) && needs.fits(&thief.member, thief.holds.taken())
+        taken: &Taken,
+    ) -> Option<StealRefusal> {
+        let met =
+            held.charge.needs.as_ref().is_none_or(|needs| {
+                needs.is_met_by(&thief.member) && needs.fits(&thief.member, taken)
             });
-            let Some(live) = self.state.live().get(&task) else { continue };
-            let often = live.steals >= self.policy.per_task;
-            if meets && !often {
-                let expected_us = self.durations.expected_us(held.charge.kind);
-                waiting.push((held, task, expected_us));
-            }
-            unmet |= !meets;
-            too_often |= often;
-        }
-        match (waiting.is_empty(), unmet, too_often) {
-            (true, true, _) => Err(StealRefusal::NeedsUnmet),
-            (true, _, true) => Err(StealRefusal::StolenTooOften),
-            _ => Ok(waiting),
+        let live = self.state.live().get(&task);
+        match live {
+            None => Some(StealRefusal::NoVictim),
+            Some(live) if live.steals >= self.policy.per_task => Some(StealRefusal::StolenTooOften),
+            Some(_) => (!met).then_some(StealRefusal::NeedsUnmet),
         }
     }
 
@@ -223,6 +217,12 @@ impl Market<'_> {
         let gain = there - thief.time_us(last_us) as f64;
         gain >= self.policy.profit * self.cost_us as f64
     }
+}
+
+/// How long one slot of a node of usual speed would take over what waits at a victim, not running and not asked back.
+pub fn waiting_us(victim: &Post, durations: &Durations) -> u64 {
+    let held = (victim.holds.len() as u64).max(1);
+    victim.holds.work_us(durations) / held * victim.queued() as u64
 }
 
 #[cfg(test)]

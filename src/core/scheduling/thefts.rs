@@ -15,6 +15,8 @@ use std::time::Duration;
 const SERVED: Duration = Duration::from_secs(1);
 /// What a steal is taken to cost before one has been seen.
 const FIRST_COST_US: f64 = 5_000.0;
+/// The most it is taken to cost: one that was slow for another reason must not end all others.
+const MAX_COST_US: f64 = 50_000.0;
 /// Weight of the newest steal in what one costs.
 const COST_WEIGHT: f64 = 0.1;
 
@@ -83,7 +85,7 @@ impl Thefts {
     /// A steal is in the log.
     pub(super) fn note_logged(&mut self, now: Moment, task: TaskId) {
         if let Some(begun) = self.begun.remove(&task) {
-            let took_us = now.since(begun).as_micros() as f64;
+            let took_us = (now.since(begun).as_micros() as f64).min(MAX_COST_US);
             self.cost_us += COST_WEIGHT * (took_us - self.cost_us);
         }
     }

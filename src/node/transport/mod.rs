@@ -6,6 +6,7 @@ pub mod blob_calls;
 pub mod blob_service;
 pub mod carried;
 pub mod client_service;
+mod client_streams;
 pub mod envelope;
 pub mod fault_service;
 pub mod faulty_peers;

@@ -360,7 +360,6 @@ pub fn status_out(status: &NodeStatus) -> pb::NodeStatus {
         queued: status.queued,
         running: task_ids_out(&status.running),
         draining: status.draining,
-        mean_task_us: status.mean_task.as_micros() as u64,
     }
 }
 
@@ -372,6 +371,5 @@ pub fn status_in(status: pb::NodeStatus) -> Result<NodeStatus, Status> {
         queued: status.queued,
         running: task_ids(&status.running)?,
         draining: status.draining,
-        mean_task: Duration::from_micros(status.mean_task_us),
     })
 }
