@@ -25,7 +25,7 @@ IN_VENV := env -u CONDA_PREFIX -u PYTHONHOME -u PYTHONPATH VIRTUAL_ENV=$(abspath
 RUN_NOTEBOOKS = $(IN_VENV) $(BIN)/python -m pytest -o timeout=900 -o filterwarnings=default \
 	--nbmake --nbmake-timeout=600 examples/notebooks
 
-.PHONY: help demo test verify fix bench bench-election bench-sim sim notebooks soak fuzz bench-peers clean
+.PHONY: help demo test verify fix bench bench-election bench-makespan bench-peers bench-sim sim notebooks soak fuzz clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -75,6 +75,10 @@ sim: $(VENV)/.installed  ## imagine a cluster in which everything fails now and 
 bench-sim: $(VENV)/.installed  ## ten thousand imagined elections, a virtual day of noise, and how fast time passes
 	for section in chaos winners calm speed; do \
 	$(BIN)/python benches/simulated_elections.py $$section --out $(OUT); done
+
+bench-makespan: $(VENV)/.installed  ## how near assignment and stealing come to the optimum, imagined and real; and the leader's time
+	for section in simulated online real; do $(BIN)/python benches/makespan.py $$section --out $(OUT); done
+	$(CARGO) bench --bench leader
 
 PEERS := dask=distributed ray=ray celery=celery[redis]
 

@@ -161,7 +161,7 @@ impl Default for Config {
                 poll_patience: ms(40),
                 lease: ms(600),
                 score_period: ms(250),
-                score_tau: s(6),
+                score_tau: s(8),
                 handover_margin: 0.25,
                 handover_floor: 0.65,
                 handover_dwell: s(5),

@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     from .node import Node
     from .simulation import LeaderChange, Outcome, Run, Simulation, Sweep, Violation
     from .summary import Steadiness, Summary
+    from .task_simulation import TaskRun, TaskSimulation, grid
     from .tasks import Task, task
+    from .workloads import WORKLOADS, Workload
 
 # A runner, a node's process and `hustings --help` need little of this: the rest is imported when it
 # is first named.
@@ -79,8 +81,13 @@ _HOMES = {
     "Node": "node",
     "Steadiness": "summary",
     "Summary": "summary",
+    "TaskRun": "task_simulation",
+    "TaskSimulation": "task_simulation",
+    "grid": "task_simulation",
     "Task": "tasks",
     "task": "tasks",
+    "WORKLOADS": "workloads",
+    "Workload": "workloads",
 }
 _MODULES = ("errors", "loads", "viz")
 _ERRORS = (
@@ -172,6 +179,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_core.on_fork_child)
 
 __all__ = [
+    "WORKLOADS",
     "Cluster",
     "Config",
     "Election",
@@ -205,13 +213,17 @@ __all__ = [
     "Task",
     "TaskContext",
     "TaskEvent",
+    "TaskRun",
+    "TaskSimulation",
     "Violation",
+    "Workload",
     "__version__",
     "as_completed",
     "current_cluster",
     "errors",
     "gather",
     "get_context",
+    "grid",
     "loads",
     "task",
     "viz",

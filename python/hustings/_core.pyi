@@ -23,6 +23,7 @@ __all__ = [
     "on_fork_child",
     "resolve_config",
     "run_runner",
+    "run_shop",
     "run_simulation",
     "run_sweep",
     "set_codec_hooks",
@@ -54,6 +55,14 @@ def check_history(rows: Iterable[Mapping[str, Any]], whole: bool = True) -> dict
 
 def knobs() -> list[dict[str, Any]]:
     """Every numeric knob: ``name``, ``doc``, ``min``, ``max``, ``default``. Does not block."""
+
+def run_shop(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Runs one imagined run of tasks described as ``hustings.TaskSimulation`` does; blocks without
+    the GIL.
+
+    Raises:
+        ConfigError: A part of ``spec`` is out of bounds.
+    """
 
 def run_simulation(spec: Mapping[str, Any]) -> dict[str, Any]:
     """Runs one simulation described as ``hustings.Simulation`` does; blocks without the GIL.

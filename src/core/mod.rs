@@ -33,4 +33,6 @@ impl Moment {
 }
 
 #[cfg(test)]
+mod every_order_tests;
+#[cfg(test)]
 mod world_tests;

@@ -19,6 +19,7 @@ const MAX_PASSED: u32 = 32;
 const LOOKS: usize = 64;
 
 /// The worker half of every node.
+#[derive(Debug)]
 pub struct Worker {
     cooldown: Duration,
     term: Term,
@@ -43,7 +44,7 @@ struct Running {
 }
 
 /// Assignments that have not started: first in, first out, at most one per task.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Queue {
     order: BTreeMap<u64, Assignment>,
     index: BTreeMap<TaskId, u64>,

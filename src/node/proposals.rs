@@ -12,11 +12,11 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// Commands in one entry.
-const PER_ENTRY: usize = 256;
+pub const PER_ENTRY: usize = 256;
 /// Bytes in one entry.
 const ENTRY_BYTES: usize = 1 << 20;
 /// Entries on their way at once: while they are, the queue grows and the next entry is larger.
-const ENTRIES_IN_FLIGHT: usize = 8;
+pub const ENTRIES_IN_FLIGHT: usize = 8;
 
 /// How often a quorum is asked whether this node leads, and the pause in between.
 const CONFIRMATIONS: u32 = 20;

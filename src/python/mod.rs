@@ -14,6 +14,7 @@ mod records;
 mod resolver;
 mod runner;
 mod runtime;
+mod shop;
 mod simulation;
 mod task_history;
 
@@ -38,6 +39,8 @@ mod _core {
     use super::resolver::_drain;
     #[pymodule_export]
     use super::runner::run_runner;
+    #[pymodule_export]
+    use super::shop::run_shop;
     #[pymodule_export]
     use super::simulation::{run_simulation, run_sweep};
     #[pymodule_export]

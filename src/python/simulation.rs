@@ -174,7 +174,7 @@ fn reign_dict<'py>(py: Python<'py>, run: &Run, reign: &Reign) -> PyResult<Bound<
     Ok(dict)
 }
 
-fn seconds(spec: &Bound<'_, PyMapping>, name: &str) -> PyResult<Duration> {
+pub(super) fn seconds(spec: &Bound<'_, PyMapping>, name: &str) -> PyResult<Duration> {
     let value: f64 = spec.get_item(name)?.extract()?;
     duration(spec.py(), name, value)
 }

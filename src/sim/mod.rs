@@ -25,6 +25,7 @@ mod nodes;
 pub mod places;
 mod runners;
 pub mod script;
+pub mod shop;
 mod tampering;
 pub mod total_queue;
 pub mod unsynced;

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..story import change_to_enlarge, tell_story
 from . import style
+from .burdens import load
 from .closeup import draw_change
-from .scores import load
 from .timeline import draw_timeline, lane_inches
 
 if TYPE_CHECKING:

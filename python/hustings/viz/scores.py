@@ -1,4 +1,4 @@
-"""Scores, ranks and work held by each node, as lines over time."""
+"""Scores and ranks of each node, as lines over time."""
 
 from __future__ import annotations
 
@@ -53,44 +53,6 @@ def scores(obj: Any, ax: Axes | None = None) -> Axes:
     ax.set_ylabel("score (higher is better)", fontsize=style.TEXT)
     style.title(ax, "Who would lead best, and who leads (thick line)")
     _label_ends(ax, time, [(_last(points), story.lanes[n]) for n, points in series.items()], top)
-    return ax
-
-
-def load(obj: Any, ax: Axes | None = None) -> Axes:
-    """How many tasks every node held, queued and running, as the leader saw it."""
-    story = tell_story(obj)
-    if ax is None:
-        ax = style.new_axes(3.2)
-    time = style.TimeAxis(story.end)
-    time.dress(ax)
-    series: dict[str, list[tuple[float, float]]] = {}
-    for row in story.log.filter("loaded"):
-        point = (story.at(row["at_us"]), float(row["value"]))
-        series.setdefault(row["subject_name"], []).append(point)
-    for name, lane in story.lanes.items():
-        if name in series:
-            times, values = zip(*series[name], strict=True)
-            ax.step(
-                [time.x(at) for at in times],
-                values,
-                where="post",
-                color=style.colour(lane.number),
-                linewidth=1.4,
-                label=name,
-            )
-    style.plain(ax)
-    ax.grid(axis="y", color=style.GRID)
-    ax.set_ylim(0.0, max(1.0, ax.get_ylim()[1]))
-    ax.set_ylabel("tasks queued and running", fontsize=style.TEXT)
-    style.title(ax, "Work held by each node")
-    if series:
-        ax.legend(
-            loc="center left",
-            bbox_to_anchor=(1.0, 0.5),
-            frameon=False,
-            fontsize=style.TEXT,
-            ncols=1 + len(series) // 13,
-        )
     return ax
 
 

@@ -29,6 +29,7 @@ const LOAD_RECORDS: Duration = Duration::from_millis(250);
 const LOAD_RECORDED: usize = 64;
 
 /// The scheduling half of a node that leads.
+#[derive(Debug)]
 pub struct Leader {
     pub(super) me: NodeId,
     pub(super) config: Arc<Config>,

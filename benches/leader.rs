@@ -1,0 +1,115 @@
+//! Leader time per task against the number of workers: imagined sessions through the real leader code, one core.
+//!
+//! ```text
+//! cargo bench --bench leader [-- WORKERS,WORKERS,...  [TASKS]]     default: 5,20,100,500,1000,2000,5000 and 20000
+//! ```
+//!
+//! The same tasks come at the same rate whatever the number of workers is; each takes longer where there are more of
+//! them, so that 80 % of all places are busy. What the leader does for tasks (`decide`, `apply`) is told apart from
+//! what workers cost while nothing happens (`listen`: how they are, and timers), which is per worker and second.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a bench measures, and stops at any error"
+)]
+
+use hustings::sim::shop::workload::{Sizes, Workload};
+use hustings::sim::shop::{Meter, Phase, ShopSpec, run_measured};
+use std::time::{Duration, Instant};
+
+/// Tasks a second.
+const RATE: f64 = 2_000.0;
+/// The share of places that are busy.
+const RHO: f64 = 0.8;
+/// Each cell is run so often; the median is told.
+const RUNS: u64 = 5;
+
+#[derive(Default)]
+struct Stopwatch {
+    since: Option<Instant>,
+    decide: Duration,
+    listen: Duration,
+    apply: Duration,
+}
+
+impl Meter for Stopwatch {
+    fn begin(&mut self, _: Phase) {
+        self.since = Some(Instant::now());
+    }
+
+    fn end(&mut self, phase: Phase) {
+        let took = self.since.take().map_or(Duration::ZERO, |since| since.elapsed());
+        match phase {
+            Phase::Decide => self.decide += took,
+            Phase::Listen => self.listen += took,
+            Phase::Apply => self.apply += took,
+        }
+    }
+}
+
+struct Cell {
+    workers: usize,
+    /// Microseconds per task.
+    decide: f64,
+    apply: f64,
+    /// Microseconds per worker and second.
+    listen: f64,
+}
+
+fn measure(workers: usize, tasks: usize, seed: u64) -> Cell {
+    let mean = Duration::from_secs_f64(RHO * workers as f64 / RATE);
+    let workload =
+        Workload { tasks, sizes: Sizes::Exponential, mean, rho: Some(RHO), ..Workload::default() };
+    let mut spec =
+        ShopSpec { machines: workers, seed, workload, detail: false, ..ShopSpec::default() };
+    spec.config.steal.reach = f64::INFINITY;
+    spec.config.limits.members = spec.config.limits.members.max(workers as u64);
+    let mut watch = Stopwatch::default();
+    let figures = run_measured(&spec, &mut watch).unwrap().figures;
+    assert_eq!(figures.finished, tasks, "not everything came out");
+    let us = |time: Duration| time.as_secs_f64() * 1e6;
+    let seconds = figures.makespan.unwrap().as_secs_f64();
+    Cell {
+        workers,
+        decide: us(watch.decide) / tasks as f64,
+        apply: us(watch.apply) / tasks as f64,
+        listen: us(watch.listen) / seconds / workers as f64,
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// The slope of the line through the points that is nearest to them, and where it begins.
+fn line(points: &[(f64, f64)]) -> (f64, f64) {
+    let count = points.len() as f64;
+    let (x, y) = points.iter().fold((0.0, 0.0), |sum, p| (sum.0 + p.0, sum.1 + p.1));
+    let (x, y) = (x / count, y / count);
+    let across: f64 = points.iter().map(|p| (p.0 - x) * (p.1 - y)).sum();
+    let along: f64 = points.iter().map(|p| (p.0 - x).powi(2)).sum();
+    (across / along, y - across / along * x)
+}
+
+fn main() {
+    let given: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
+    let counts = given.first().map_or("5,20,100,500,1000,2000,5000", String::as_str);
+    let counts: Vec<usize> = counts.split(',').map(|count| count.parse().unwrap()).collect();
+    let tasks: usize = given.get(1).map_or(20_000, |tasks| tasks.parse().unwrap());
+    println!("{tasks} tasks at {RATE} a second, {RHO} of all places busy, median of {RUNS} runs");
+    println!("workers  decide us/task  apply us/task  together us/task  listen us/(worker s)");
+    let mut points = Vec::new();
+    for workers in counts {
+        let cells: Vec<Cell> = (0..RUNS).map(|seed| measure(workers, tasks, seed)).collect();
+        let of = |part: fn(&Cell) -> f64| median(cells.iter().map(part).collect());
+        let (decide, apply) = (of(|cell| cell.decide), of(|cell| cell.apply));
+        let together = of(|cell| cell.decide + cell.apply);
+        let listen = of(|cell| cell.listen);
+        println!("{workers:7}  {decide:14.2}  {apply:13.2}  {together:16.2}  {listen:20.2}");
+        points.push((cells[0].workers as f64, together));
+    }
+    let (slope, start) = line(&points);
+    println!("line: {start:.2} us + {:.3} us per thousand workers", slope * 1e3);
+}
