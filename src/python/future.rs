@@ -135,7 +135,7 @@ impl Future {
     /// the copy is cancelled either way.
     fn cancelling(
         &self,
-    ) -> impl Fn(&Bound<'_, PyTuple>, Option<&Bound<'_, PyDict>>) -> PyResult<()> + Send + 'static + use<>
+    ) -> impl Fn(&Bound<'_, PyTuple>, Option<&Bound<'_, PyDict>>) -> PyResult<()> + Send + use<>
     {
         let (home, handle) = (self.home.clone(), self.handle.clone());
         move |args, _| {
