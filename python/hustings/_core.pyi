@@ -386,8 +386,13 @@ class Future(Generic[_R]):
     def history(self, timeout: float = 5.0) -> list[TaskEvent]:
         """What happened to the task so far, oldest first, its outcome last. Blocks as ``why``."""
     def add_done_callback(self, fn: Callable[[Future[_R]], object], /) -> None: ...
-    def as_future(self) -> StdFuture[_R]: ...
-    def __await__(self) -> Generator[Any, None, _R]: ...
+    def as_future(self) -> StdFuture[_R]:
+        """A real ``concurrent.futures.Future`` with the same outcome; cancelling it cancels the
+        task."""
+    def __await__(self) -> Generator[Any, None, _R]:
+        """Waits in a coroutine. Cancelling the wait cancels the task, unless it runs already."""
+    def _repr_html_(self) -> str:
+        """A card for notebooks."""
     def __class_getitem__(cls, key: Any) -> GenericAlias: ...
 
 @final

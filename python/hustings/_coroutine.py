@@ -11,16 +11,29 @@ from typing import Any, TypeVar
 R = TypeVar("R")
 
 _loop: asyncio.AbstractEventLoop | None = None
+_running: asyncio.Task[Any] | None = None
 
 
 def run(coroutine: Coroutine[Any, Any, R]) -> R:
     """Runs it to its end, and cancels what it left running."""
+    global _running
     loop = _open_loop()
+    _running = task = loop.create_task(coroutine)
     try:
-        return loop.run_until_complete(coroutine)
+        return loop.run_until_complete(task)
     finally:
+        _running = None
         if not loop.is_closed():
             _cancel_left(loop)
+
+
+def interrupt() -> bool:
+    """Cancels the coroutine that runs, from a signal handler; false if none does."""
+    if _running is None or _loop is None:
+        return False
+    # By the loop, which may be waiting and must wake up for it.
+    _loop.call_soon_threadsafe(_running.cancel)
+    return True
 
 
 def _open_loop() -> asyncio.AbstractEventLoop:

@@ -15,13 +15,14 @@ import os
 import pickle
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
 from types import AsyncGeneratorType, CoroutineType, GeneratorType, TracebackType
 from typing import Any
 
-from hustings import _coroutine
+from hustings import _alarm, _coroutine
 
 MAX_MESSAGE_BYTES = 4 << 10
 """Most bytes of an exception's text that travel."""
@@ -146,7 +147,12 @@ def call(fn: Callable[..., Any], codec: str, payload: bytes, attempt: dict[str, 
         try:
             args, kwargs = decode_arguments(codec, payload)
             info, started_at = attempt, time.time()
-            value = _run(fn, args, kwargs)
+            timeout = attempt.get("timeout_s")
+            run = functools.partial(_run, fn, args, kwargs)
+            if timeout and threading.current_thread() is threading.main_thread():
+                value = _alarm.call_within(timeout, run)
+            else:
+                value = run()
             return True, codec, encode_result(codec, value), "", "", ""
         finally:
             info = None
@@ -337,6 +343,7 @@ def _users_part(tb: TracebackType | None) -> TracebackType | None:
     ours = (
         __file__,
         importlib.__file__,
+        _alarm.__file__,
         _coroutine.__file__,
         asyncio.base_events.__file__,
     )

@@ -233,6 +233,12 @@ def quorum_text(status: Mapping[str, Any]) -> str:
     return f"{reachable} of {voters} voters reachable, need {voters // 2 + 1}"
 
 
+def future_card(task_id: str, state: str, node: str | None, attempts: int) -> str:
+    """A future in a notebook."""
+    header = ("task", "state", "node", "attempts")
+    return html_table(f"Future: {state}", header, [(task_id, state, node or "", attempts or "")])
+
+
 def html_table(title: str, header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
     """A card without script, every value escaped, readable on light and dark."""
 

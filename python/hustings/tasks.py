@@ -43,7 +43,8 @@ class TaskOptions:
     retries: int = 0
     """Further attempts after the function raised or timed out."""
     timeout: float | None = None
-    """Seconds one attempt may take; its runner is killed after that."""
+    """Seconds one attempt may take. Then it raises ``TaskTimeoutError`` where it stands; what does
+    not end by that is killed with its runner a second later."""
     backoff: float = 0.0
     """Seconds before the first retry; doubles each time up to 30 s, and is a quarter more or less
     by chance, so that tasks that failed together do not come back together."""

@@ -131,6 +131,27 @@ impl Future {
         }
     }
 
+    /// A done-callback that cancels the task if the copy it is called with was cancelled. Nobody waits for the answer:
+    /// the copy is cancelled either way.
+    fn cancelling(
+        &self,
+    ) -> impl Fn(&Bound<'_, PyTuple>, Option<&Bound<'_, PyDict>>) -> PyResult<()> + Send + use<>
+    {
+        let (home, handle) = (self.home.clone(), self.handle.clone());
+        move |args, _| {
+            let py = args.py();
+            let copy = args.get_item(0)?;
+            let cancelled = copy.call_method0(intern!(py, "cancelled"))?.is_truthy()?;
+            if cancelled && handle.settled().is_none() {
+                let (home, id) = (home.clone(), handle.id());
+                let cancel =
+                    async move { home.client.cancel(&[id], false, CANCEL_TIMEOUT).await.map(drop) };
+                drop(process(py)?.handle().spawn(cancel));
+            }
+            Ok(())
+        }
+    }
+
     /// Has the resolver do `job` when this future settles.
     fn on_settled(&self, py: Python<'_>, job: Job) -> PyResult<()> {
         let resolver = process(py)?.resolver.clone();
@@ -268,20 +289,7 @@ impl Future {
             this.fill_std(py, &std_future)?;
             return Ok(std_future);
         }
-        let (home, id) = (this.home.clone(), this.handle.id());
-        let forward = move |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
-            let py = args.py();
-            let copy = args.get_item(0)?;
-            if copy.call_method0(intern!(py, "cancelled"))?.is_truthy()? {
-                let home = home.clone();
-                let cancel =
-                    async move { home.client.cancel(&[id], false, CANCEL_TIMEOUT).await.map(drop) };
-                // Nobody waits for it: the copy is cancelled either way.
-                drop(process(py)?.handle().spawn(cancel));
-            }
-            Ok::<(), PyErr>(())
-        };
-        let forward = PyCFunction::new_closure(py, None, None, forward)?;
+        let forward = PyCFunction::new_closure(py, None, None, this.cancelling())?;
         std_future.call_method1(intern!(py, "add_done_callback"), (forward,))?;
         let job =
             Job::Complete { std_future: std_future.clone().unbind(), future: slf.clone().unbind() };
@@ -298,6 +306,9 @@ impl Future {
         if this.handle.settled().is_some() {
             this.fill_asyncio(py, &waiter)?;
         } else {
+            // Whoever cancels the wait does not want the outcome.
+            let forward = PyCFunction::new_closure(py, None, None, this.cancelling())?;
+            waiter.call_method1(intern!(py, "add_done_callback"), (forward,))?;
             let job = Job::Wake {
                 event_loop: event_loop.unbind(),
                 waiter: waiter.clone().unbind(),
@@ -306,6 +317,12 @@ impl Future {
             this.on_settled(py, job)?;
         }
         waiter.call_method0(intern!(py, "__await__"))
+    }
+
+    /// A card for notebooks.
+    fn _repr_html_<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let row = (self.task_id(), self.state(), self.node(), self.attempt());
+        py.import("hustings.members")?.getattr("future_card")?.call1(row)
     }
 
     fn __repr__(&self) -> String {

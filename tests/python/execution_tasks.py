@@ -1,13 +1,39 @@
-"""Coroutines that remember where they ran."""
+"""Tasks that do not end in time, and coroutines that remember where they ran."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import time
 
 import hustings as hs
 
 _seen: dict[str, object] = {}
+
+
+@hs.task
+def sleep_long() -> None:
+    time.sleep(1e6)  # here it stands
+
+
+@hs.task
+def swallow() -> None:
+    while True:
+        try:
+            time.sleep(1e6)
+        except Exception:
+            continue
+
+
+@hs.task
+def hold_the_interpreter() -> int:
+    """A loop in C that looks at no signal."""
+    return sum(range(10**13))
+
+
+@hs.task
+async def sleep_async() -> None:
+    await asyncio.sleep(1e6)  # here it waits
 
 
 @hs.task
@@ -34,4 +60,9 @@ async def leave_work(path: str) -> int:
 
     _seen["work"] = asyncio.create_task(work())
     await asyncio.sleep(0)
+    return os.getpid()
+
+
+@hs.task
+def pid() -> int:
     return os.getpid()

@@ -99,3 +99,34 @@ async def test_awaiting_does_not_block_the_loop(cluster: hs.Cluster, gate: Any) 
 
     result, _ = await asyncio.gather(future, open_gate())
     assert result == 3
+
+
+async def test_a_cancelled_wait_cancels_the_task(cluster: hs.Cluster, gate: Any) -> None:
+    held = [sample_tasks.pass_gate.submit(gate.path) for _ in range(40)]
+    await asyncio.to_thread(eventually, lambda: held[-1].state == "accepted")
+    waiter = asyncio.ensure_future(held[-1])
+    await asyncio.sleep(0)
+    waiter.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiter
+    await asyncio.to_thread(eventually, held[-1].cancelled)
+    gate.open()
+    assert await asyncio.gather(*held[:-1]) == [0] * 39
+
+
+async def test_wait_for_ends_the_task_too(cluster: hs.Cluster, gate: Any) -> None:
+    held = [sample_tasks.pass_gate.submit(gate.path) for _ in range(40)]
+    await asyncio.to_thread(eventually, lambda: held[-1].state == "accepted")
+    with pytest.raises(asyncio.TimeoutError):
+        await asyncio.wait_for(held[-1], 0.05)
+    await asyncio.to_thread(eventually, held[-1].cancelled)
+    gate.open()
+
+
+def test_a_future_has_a_card(cluster: hs.Cluster) -> None:
+    future = sample_tasks.square.submit(4)
+    assert future.result(30) == 16
+    card = future._repr_html_()
+    assert future.task_id in card
+    assert "succeeded" in card
+    assert "<script" not in card

@@ -21,6 +21,8 @@ pub(super) type RunnerId = u64;
 
 /// Attempts that may wait for a runner beyond the slots; the worker never gives so many.
 const MAX_WAITING: usize = 4096;
+/// How long after its timeout an attempt is killed: first the runner itself raises, and says where it stood.
+const KILL_AFTER: Duration = Duration::from_secs(1);
 /// How long a runner may take until it is ready; a cold disk can be slow.
 const START_LIMIT: Duration = Duration::from_secs(30);
 
@@ -325,7 +327,8 @@ impl Roster {
             }
         };
         let timeout = job.assignment.spec.timeout_ms;
-        let timer = (timeout > 0).then(|| (now.after(Duration::from_millis(timeout)), seq));
+        let kill_after = Duration::from_millis(timeout).saturating_add(KILL_AFTER);
+        let timer = (timeout > 0).then(|| (now.after(kill_after), seq));
         slot.busy = Some(Busy { seq, job, started: now, timer });
         self.busy += 1;
         if let Some((at, _)) = timer {
