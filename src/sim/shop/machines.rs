@@ -95,7 +95,6 @@ impl Machine {
             queued: self.worker.queued() as u32,
             running: self.worker.running(),
             draining: self.worker.is_draining(),
-            mean_task: self.worker.mean_task(),
         }
     }
 }
