@@ -35,11 +35,12 @@ def load(obj: Any, ax: Axes | None = None) -> Axes:
     log = log_of(obj)
     if not len(log):
         raise ValueError("there are no events yet: nothing to draw")
-    start = log[0]["at_us"]
+    # An imagined cluster comes together before its work begins.
+    start = max(log[0]["at_us"], int(getattr(obj, "began_s", 0.0) * 1e6))
     end = max((log[-1]["at_us"] - start) / 1e6, 1e-3)
     found: Series = {}
     for row in log.filter("loaded"):
-        point = ((row["at_us"] - start) / 1e6, float(row["value"]))
+        point = (max(0.0, (row["at_us"] - start) / 1e6), float(row["value"]))
         found.setdefault(row["subject_name"], []).append(point)
     series = {name: found[name] for name in sorted(found, key=natural_order)}
     if len(series) > MAX_NODES:

@@ -19,6 +19,8 @@ MAX_NODES = 512
 """Nodes drawn; more would be unreadable."""
 MAX_ARROWS = 160
 """Pairs of victim and thief drawn, the busiest first."""
+BALANCE = 0.74
+"""Diameter of a node between arrows, as a part of what there is room for."""
 NAMES = 80
 """Up to so many nodes are named."""
 
@@ -41,8 +43,9 @@ def map(obj: Any, ax: Axes | None = None) -> Axes:
     leader = _leader(obj)
     _draw_reach(ax, obj, places, leader)
     _draw_nodes(ax, places, work, leader)
-    ran = sum(work.values())
-    style.title(ax, f"Where nodes stand, and what they did: {ran} tasks on {len(places)} nodes")
+    did = "ran" if getattr(obj, "task_rows", None) else "hold"
+    count, nodes = sum(work.values()), len(places)
+    style.title(ax, f"Where nodes stand, and what they {did}: {count} tasks on {nodes} nodes")
     _dress(ax, places)
     return ax
 
@@ -64,8 +67,9 @@ def steals(obj: Any, ax: Axes | None = None) -> Axes:
     moved = Counter(_pairs(obj, places))
     most = max(moved.values(), default=1)
     drawn = sorted(moved.items(), key=lambda item: (-item[1], item[0]))[:MAX_ARROWS]
+    radius = BALANCE * _node_points(ax, places) / 2
     for (victim, thief), count in reversed(drawn):
-        _draw_arrow(ax, places[victim], places[thief], count / most)
+        _draw_arrow(ax, places[victim], places[thief], count / most, radius)
     balance: Counter[str] = Counter()
     for (victim, thief), count in moved.items():
         balance[victim] -= count
@@ -194,7 +198,7 @@ def _draw_balance(
     )
     fills = [shades(0.5 + balance[name] / most / 2) for name in places]
     xs, ys = zip(*places.values(), strict=True)
-    size = (0.74 * _node_points(ax, places)) ** 2
+    size = (BALANCE * _node_points(ax, places)) ** 2
     ax.scatter(xs, ys, s=size, c=fills, edgecolor=style.SOFT, linewidth=0.7, zorder=4)
     words = [f"{name}\n{balance[name]:+d}" if balance[name] else name for name in places]
     _ring_and_names(ax, places, leader, words, zorder=6)
@@ -260,7 +264,7 @@ def _node_points(ax: Axes, places: Mapping[str, Place]) -> float:
     return float(min(44.0, 0.72 * gap * per_unit))
 
 
-def _draw_arrow(ax: Axes, victim: Place, thief: Place, share: float) -> None:
+def _draw_arrow(ax: Axes, victim: Place, thief: Place, share: float, radius: float) -> None:
     from matplotlib.patches import FancyArrowPatch
 
     arrow = FancyArrowPatch(
@@ -269,8 +273,8 @@ def _draw_arrow(ax: Axes, victim: Place, thief: Place, share: float) -> None:
         connectionstyle="arc3,rad=0.28",
         arrowstyle="-|>",
         mutation_scale=7 + 7 * share,
-        shrinkA=9,
-        shrinkB=11,
+        shrinkA=radius,
+        shrinkB=radius + 1.0,
         linewidth=0.5 + 3.5 * share,
         color=style.PURPLE,
         alpha=0.25 + 0.55 * share,
