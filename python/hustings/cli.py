@@ -269,20 +269,10 @@ def _add_status(commands: Any) -> None:
 
 
 def _status(arguments: argparse.Namespace) -> int:
+    from . import standing
+
     with _connect(arguments) as cluster:
-        status = cluster._client.status()
-        now = cluster.snapshot()
-        faults = [str(fault) for fault in cluster.faults()]
-    if arguments.json:
-        print(json.dumps(status))
-        return OK
-    print(f"leader  {now.leader or 'none'}\nquorum  {now.quorum}")
-    for member in now.members:
-        print(f"  {member!r}")
-    for fault in faults:
-        print(f"fault   {fault}")
-    print("tasks   " + ", ".join(f"{name} {count}" for name, count in now.counters.items()))
-    return OK if now.leader is not None else FAILED
+        return standing.print_status(cluster, as_json=arguments.json)
 
 
 def _add_terminal(commands: Any) -> None:
@@ -317,16 +307,10 @@ def _add_members(commands: Any) -> None:
 
 
 def _members(arguments: argparse.Namespace) -> int:
+    from . import standing
+
     with _connect(arguments) as cluster:
-        status = cluster._client.status()
-        now = cluster.snapshot()
-    if arguments.json:
-        print(json.dumps(status["members"]))
-        return OK
-    for member in now.members:
-        print(f"{member.id}  {member!r}")
-    print(now.quorum)
-    return OK
+        return standing.print_members(cluster, as_json=arguments.json)
 
 
 def _add_remove(commands: Any) -> None:
