@@ -23,17 +23,23 @@ pub(super) struct Records {
     rows: VecDeque<Record>,
     /// Position of the row after the last.
     end: u64,
-    /// The last `seq` seen of each node, so that nothing comes twice.
-    seen: BTreeMap<u64, u64>,
+    /// The last `seq` seen of each node in its present life, so that nothing comes twice.
+    seen: BTreeMap<u64, Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    incarnation: u64,
+    seq: u64,
 }
 
 impl Records {
     fn push(&mut self, row: Record) {
         let seen = self.seen.entry(row.node).or_default();
-        if row.seq <= *seen {
+        if row.seq <= seen.seq {
             return;
         }
-        *seen = row.seq;
+        seen.seq = row.seq;
         if self.rows.len() >= MAX_RECORDS {
             self.rows.pop_front();
         }
@@ -53,8 +59,13 @@ impl Records {
         (from + rows.len() as u64, rows)
     }
 
-    fn last_seq(&self, node: NodeId) -> u64 {
-        self.seen.get(&node.0).copied().unwrap_or(0)
+    /// The last `seq` seen of a node that was started so often: each time its numbers begin anew.
+    fn last_seq(&mut self, node: NodeId, incarnation: u64) -> u64 {
+        let seen = self.seen.entry(node.0).or_default();
+        if incarnation > seen.incarnation {
+            *seen = Seen { incarnation, seq: 0 };
+        }
+        seen.seq
     }
 }
 
@@ -97,7 +108,8 @@ async fn watch_member(shared: &Shared, address: &str) {
         match shared.peers.status(address, STATUS_TIMEOUT).await {
             Ok(status) => {
                 silent = 0;
-                follow_records(shared, address, own_id(&status)).await;
+                let incarnation = status.me.as_ref().map_or(0, |me| me.incarnation);
+                follow_records(shared, address, own_id(&status), incarnation).await;
             }
             Err(_) => silent += 1,
         }
@@ -105,9 +117,9 @@ async fn watch_member(shared: &Shared, address: &str) {
     }
 }
 
-async fn follow_records(shared: &Shared, address: &str, node: NodeId) {
+async fn follow_records(shared: &Shared, address: &str, node: NodeId, incarnation: u64) {
     let Ok(mut grpc) = shared.peers.grpc(address) else { return };
-    let after_seq = lock(&shared.records).last_seq(node);
+    let after_seq = lock(&shared.records).last_seq(node, incarnation);
     let Ok(response) = grpc.watch(WatchRequest { after_seq }).await else { return };
     let mut stream = response.into_inner();
     while let Ok(Some(message)) = stream.message().await {
@@ -135,6 +147,17 @@ mod tests {
         let (next, rows) = records.after(next, 10);
         assert_eq!((next, rows.len(), rows[0].seq), (3, 1, 2));
         assert_eq!(records.after(99, 10), (3, Vec::new()));
+    }
+
+    #[test]
+    fn a_node_that_was_started_again_begins_to_count_anew() {
+        let mut records = Records::default();
+        assert_eq!(records.last_seq(NodeId(1), 1), 0);
+        records.push(row(1, 5));
+        assert_eq!(records.last_seq(NodeId(1), 1), 5);
+        assert_eq!(records.last_seq(NodeId(1), 2), 0);
+        records.push(row(1, 1));
+        assert_eq!(records.after(0, 10).1.len(), 2);
     }
 
     #[test]
