@@ -300,7 +300,12 @@ impl Shared {
     async fn await_news(&self, moved: Pin<&mut Notified<'_>>, acks: &mut Option<Acks>) {
         match acks.as_mut().filter(|_| self.leads.load(Ordering::Acquire)) {
             Some(acks) => {
-                let acked = pin!(acks.wait());
+                let acked = pin!(async {
+                    if !acks.wait().await {
+                        // Consensus has ended, and will say nothing more: that is no news.
+                        std::future::pending::<()>().await;
+                    }
+                });
                 let either = futures::future::select(moved, acked);
                 let _ = tokio::time::timeout(LEASE_LOOK, either).await;
             }
