@@ -131,8 +131,7 @@ class Cluster(Submitter, Membership, Explained):
         names = [f"n{i + 1}" for i in range(count)]
         places = plan_places(count, positions, labels, resources)
         # The nodes share this machine: what one uses, every other measures as taken.
-        shared = Config(steal=StealPolicy(cpu_floor=0.0))
-        knobs = (config or shared).resolved()
+        knobs = (config or Config(steal=StealPolicy(cpu_floor=0.0))).resolved()
         nodes: list[LocalNode] = []
         for i, load in enumerate(resolve(loads, names)):
             options: dict[str, Any] = {
@@ -146,8 +145,7 @@ class Cluster(Submitter, Membership, Explained):
                 "config": knobs,
                 "data_dir": node_dir(check_data_dir(data_dir), names[i]),
             }
-            kind = ProcessNode if isolated else InProcessNode
-            nodes.append(kind(options, voter=i < voting))
+            nodes.append((ProcessNode if isolated else InProcessNode)(options, voter=i < voting))
         with _live_lock:
             namesake = _live.get(name)
         if namesake is not None:

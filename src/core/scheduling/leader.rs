@@ -64,6 +64,8 @@ pub struct Leader {
     /// What must enter the log and did not; proposed again while this node leads.
     pub(super) retry: Vec<Command>,
     pub(super) retry_at: Option<Moment>,
+    /// An assignment did not enter the log: none is proposed before.
+    pub(super) place_at: Option<Moment>,
     next_load_record: Moment,
     pub(super) dispatch: BTreeMap<NodeId, Vec<Assignment>>,
     pub(super) settle: BTreeMap<NodeId, Vec<TaskId>>,
@@ -110,6 +112,7 @@ impl Leader {
             gathers_until: Moment(0),
             retry: Vec::new(),
             retry_at: None,
+            place_at: None,
             next_load_record: Moment(0),
             dispatch: BTreeMap::new(),
             settle: BTreeMap::new(),
@@ -220,7 +223,8 @@ impl Leader {
         }
         let delayed = self.delayed.first().map(|(due, _)| *due);
         let (leases, terms) = (self.next_lease(), self.dues.next());
-        let always = [Some(self.next_load_record), delayed, leases, terms, self.retry_at];
+        let again = [self.retry_at, self.place_at].into_iter().flatten().min();
+        let always = [Some(self.next_load_record), delayed, leases, terms, again];
         always.into_iter().flatten().min()
     }
 
@@ -284,6 +288,7 @@ impl Leader {
                 self.enqueue(task, &live.spec);
             }
         }
+        self.place_at = self.place_at.filter(|at| *at > now);
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry_at = None;
             out.push(Effect::Propose(std::mem::take(&mut self.retry)));
@@ -326,6 +331,8 @@ impl Leader {
                 Command::Assign { task, to, cause: AssignCause::Placed, .. } => {
                     self.unburden(to, task);
                     self.requeue_proposed(state, task, to);
+                    // At once it would fail again, as often as the processor can.
+                    self.place_at = Some(now.after(RETRY_PROPOSAL));
                 }
                 other => self.retry.push(other),
             }

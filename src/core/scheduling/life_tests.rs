@@ -6,8 +6,8 @@ use crate::config::{Config, OutOfReach, Placement};
 use crate::core::Moment;
 use crate::core::boundary::{Effect, Ended, Event, NodeStatus, Refusal};
 use crate::core::cluster::command::{
-    Batch, Claim, Codec, Command, Failure, Function, FunctionRef, FunctionSource, Member,
-    OnDuplicate, Outcome, Payload, Report, TaskSpec, Terms,
+    AssignCause, Batch, Claim, Codec, Command, Failure, Function, FunctionRef, FunctionSource,
+    Member, OnDuplicate, Outcome, Payload, ReleaseCause, Report, TaskSpec, Terms,
 };
 use crate::core::cluster::needs::Needs;
 use crate::core::cluster::state::ClusterState;
@@ -598,4 +598,24 @@ fn a_lease_is_looked_at_once_in_a_while_and_still_ends_on_time() {
     bench.now = bench.now.after(Duration::from_millis(1));
     bench.tell(Event::TimerFired);
     assert_eq!(bench.leader.roster().len(), 1, "nor the second any more");
+}
+
+#[test]
+fn an_assignment_that_did_not_enter_the_log_is_not_proposed_again_at_once() {
+    let (node, task) = (NodeId(1), TaskId(1));
+    let mut bench = Bench::new(0);
+    bench.submit(spec(1));
+    bench.join(node);
+    let replaces = bench.state.live()[&task].token();
+    let cause = ReleaseCause::HandedBack;
+    bench.commit(vec![Command::Release { task, replaces, cause }]);
+    let (to, cause) = (node, AssignCause::Placed);
+    let failed = Command::Assign { task, to, cause, replaces: Token(0) };
+    bench.tell(Event::ProposalFailed { commands: vec![failed] });
+    bench.submit(spec(2));
+    assert_eq!(bench.holder(2), None);
+    let due = bench.leader.next_deadline().expect("it leads");
+    assert!(due > bench.now && due <= bench.now.after(Duration::from_millis(20)));
+    bench.pass(20);
+    assert_eq!(bench.holder(2), Some(node));
 }

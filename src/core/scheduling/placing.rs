@@ -77,7 +77,7 @@ impl Leader {
     /// A place for a new submission at once, if nobody waits who could have it.
     pub(super) fn place_at_once(&mut self, spec: &TaskSpec) -> Option<NodeId> {
         self.follow_nodes();
-        if !self.queue.is_hopeless() {
+        if self.place_at.is_some() || !self.queue.is_hopeless() {
             return None;
         }
         let charge = self.charge_of(spec);
@@ -92,7 +92,7 @@ impl Leader {
         // Where one found no place, no other of the same needs and about the same length will.
         let mut failed = BTreeSet::new();
         self.follow_nodes();
-        while failed.len() < MAX_FAILURES {
+        while self.place_at.is_none() && failed.len() < MAX_FAILURES {
             let longest_first = self.policy().longest_first();
             let Some((spot, task, charge)) = self.queue.first(longest_first) else { break };
             if state.live().get(&task).is_none_or(|live| live.holder.is_some()) {
