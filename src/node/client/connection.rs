@@ -8,7 +8,7 @@ use super::peers::{Found, Grpc, STATUS_TIMEOUT, describe, leads, own_id, quorum_
 use super::{Shared, lock};
 use crate::error::Error;
 use crate::node::clock::Clock;
-use crate::node::proto::{Member, OutcomesRequest, StatusResponse, SubmitRequest};
+use crate::node::proto::{OutcomesRequest, SubmitRequest};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -222,10 +222,15 @@ async fn await_successor(shared: &Shared, target: &Found) -> Found {
         {
             let address = heard.leader_address.clone();
             let elsewhere = heard.leader_node != 0 && heard.leader_node != own.0;
-            // It may have won a moment ago: what is sent to it waits there until it is ready.
-            if elsewhere && !address.is_empty() && heard.term > term {
-                let me = Some(Member { id: heard.leader_node, ..Member::default() });
-                return Found { address, status: StatusResponse { me, ..heard } };
+            // It may have won a moment ago and not be ready yet.
+            if elsewhere
+                && !address.is_empty()
+                && let Ok(status) = shared.peers.await_leader(&address, term, STATUS_TIMEOUT).await
+                && leads(&status)
+                // A leader that was replaced may not know it yet.
+                && status.term > term
+            {
+                return Found { address, status };
             }
         }
         if clock.now().since(asked) >= QUESTION / 2 {
