@@ -60,7 +60,8 @@ def spares_majority(snapshot: Snapshot, standing: set[str], name: str) -> bool:
     if name not in voters:
         return True
     there = {m.name for m in snapshot.members if m.voter and m.alive} & standing
-    return len(there - {name}) >= len(voters) // 2 + 1
+    # Of all seats: one whose voter came back as another node counts until it is taken.
+    return len(there - {name}) >= snapshot.seats // 2 + 1
 
 
 class FailureInjector:

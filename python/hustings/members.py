@@ -190,6 +190,9 @@ class Snapshot:
     votes of nodes that are no voters)."""
     steals: StealCounts | None = None
     """Steals since that node leads; ``None`` where it does not."""
+    seats: int = 0
+    """Voters of the group; also those that are gone and whose place nobody has taken yet, which
+    are no ``members``."""
 
     def __repr__(self) -> str:
         alive = sum(m.alive for m in self.members)
@@ -223,6 +226,7 @@ class Snapshot:
             problem=status.get("problem") or None,
             refusals=dict(status.get("refusals") or {}),
             steals=StealCounts.from_row(status.get("steals")),
+            seats=int(status.get("voters") or 0),
         )
 
 

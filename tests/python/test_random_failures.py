@@ -11,6 +11,7 @@ import hustings as hs
 import sample_tasks
 from conftest import eventually
 from fault_views import check_one_leader_per_term, settle
+from hustings.injector import spares_majority
 
 
 def test_it_is_a_frozen_description() -> None:
@@ -67,6 +68,27 @@ def test_nodes_fail_and_come_back_and_no_task_is_lost(record_property: Any) -> N
         for kind, count in unlucky.counts.items():
             record_property(kind, count)
         record_property("tasks", len(results))
+
+
+def test_a_seat_that_nobody_has_taken_yet_counts_for_the_majority() -> None:
+    def member(i: int, voter: bool) -> hs.Member:
+        row = {"id": f"{i:016x}", "name": f"n{i}", "address": f"h:{i}", "slots": 1}
+        return hs.Member.from_row({**row, "voter": voter, "alive": True})
+
+    # Of five voters two were killed and are back, empty, under other ids: they have no seats yet.
+    members = tuple(member(i, voter=i > 2) for i in range(1, 6))
+    leader = hs.Leader("n5", "h:5", members[4].id, 1, 1, 0.9)
+    seen = hs.Snapshot(leader, 1, "3 of 5", members, {}, seats=5)
+    everybody = {m.name for m in members}
+    assert not spares_majority(seen, everybody, "n3")
+    assert spares_majority(seen, everybody, "n1")
+    all_seated = tuple(member(i, voter=True) for i in range(1, 6))
+    whole = hs.Snapshot(leader, 1, "5 of 5", all_seated, {}, seats=5)
+    assert spares_majority(whole, everybody, "n3")
+    # One of them stands for two seats while it takes the place of who it was.
+    joint = hs.Snapshot(leader, 1, "5 of 6", all_seated, {}, seats=6)
+    assert spares_majority(joint, everybody, "n3")
+    assert not spares_majority(joint, everybody - {"n4"}, "n3")
 
 
 def test_a_config_with_faults_begins_at_once_and_ends_with_the_cluster() -> None:
