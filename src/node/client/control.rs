@@ -215,7 +215,8 @@ impl Client {
         let call = |mut grpc: Grpc| async move {
             grpc.remove_member(proto::RemoveMemberRequest { node: node.0, check_only }).await
         };
-        let response = self.ask_or(timeout, "the removal", call, change_refused).await?;
+        let response =
+            self.ask_or(timeout, "the removal", call, change_refused("the removal")).await?;
         Ok(response.warning)
     }
 
@@ -230,7 +231,7 @@ impl Client {
         let call = |mut grpc: Grpc| async move {
             grpc.move_member(proto::MoveMemberRequest { node: node.0, x, y }).await
         };
-        self.ask_or(timeout, "the move", call, change_refused).await.map(|_| ())
+        self.ask_or(timeout, "the move", call, change_refused("the move")).await.map(|_| ())
     }
 
     /// Makes and mends faults at the node at `address`.
@@ -242,7 +243,17 @@ impl Client {
     ) -> Result<()> {
         let address = address::check(address)?;
         let mut grpc = self.shared.peers.grpc(&address)?;
-        match tokio::time::timeout(timeout, grpc.inject_faults(request)).await {
+        let call = async {
+            match grpc.inject_faults(request.clone()).await {
+                // What a channel says may be the end of a dial from before the node was started.
+                Err(status) if status.code() == tonic::Code::Unavailable => {
+                    tokio::time::sleep(PAUSE).await;
+                    grpc.inject_faults(request).await
+                }
+                answer => answer,
+            }
+        };
+        match tokio::time::timeout(timeout, call).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(status)) if status.code() == tonic::Code::PermissionDenied => {
                 Err(Error::FaultInjectionDisabled { node: address })
@@ -380,7 +391,11 @@ impl From<Error> for Attempt {
 }
 
 /// Why members were not changed; what will pass is asked again.
-fn change_refused(address: &str, status: &tonic::Status) -> Attempt {
+fn change_refused(what: &'static str) -> impl Fn(&str, &tonic::Status) -> Attempt {
+    move |address, status| judge_refusal(what, address, status)
+}
+
+fn judge_refusal(what: &str, address: &str, status: &tonic::Status) -> Attempt {
     use tonic::Code;
     let problem = describe(status);
     // The texts are those of our own errors, whose heads are added again here.
@@ -392,7 +407,7 @@ fn change_refused(address: &str, status: &tonic::Status) -> Attempt {
             detail: "a voter is being seated or removed".into(),
         },
         Code::NotFound => Error::config("node", body),
-        _ => from_status("the removal", address, status),
+        _ => from_status(what, address, status),
     })
 }
 
