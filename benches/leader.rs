@@ -6,7 +6,8 @@
 //!
 //! The same tasks come at the same rate whatever the number of workers is; each takes longer where there are more of
 //! them, so that 80 % of all places are busy. What the leader does for tasks (`decide`, `apply`) is told apart from
-//! what workers cost while nothing happens (`listen`: how they are, and timers), which is per worker and second.
+//! what workers cost while nothing happens (`listen`: how they are, and timers; `calls` of idle ones for work), which is
+//! per worker and second.
 
 #![allow(
     clippy::unwrap_used,
@@ -30,10 +31,15 @@ struct Stopwatch {
     since: Option<Instant>,
     decide: Duration,
     listen: Duration,
+    call: Duration,
     apply: Duration,
 }
 
 impl Meter for Stopwatch {
+    fn work_begins(&mut self) {
+        *self = Stopwatch::default();
+    }
+
     fn begin(&mut self, _: Phase) {
         self.since = Some(Instant::now());
     }
@@ -43,6 +49,7 @@ impl Meter for Stopwatch {
         match phase {
             Phase::Decide => self.decide += took,
             Phase::Listen => self.listen += took,
+            Phase::Call => self.call += took,
             Phase::Apply => self.apply += took,
         }
     }
@@ -55,6 +62,7 @@ struct Cell {
     apply: f64,
     /// Microseconds per worker and second.
     listen: f64,
+    call: f64,
 }
 
 fn measure(workers: usize, tasks: usize, seed: u64) -> Cell {
@@ -75,6 +83,7 @@ fn measure(workers: usize, tasks: usize, seed: u64) -> Cell {
         decide: us(watch.decide) / tasks as f64,
         apply: us(watch.apply) / tasks as f64,
         listen: us(watch.listen) / seconds / workers as f64,
+        call: us(watch.call) / seconds / workers as f64,
     }
 }
 
@@ -99,15 +108,18 @@ fn main() {
     let counts: Vec<usize> = counts.split(',').map(|count| count.parse().unwrap()).collect();
     let tasks: usize = given.get(1).map_or(20_000, |tasks| tasks.parse().unwrap());
     println!("{tasks} tasks at {RATE} a second, {RHO} of all places busy, median of {RUNS} runs");
-    println!("workers  decide us/task  apply us/task  together us/task  listen us/(worker s)");
+    println!(
+        "workers  decide us/task  apply us/task  together us/task  listen us/(worker s)  calls us/(worker s)"
+    );
     let mut points = Vec::new();
     for workers in counts {
         let cells: Vec<Cell> = (0..RUNS).map(|seed| measure(workers, tasks, seed)).collect();
         let of = |part: fn(&Cell) -> f64| median(cells.iter().map(part).collect());
         let (decide, apply) = (of(|cell| cell.decide), of(|cell| cell.apply));
         let together = of(|cell| cell.decide + cell.apply);
-        let listen = of(|cell| cell.listen);
-        println!("{workers:7}  {decide:14.2}  {apply:13.2}  {together:16.2}  {listen:20.2}");
+        let (listen, call) = (of(|cell| cell.listen), of(|cell| cell.call));
+        let per_task = format!("{decide:14.2}  {apply:13.2}  {together:16.2}");
+        println!("{workers:7}  {per_task}  {listen:20.2}  {call:19.2}");
         points.push((cells[0].workers as f64, together));
     }
     let (slope, start) = line(&points);

@@ -533,15 +533,23 @@ struct Search {
     known: BTreeSet<u128>,
     way: Vec<Step>,
     found: Found,
+    /// Nothing was broken.
+    whole: bool,
 }
 
 impl Search {
     fn run(size: Size) -> Found {
-        let mut search =
-            Search { size, known: BTreeSet::new(), way: Vec::new(), found: Found::default() };
+        let mut search = Search {
+            size,
+            known: BTreeSet::new(),
+            way: Vec::new(),
+            found: Found::default(),
+            whole: false,
+        };
         let start = Box::new(Model::new(size));
         search.known.insert(start.fingerprint());
         search.visit(start);
+        search.whole = true;
         std::mem::take(&mut search.found)
     }
 
@@ -581,7 +589,7 @@ impl Search {
 // A promise that does not survive ends the test; the way there is what one wants to know.
 impl Drop for Search {
     fn drop(&mut self) {
-        if !self.way.is_empty() {
+        if !self.whole {
             eprintln!("the way there: {:?}", self.way);
         }
     }

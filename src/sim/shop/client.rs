@@ -166,6 +166,10 @@ impl Shop<'_> {
     }
 
     pub(super) fn submit(&mut self, range: Range<usize>) {
+        let first = self.client.lessons;
+        if range.start == first && self.client.sent.get(first) == Some(&None) {
+            self.meter.work_begins();
+        }
         let open = range.filter(|index| self.client.done[*index].is_none());
         let open: Vec<usize> = open.collect();
         let mut tasks = Vec::with_capacity(open.len());

@@ -23,12 +23,16 @@ pub enum Phase {
     Decide,
     /// Nothing but how nodes are, and timers: what nodes cost while nothing happens.
     Listen,
+    /// An idle machine asks for work: the more idle ones, the more calls.
+    Call,
     /// A committed entry changes the state; every voter does the same.
     Apply,
 }
 
 /// Whoever measures how long the leader takes. No clock is read here.
 pub trait Meter {
+    /// The cluster is together and there is something to do: what was measured so far is no part of it.
+    fn work_begins(&mut self) {}
     /// It begins.
     fn begin(&mut self, _phase: Phase) {}
     /// It ends.
@@ -86,7 +90,11 @@ impl Head {
 
 fn phase_of(events: &[Event]) -> Phase {
     let quiet = |event: &Event| matches!(event, Event::StatusArrived { .. });
-    if events.iter().all(quiet) { Phase::Listen } else { Phase::Decide }
+    match events {
+        [Event::WorkAsked { .. }] => Phase::Call,
+        events if events.iter().all(quiet) => Phase::Listen,
+        _ => Phase::Decide,
+    }
 }
 
 impl Shop<'_> {
