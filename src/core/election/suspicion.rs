@@ -1,7 +1,7 @@
 //! Is the leader gone? Adaptive silence plus evidence; separate because accusing wrongly costs every task a pause.
 //!
-//! After the phi-accrual and Lifeguard failure detectors: the bound follows the measured heartbeats, doubles for a
-//! while after a false alarm, and a node whose own loop lags accuses nobody.
+//! After the phi-accrual and Lifeguard failure detectors: the bound follows the measured heartbeats, their spread and
+//! the longest gap of late, doubles for a while after a false alarm, and a node whose own loop lags accuses nobody.
 //!
 //! ```text
 //!   contact ── quiet: no wake-up ──▶ half of the bound ── a tick every 5 ms ──▶ bound: suspected
@@ -19,6 +19,10 @@ const WARM_UP: Duration = Duration::from_millis(500);
 const WARM_SAMPLES: u32 = 10;
 /// Gaps are clipped to this, so that one bad sample does not poison the bound.
 const GAP_CLIP: Duration = Duration::from_millis(200);
+/// What of the longest gap is left after each heartbeat: a third of it after a minute of the `lan` profile.
+const PEAK_KEPT: f64 = 1.0 - 1.0 / 3_000.0;
+/// The bound is at least so many times the longest gap not yet forgotten.
+const PEAK_FACTOR: f64 = 2.0;
 /// How long the bound stays doubled after a false alarm.
 const DOUBLED_FOR: Duration = Duration::from_secs(60);
 /// The longest step between two ticks of a follower whose leader has been silent for a while.
@@ -57,6 +61,8 @@ struct Gaps {
     count: u32,
     mean_us: f64,
     variance: f64,
+    /// The longest lately: what happens once in many seconds the mean and the variance forget in between.
+    peak_us: f64,
 }
 
 impl Gaps {
@@ -66,6 +72,7 @@ impl Gaps {
         let difference = x - self.mean_us;
         self.mean_us += weight * difference;
         self.variance = (1.0 - weight) * (self.variance + weight * difference * difference);
+        self.peak_us = x.max(self.peak_us * PEAK_KEPT);
         self.count = self.count.saturating_add(1);
     }
 }
@@ -106,7 +113,8 @@ impl Detector {
             WARM_UP
         } else {
             let spread = self.gaps.mean_us + 6.0 * self.gaps.variance.sqrt();
-            Duration::from_micros(spread as u64).max(self.heartbeat * 4)
+            let longest = spread.max(self.gaps.peak_us * PEAK_FACTOR);
+            Duration::from_micros(longest as u64).max(self.heartbeat * 4)
         };
         let bound = bound.clamp(min, max);
         if now < self.doubled_until { bound * 2 } else { bound }
@@ -311,6 +319,21 @@ mod tests {
         }
         let bound = b.detector.bound(b.ms());
         assert!(bound > Duration::from_millis(250) && bound <= Duration::from_secs(1), "{bound:?}");
+    }
+
+    #[test]
+    fn a_long_gap_once_in_a_while_makes_it_patient_for_a_minute() {
+        let mut b = Bench::new();
+        b.run(1_000, Some(20));
+        b.run(100, Some(100));
+        b.run(5_000, Some(20));
+        let bound = b.detector.bound(b.ms());
+        assert!(
+            bound > Duration::from_millis(180) && bound <= Duration::from_millis(200),
+            "{bound:?}"
+        );
+        b.run(60_000, Some(20));
+        assert_eq!(b.detector.bound(b.ms()), Duration::from_millis(120));
     }
 
     #[test]
