@@ -2,10 +2,14 @@
 
 use super::Consensus;
 use super::types::position;
+use crate::core::ids::{LogIndex, NodeId};
 use std::sync::Arc;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// The share of the bound that stays behind a snapshot, for voters that lag a little.
 const KEPT_SHARE: u64 = 8;
+/// The share of the bound within which nodes differ.
+const STAGGERED_SHARE: u64 = 4;
 
 impl Consensus {
     /// Runs until the node stops. The library counts entries; this counts bytes.
@@ -24,9 +28,14 @@ impl Consensus {
         }
     }
 
-    /// Writing a large state often would cost more than the log it saves, so the bound grows with it.
+    /// Writing a large state often would cost more than the log it saves, so the bound grows with it. Every node takes
+    /// off another share of it each time: all apply the same entries, and would take their snapshots in one moment, in
+    /// which nobody works.
     fn bound(&self) -> u64 {
-        self.config.limits.log_bytes.max(self.stores.snapshots.size())
+        let whole = self.config.limits.log_bytes.max(self.stores.snapshots.size());
+        let covered = self.stores.snapshots.last().and_then(|(meta, _)| meta.last_log_id);
+        let index = position(covered.as_ref()).1;
+        whole - stagger(self.me, index, whole / STAGGERED_SHARE)
     }
 
     async fn purge(&self) {
@@ -35,5 +44,31 @@ impl Consensus {
         if let (Some(covered), Some(point)) = (covered, point) {
             let _ = self.raft.trigger().purge_log(point.min(position(Some(&covered)).1)).await;
         }
+    }
+}
+
+/// Something from 0 to `most` that differs between nodes and from one snapshot, at `covered`, to the next.
+fn stagger(me: NodeId, covered: LogIndex, most: u64) -> u64 {
+    let drawn = xxh3_64_with_seed(&covered.to_le_bytes(), me.0);
+    (u128::from(drawn) * u128::from(most) >> 64) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn nodes_take_their_snapshots_at_times_of_their_own() {
+        let mut drawn = BTreeSet::new();
+        for node in 1..=7 {
+            for covered in [0, 1_000, 2_000] {
+                let share = stagger(NodeId(node), covered, 16 << 20);
+                assert!(share < 16 << 20);
+                drawn.insert(share >> 16);
+            }
+        }
+        assert!(drawn.len() > 15, "{drawn:?}");
+        assert_eq!(stagger(NodeId(1), 7, 0), 0);
     }
 }
