@@ -5,7 +5,7 @@ use super::blobs::{self, BlobStore};
 use super::clock::Clock;
 use super::committer::Committer;
 use super::consensus::runtime::{random_jitter, random_u64};
-use super::consensus::{Consensus, ConsensusOptions, Stores};
+use super::consensus::{Consensus, ConsensusOptions, Replica, Stores};
 use super::driver::{Input, TaskLoop, TaskLoopOptions};
 use super::execution::{AttemptEnded, Pool, PoolOptions};
 use super::history::History;
@@ -77,7 +77,7 @@ pub(super) async fn start(options: NodeOptions) -> Result<(Arc<Shared>, Arc<Pool
             config,
             clock,
             history: history.clone(),
-            state: consensus.as_ref().map_or_else(Arc::default, |c| c.state()),
+            state: consensus.as_ref().map_or_else(Replica::default, |c| c.state()),
             commit: consensus.map(|c| Arc::new(Committer::start(c)) as Arc<dyn proposals::Commit>),
             hands,
             lines: Arc::new(GrpcLines::new(gate, bytes)),

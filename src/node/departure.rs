@@ -6,8 +6,8 @@ use super::shared::Shared;
 use crate::core::boundary::Event;
 use crate::core::ids::NodeId;
 use crate::error::{Error, Result};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 /// How long the log may take to forget a member.
@@ -32,7 +32,7 @@ fn leading(shared: &Shared) -> Result<Arc<Consensus>> {
 /// Whether `node` is still here: false if it was removed before. An id nobody knows is an error.
 fn find(consensus: &Consensus, node: NodeId) -> Result<bool> {
     let state = consensus.state();
-    let state = state.lock().unwrap_or_else(PoisonError::into_inner);
+    let state = state.lock();
     if consensus.voters().contains_key(&node) || state.members().contains_key(&node) {
         return Ok(true);
     }
@@ -62,7 +62,7 @@ pub async fn remove(shared: &Arc<Shared>, node: NodeId) -> Result<Option<String>
         loop {
             let state = consensus.state();
             let done = {
-                let state = state.lock().unwrap_or_else(PoisonError::into_inner);
+                let state = state.lock();
                 state.is_expelled(node) && !state.members().contains_key(&node)
             };
             if done {

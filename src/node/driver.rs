@@ -1,6 +1,7 @@
 //! The task loop: wait, let the core decide, perform the effects in order. It makes no decision.
 
 use super::clock::Clock;
+use super::consensus::Replica;
 use super::errands;
 use super::history::History;
 use super::proposals::{Commit, Proposals};
@@ -11,14 +12,13 @@ use super::transport::upstream::{Upstream, Words};
 use crate::config::Config;
 use crate::core::boundary::{Assignment, Change, Effect, Event, NodeStatus};
 use crate::core::cluster::command::{Function, Member};
-use crate::core::cluster::state::ClusterState;
 use crate::core::ids::{FunctionHash, NodeId, SessionId, TaskId, Term, Token};
 use crate::core::load::Load;
 use crate::core::scheduling::Leader;
 use crate::core::worker::Worker;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -80,7 +80,7 @@ pub struct TaskLoopOptions {
     /// Where rows go.
     pub history: Arc<History>,
     /// The replicated state, on voters.
-    pub state: Arc<Mutex<ClusterState>>,
+    pub state: Replica,
     /// The way into the log, on voters.
     pub commit: Option<Arc<dyn Commit>>,
     /// The runners.
@@ -104,7 +104,7 @@ pub struct TaskLoop {
     /// Its half that works.
     pub worker: Worker,
     /// The replicated state, on voters.
-    pub state: Arc<Mutex<ClusterState>>,
+    pub state: Replica,
     /// Clients served here.
     pub sessions: Sessions,
     /// The leader's stream to this node.
@@ -224,7 +224,7 @@ impl TaskLoop {
         let now = self.clock.now();
         if self.may_dispatch() {
             let state = self.state.clone();
-            let state = state.lock().unwrap_or_else(PoisonError::into_inner);
+            let state = state.lock();
             self.leader.flush(now, &state, &mut effects);
         }
         self.perform(&mut effects);
@@ -313,7 +313,7 @@ impl TaskLoop {
     }
 
     fn feed_leader(&mut self, now: crate::core::Moment, event: Event, effects: &mut Vec<Effect>) {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state.lock();
         self.leader.on_event(now, &state, event, effects);
     }
 

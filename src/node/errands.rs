@@ -11,7 +11,7 @@ use crate::core::ids::{FunctionHash, NodeId, TaskId};
 use crate::core::scheduling::cancellable;
 use crate::core::scheduling::explanation::{self, Explanation};
 use bytes::Bytes;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -19,7 +19,7 @@ impl TaskLoop {
     /// Cancels what can be. Says which tasks that is, and which ids nobody knows; outcomes follow as any other.
     pub fn cancel(&mut self, tasks: &[TaskId], kill: bool) -> (Vec<TaskId>, Vec<TaskId>) {
         let (cancelled, unknown) = {
-            let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let state = self.state.lock();
             let unknown = tasks.iter().filter(|task| !state.knows(**task)).copied().collect();
             (cancellable(&self.leader, &state, tasks, kill), unknown)
         };
@@ -32,7 +32,7 @@ impl TaskLoop {
 
     /// Why a task is where it is.
     pub fn explain(&self, task: TaskId) -> Explanation {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state.lock();
         explanation::explain(&self.leader, &state, self.clock.now(), task)
     }
 
@@ -64,7 +64,7 @@ impl TaskLoop {
 
     pub(super) fn send_assignments(&self, node: NodeId, assignments: Vec<Assignment>) {
         let functions = {
-            let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let state = self.state.lock();
             let mut wanted: Vec<FunctionHash> =
                 assignments.iter().map(|a| a.spec.function.hash).collect();
             wanted.sort_unstable();
@@ -79,7 +79,7 @@ impl TaskLoop {
             return;
         }
         let members: Vec<Member> = {
-            let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let state = self.state.lock();
             let seated = |m: &Member| Member { voter: self.voters.contains(&m.id), ..m.clone() };
             state.members().values().map(seated).collect()
         };

@@ -11,8 +11,8 @@ use crate::core::cluster::command::Member;
 use crate::core::ids::{ClusterId, NodeId};
 use crate::error::Error;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 /// Wait between two rounds of meeting or joining.
@@ -98,7 +98,7 @@ async fn resume(
 /// What the log says of the other members' starts: older copies of them are not heard.
 fn remember_starts(shared: &Shared, consensus: &Consensus) {
     let state = consensus.state();
-    let state = state.lock().unwrap_or_else(PoisonError::into_inner);
+    let state = state.lock();
     let mut lives = shared.peers.lives();
     for member in state.members().values().filter(|member| member.id != shared.me.id) {
         lives.remember(member.id, member.incarnation);

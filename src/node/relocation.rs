@@ -6,7 +6,7 @@ use crate::core::boundary::Event;
 use crate::core::ids::NodeId;
 use crate::core::load::Position;
 use crate::error::{Error, Result};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long the log may take to say so.
@@ -36,7 +36,7 @@ fn find(shared: &Shared, node: NodeId) -> Result<Position> {
         detail: "this node is a worker, it cannot lead".to_owned(),
     })?;
     let state = consensus.state();
-    let state = state.lock().unwrap_or_else(PoisonError::into_inner);
+    let state = state.lock();
     let found = state.members().get(&node).map(|member| member.position);
     found.ok_or_else(|| Error::config("node", format!("{node} is no member of this cluster")))
 }

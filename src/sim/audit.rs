@@ -4,7 +4,7 @@ use super::invariants::{Fact, TaskFact};
 use super::world::World;
 use crate::core::ids::TaskId;
 use std::collections::BTreeSet;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How often.
@@ -21,7 +21,7 @@ pub(super) async fn run(world: Arc<World>) {
             };
             let Some(consensus) = &place.consensus else { continue };
             let (node, state) = (place.member.id, consensus.state());
-            let state = state.lock().unwrap_or_else(PoisonError::into_inner);
+            let state = state.lock();
             let missing = |task: &&TaskId| {
                 !state.live().contains_key(task) && state.retention().fingerprint(**task).is_none()
             };

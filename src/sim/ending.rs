@@ -3,7 +3,7 @@
 use super::clients::Crowd;
 use super::workload::{self, Ledger};
 use super::world::World;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// After the faults are mended the cluster must serve within this many of its longest suspicions.
@@ -61,7 +61,7 @@ pub(super) async fn drain(world: &World, crowd: &Crowd) -> Option<Duration> {
         let open = world.diary(|diary| diary.open().len());
         let live = world.living().into_iter().map(|(name, post)| {
             let state = post.consensus.state();
-            let state = state.lock().unwrap_or_else(PoisonError::into_inner);
+            let state = state.lock();
             (name, state.live().len())
         });
         let live: Vec<_> = live.filter(|(_, live)| *live > 0).collect();
@@ -80,7 +80,7 @@ async fn stuck(world: &World) -> String {
     let mut found = String::new();
     for (_, post) in world.living() {
         let state = post.consensus.state();
-        let state = state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = state.lock();
         for (task, live) in state.live().iter().take(3) {
             let holder = live.holder.map(|holder| (world.name_of(holder.node), holder.token));
             found += &format!("; {task} attempt {} at {holder:?}", live.attempt);

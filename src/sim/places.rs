@@ -13,13 +13,13 @@ use crate::core::load::Load;
 use crate::core::record::RecordKind;
 use crate::node::clock::Clock;
 use crate::node::committer::Committer;
-use crate::node::consensus::Consensus;
+use crate::node::consensus::{Consensus, Replica};
 use crate::node::driver::{Input, TaskLoop, TaskLoopOptions};
 use crate::node::history::History;
 use crate::node::reign::Reign;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
@@ -109,7 +109,7 @@ impl Place {
             config: config.clone(),
             clock,
             history: history.clone(),
-            state: consensus.as_ref().map_or_else(Arc::default, |c| c.state()),
+            state: consensus.as_ref().map_or_else(Replica::default, |c| c.state()),
             commit,
             hands: Arc::new(hands),
             lines: Arc::new(Wire::new(world.clone(), id, life.clone())),
@@ -208,7 +208,7 @@ impl Place {
         }
         let newcomer = self.member.clone();
         let refused = leader.ask(move |task_loop| {
-            let state = task_loop.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let state = task_loop.state.lock();
             task_loop.leader.refuse_newcomer(&state, &newcomer).is_some()
         });
         if refused.await != Some(false) {

@@ -9,7 +9,7 @@ use crate::node::consensus::Consensus;
 use crate::node::driver::Input;
 use crate::node::proposals::Commit;
 use futures::future::BoxFuture;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 /// The way of one node into the log, with a bug in it if one was planted there.
 pub(super) fn between(
@@ -82,7 +82,7 @@ impl Tampering {
     /// The live attempt of a task.
     fn live(&self, task: TaskId) -> Option<(Arc<TaskSpec>, Token, u32)> {
         let state = self.consensus.state();
-        let state = state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = state.lock();
         let live = state.live().get(&task)?;
         live.holder.map(|holder| (live.spec.clone(), holder.token, live.attempt))
     }

@@ -373,7 +373,7 @@ impl Group {
             let expected: Vec<u128> = (1..=self.written).collect();
             self.until(&format!("{id} to hold all {} writes", self.written), |_| {
                 let state = node.consensus.state();
-                let state = state.lock().unwrap();
+                let state = state.lock();
                 let held: Vec<u128> = state.live().keys().map(|task| task.0).collect();
                 assert!(held.len() <= expected.len(), "{held:?}");
                 (held == expected).then_some(())

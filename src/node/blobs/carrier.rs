@@ -7,7 +7,7 @@ use crate::node::transport::blob_calls;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Rounds over all voters before a blob is given up, and the wait between them.
@@ -33,7 +33,7 @@ async fn voters(shared: &Arc<Shared>) -> (bool, Vec<(NodeId, String)>) {
 pub async fn keep(shared: &Shared, blob: BlobRef, content: Bytes) -> Result<()> {
     let applied = shared.consensus.as_ref().map_or(0, |consensus| {
         let state = consensus.state();
-        state.lock().unwrap_or_else(PoisonError::into_inner).applied()
+        state.lock().applied()
     });
     shared.blobs.put(shared.clock.now(), applied, blob, content).await
 }

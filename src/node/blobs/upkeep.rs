@@ -4,7 +4,7 @@ use super::carrier;
 use crate::core::ids::{BlobId, BlobRef, LogIndex};
 use crate::node::shared::Shared;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How often both are looked at.
@@ -19,7 +19,7 @@ pub async fn keep(shared: Arc<Shared>) {
         tokio::time::sleep(EVERY).await;
         let (needed, freed): (BTreeSet<BlobRef>, BTreeMap<BlobId, LogIndex>) = {
             let state = consensus.state();
-            let state = state.lock().unwrap_or_else(PoisonError::into_inner);
+            let state = state.lock();
             let mut freed: Vec<_> = state.blobs().freed().map(|(at, id)| (id, at)).collect();
             // Where one was let go twice, the later entry counts.
             freed.reverse();

@@ -12,6 +12,7 @@ mod elector;
 pub mod log_store;
 mod membership;
 pub mod network;
+mod replica;
 pub mod runtime;
 mod server;
 pub mod snapshots;
@@ -20,6 +21,7 @@ pub mod types;
 pub mod view;
 pub mod watch;
 
+pub use replica::Replica;
 pub use state_machine::{ReplicatedState, State};
 pub use types::Voter;
 pub use view::View;
@@ -103,7 +105,7 @@ pub struct Consensus {
     raft: Raft,
     elector: Mutex<Elector>,
     load: Mutex<Load>,
-    state: Arc<Mutex<State>>,
+    state: Replica,
     progress: Arc<Progress>,
     stores: Stores,
     awake: AtomicBool,
@@ -235,7 +237,7 @@ impl Consensus {
     }
 
     /// The replicated state, for reading.
-    pub fn state(&self) -> Arc<Mutex<State>> {
+    pub fn state(&self) -> Replica {
         self.state.clone()
     }
 

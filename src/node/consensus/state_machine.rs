@@ -1,6 +1,7 @@
 //! Applies committed entries to the replicated state, in log order, and tells the task loop what changed.
 
 use super::log_store::size_of_entry;
+use super::replica::{Replica, aside};
 use super::snapshots::{SnapshotData, Snapshots};
 use super::types::{Applied, Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::core::boundary::Change;
@@ -14,7 +15,6 @@ use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -97,7 +97,7 @@ struct Covered {
 /// openraft's view of the state; clones share it.
 #[derive(Clone)]
 pub struct StateMachine {
-    state: Arc<Mutex<State>>,
+    state: Replica,
     covered: Arc<Mutex<Covered>>,
     snapshots: Snapshots,
     progress: Arc<Progress>,
@@ -111,7 +111,7 @@ impl StateMachine {
         snapshots: Snapshots,
     ) -> Result<Self> {
         let machine = StateMachine {
-            state: Arc::default(),
+            state: Replica::default(),
             covered: Arc::default(),
             snapshots,
             progress: Arc::default(),
@@ -133,7 +133,7 @@ impl StateMachine {
     }
 
     /// The replicated state, for reading.
-    pub fn state(&self) -> Arc<Mutex<State>> {
+    pub fn state(&self) -> Replica {
         self.state.clone()
     }
 
@@ -143,7 +143,7 @@ impl StateMachine {
     }
 
     fn restore(&self, meta: &SnapshotMeta, state: State) {
-        *lock(&self.state) = state;
+        *self.state.lock() = state;
         let mut covered = lock(&self.covered);
         covered.last = meta.last_log_id;
         covered.membership = meta.last_membership.clone();
@@ -156,7 +156,7 @@ impl StateMachine {
         self.progress.grow(size_of_entry(&entry));
         let changes = match entry.payload {
             EntryPayload::Blank => Vec::new(),
-            EntryPayload::Normal(batch) => lock(&self.state).apply(id.index(), &batch),
+            EntryPayload::Normal(batch) => self.state.lock().apply(id.index(), &batch),
             EntryPayload::Membership(membership) => {
                 lock(&self.covered).membership = StoredMembership::new(Some(id), membership);
                 Vec::new()
@@ -167,14 +167,6 @@ impl StateMachine {
         let _ = self.applied.send((id.index(), changes));
         self.progress.advance(super::types::position(Some(&id)));
         id.index()
-    }
-}
-
-/// Does long `work` where it keeps no other task of this runtime waiting: heartbeats must not stop for it.
-fn aside<T>(work: impl FnOnce() -> T) -> T {
-    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
-        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
-        _ => work(),
     }
 }
 
@@ -225,7 +217,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
         // openraft applies nothing until this returns, so cover and bytes belong together.
-        let encoded = aside(|| lock(&self.state).encode());
+        let encoded = aside(|| self.state.lock().encode());
         self.progress.restart_growth();
         let covered = lock(&self.covered);
         let meta =

@@ -20,8 +20,8 @@ use crate::node::shared::{Shared, Whereabouts};
 use crate::node::transport::peers::Lane;
 use futures::{Stream, StreamExt};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tonic::transport::Endpoint;
@@ -372,7 +372,7 @@ impl Peer {
         let newcomer = member.clone();
         self.shared
             .ask(move |task_loop| {
-                let state = task_loop.state.lock().unwrap_or_else(PoisonError::into_inner);
+                let state = task_loop.state.lock();
                 task_loop.leader.refuse_newcomer(&state, &newcomer)
             })
             .await

@@ -14,8 +14,8 @@ use crate::node::history::Stamped;
 use crate::node::proto as pb;
 use crate::node::shared::{Refusals, Shared};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use tonic::Status;
 
 /// What a node answers who asks over the network: one that leads has its quorum confirm it first.
@@ -120,7 +120,7 @@ struct Seen {
 
 fn look(task_loop: &mut TaskLoop) -> Seen {
     let (load, score) = task_loop.measured;
-    let state = task_loop.state.lock().unwrap_or_else(PoisonError::into_inner);
+    let state = task_loop.state.lock();
     let known: Vec<Member> = if state.members().is_empty() {
         task_loop.told_members.clone()
     } else {
@@ -203,7 +203,7 @@ pub fn tasks(
     wanted: &[TaskId],
     limit: usize,
 ) -> pb::ListTasksResponse {
-    let state = task_loop.state.lock().unwrap_or_else(PoisonError::into_inner);
+    let state = task_loop.state.lock();
     let live = state.live().values().map(|live| pb::TaskInfo {
         task_id: wire::id_bytes(live.spec.id.to_bytes()),
         function_name: live.spec.function.name.clone(),

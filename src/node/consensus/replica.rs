@@ -1,0 +1,71 @@
+//! This node's copy of the replicated state, and how its tasks share it without keeping others waiting.
+
+use super::state_machine::State;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use tokio::runtime::{Handle, RuntimeFlavor};
+
+/// The replicated state; clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Replica(Arc<Mutex<State>>);
+
+impl Replica {
+    /// The state, for reading; only the state machine writes to it. Waits while a snapshot of it is taken, which may
+    /// take a tenth of a second: a thread that waits lets go of the tasks it was to run next, for heartbeats are
+    /// among them.
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        match self.0.try_lock() {
+            Ok(state) => state,
+            // A panic inside `apply` stops Raft on this node; readers may still look at what it left.
+            Err(TryLockError::Poisoned(left)) => left.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                aside(|| self.0.lock().unwrap_or_else(PoisonError::into_inner))
+            }
+        }
+    }
+}
+
+/// Does long `work` where it keeps no other task of this runtime waiting: heartbeats must not stop for it.
+pub(super) fn aside<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    /// The bound of a wait that only a defect lasts as long as.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn whoever_waits_for_it_keeps_no_task_waiting_that_it_woke_itself() {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        let replica = Replica::default();
+        let held = replica.lock();
+        let (told, hears) = mpsc::channel();
+        let waits = replica.clone();
+        runtime.spawn(async move {
+            // It is to run next on this very thread, and no other thread would take it from there.
+            tokio::spawn(async move { told.send(()).unwrap() });
+            drop(waits.lock());
+        });
+        let heard = hears.recv_timeout(PATIENCE);
+        drop(held);
+        heard.expect("the task stands behind the one that waits");
+    }
+
+    #[test]
+    fn a_thread_outside_of_any_runtime_waits_as_for_any_lock() {
+        let replica = Replica::default();
+        let held = replica.lock();
+        let waits = replica.clone();
+        let other = std::thread::spawn(move || waits.lock().applied());
+        drop(held);
+        assert_eq!(other.join().unwrap(), 0);
+    }
+}
