@@ -305,12 +305,14 @@ fn member(id: NodeId, name: &str) -> Member {
     Member { id, name, address, voter: true, ..Member::default() }
 }
 
-/// A node that came back empty is given its old seat by whoever leads, as soon as somebody does.
+/// A node that came back empty is given its old seat by whoever leads, as soon as somebody does. It may die before that
+/// and come back as who it is now: it still lacks the seat.
 async fn take_seat(world: Arc<World>, name: Arc<str>, new: NodeId) {
     loop {
         world.clock.sleep(JOIN_EVERY).await;
-        if world.post(&name).is_none_or(|post| post.id != new || post.life.has_ended()) {
-            return;
+        let Some(post) = world.post(&name).filter(|post| post.id == new) else { return };
+        if post.life.has_ended() {
+            continue;
         }
         let living = world.living();
         let leader = living.iter().find(|(_, post)| post.consensus.view().ready);

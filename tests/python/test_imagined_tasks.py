@@ -31,6 +31,26 @@ def test_tasks_come_out_once_whatever_fails_and_both_sides_of_the_border_say_so(
     assert found["lost"] == found["double"] == found["invented"] == found["contradicting"] == []
 
 
+def test_a_voter_that_came_back_empty_and_died_before_it_had_its_seat_gets_it_later():
+    slow = hs.ElectionConfig(
+        heartbeat_s=0.5, suspicion_min_s=2.0, suspicion_max_s=6.0, lease_s=3.0, score_period_s=1.0
+    )
+    # Found by a storm: n1 does not start on a rotten disk, and its empty successor dies at once.
+    seed = 100_010
+    run = hs.Simulation(
+        3,
+        workers=1,
+        tasks_per_s=0.2,
+        writes_per_s=0,
+        config=hs.Config(election=slow),
+        disk="imagined",
+        failures=hs.RandomFailures(100, 5, kinds=EVERYTHING, seed=seed, spare_majority=False),
+        seed=seed,
+    ).run(seconds=217)
+    assert any(row.get("detail") == "refused to start" for row in run.events)
+    assert not run.violations
+
+
 def test_a_history_with_a_hole_in_it_is_found_out():
     rows = list(storm(6).run(seconds=30).task_rows)
     task = next(row["task"] for row in rows if row["kind"] == "accepted")
