@@ -2,6 +2,7 @@
 
     python benches/endurance.py --tasks 2000000
     python benches/endurance.py --tasks 100000 --memory    # no data directories
+    python benches/endurance.py --remembered-ids 200000    # the plateau is reached sooner
 
 Writes ``endurance.json`` and ``endurance.png`` into ``--out``.
 """
@@ -53,7 +54,12 @@ def sample(group: Group, done: int, since: float) -> dict[str, Any]:
 def endure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Runs the tasks, a window of them at a time, and looks at the nodes every second."""
     rows: list[dict[str, Any]] = []
-    spec = Spec(folder, tasks=["soak_tasks"], disk=not options.memory)
+    knobs: list[str] = []
+    if options.remembered_ids is not None:
+        file = folder / "knobs.toml"
+        file.write_text(f"[limits]\nremembered_ids = {options.remembered_ids}\n")
+        knobs = ["--config", str(file)]
+    spec = Spec(folder, tasks=["soak_tasks"], disk=not options.memory, options=knobs)
     with Group(spec) as group:
         client = _core.Client(group.places, timeout=60, watch=False)
         began = time.monotonic()
@@ -133,6 +139,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tasks", type=int, default=2_000_000)
     parser.add_argument("--memory", action="store_true", help="no data directories")
+    parser.add_argument(
+        "--remembered-ids", type=int, help="limits.remembered_ids; memory grows until it is reached"
+    )
     parser.add_argument("--out", type=Path, default=Path("."))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)

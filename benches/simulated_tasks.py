@@ -21,16 +21,18 @@ from typing import Any
 import hustings as hs
 from hustings import _core
 from hustings.failures import DISK_KINDS, IMAGINED_KINDS, KINDS
+from hustings.verdict import check_history
 
 EVERYTHING = (*KINDS, *IMAGINED_KINDS, *DISK_KINDS)
 # Slow heartbeats make a virtual hour affordable; every rule is the same.
 SLOW = hs.ElectionConfig(
     heartbeat_s=0.5, suspicion_min_s=2.0, suspicion_max_s=6.0, lease_s=3.0, score_period_s=1.0
 )
+SECOND_OPINION_S = 120.0
 FLAWS = ("lost", "double", "invented", "contradicting")
 
 
-def world(options: argparse.Namespace, spare_majority: bool) -> hs.Simulation:
+def world(options: argparse.Namespace, spare_majority: bool, seed: int = 0) -> hs.Simulation:
     return hs.Simulation(
         options.nodes,
         workers=options.workers,
@@ -39,9 +41,23 @@ def world(options: argparse.Namespace, spare_majority: bool) -> hs.Simulation:
         config=hs.Config(election=SLOW),
         disk="imagined",
         failures=hs.RandomFailures(
-            options.mtbf, options.mttr, kinds=EVERYTHING, spare_majority=spare_majority
+            options.mtbf, options.mttr, kinds=EVERYTHING, spare_majority=spare_majority, seed=seed
         ),
+        seed=seed,
     )
+
+
+def second_opinion(options: argparse.Namespace, spare: bool, seed: int) -> tuple[bool, int]:
+    """Whether both checkers, which were written apart, find the same in one more run, nothing; and
+    how many rows they read. A short run: each row of a long one would become an object of Python.
+    """
+    run = world(options, spare, seed).run(seconds=min(options.seconds, SECOND_OPINION_S))
+    whole = run.tasks is not None and run.tasks.drained_s is not None
+    native = _core.check_history(run.task_rows, whole)
+    apart = check_history(run.task_rows)
+    nothing = {flaw: [] for flaw in FLAWS}
+    same = {flaw: list(native[flaw]) for flaw in FLAWS} == nothing and apart.ok
+    return same, len(run.task_rows)
 
 
 def storm(options: argparse.Namespace) -> dict[str, Any]:
@@ -50,13 +66,15 @@ def storm(options: argparse.Namespace) -> dict[str, Any]:
         ("hours", "runs", "submitted", "accepted", "outcomes", "attempts", *FLAWS), 0
     )
     faults: dict[str, int] = {}
-    broken = undrained = 0
+    broken = undrained = judged = disputed = 0
     began = said = time.monotonic()
     first = options.seed
     while totals["hours"] < options.hours and time.monotonic() - began < options.minutes * 60:
         batch = range(first, first + options.batch)
         first += options.batch
         spare = (batch.start // options.batch) % 2 == 0
+        agreed, rows = second_opinion(options, spare, batch.start)
+        judged, disputed = judged + rows, disputed + (not agreed)
         for outcome in world(options, spare).sweep(batch, seconds=options.seconds):
             totals["hours"] += outcome.duration_s / 3600
             totals["runs"] += 1
@@ -73,12 +91,16 @@ def storm(options: argparse.Namespace) -> dict[str, Any]:
         if time.monotonic() - said > 60:
             said = time.monotonic()
             done = sum(faults.values())
-            print(f"{totals['hours']:.0f} h, {done} faults, {broken} broken", flush=True)
+            flaws = sum(int(totals[flaw]) for flaw in FLAWS)
+            so_far = f"{totals['hours']:.0f} h, {done} faults, {broken} broken"
+            print(f"{so_far}; histories: {flaws} flaws", flush=True)
     took = time.monotonic() - began
     return {
         **{name: round(value, 1) for name, value in totals.items()},
         "broken_promises": broken,
         "not_drained": undrained,
+        "rows_judged_twice": judged,
+        "verdicts_disputed": disputed,
         "faults": dict(sorted(faults.items())),
         "faults_in_all": sum(faults.values()),
         "minutes": round(took / 60, 1),
