@@ -38,7 +38,7 @@ impl Leader {
                 self.on_assigned(now, state, spec, to, from, token, attempt, cause, out);
             }
             Change::Requeued { spec, from, token, attempt, delay, reason } => {
-                self.on_requeued(now, &spec, from, token, delay, reason);
+                self.on_requeued(now, state, &spec, from, token, delay, reason);
                 self.watch_terms(now, state, spec.id);
                 out.push(Effect::Record(requeue_record(&spec, from, attempt, reason)));
             }
@@ -165,9 +165,11 @@ impl Leader {
         by.map_or(0, |by| self.era.on_the_wall(by))
     }
 
+    #[allow(clippy::too_many_arguments, reason = "one per field of the change")]
     fn on_requeued(
         &mut self,
         now: Moment,
+        state: &ClusterState,
         spec: &TaskSpec,
         from: NodeId,
         token: Token,
@@ -179,8 +181,9 @@ impl Leader {
             self.settle.entry(from).or_default().push(spec.id);
         }
         self.leave_queue(spec.id);
+        let Some(live) = state.live().get(&spec.id) else { return };
         if delay.is_zero() {
-            self.enqueue(spec.id, spec);
+            self.enqueue(spec.id, live);
         } else {
             let due = now.after(delay);
             self.delayed.insert((due, spec.id));

@@ -285,7 +285,7 @@ impl Leader {
             self.delayed.remove(&(due, task));
             self.places.remove(&task);
             if let Some(live) = state.live().get(&task) {
-                self.enqueue(task, &live.spec);
+                self.enqueue(task, live);
             }
         }
         self.place_at = self.place_at.filter(|at| *at > now);
