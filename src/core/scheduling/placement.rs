@@ -154,6 +154,14 @@ impl<'a> Candidates<'a> {
         found.min_by_key(|post| (post.backlog_us(self.durations), post.member.id)).map(id)
     }
 
+    /// Nodes with idle slots for it, those that want work most first; a bounded look.
+    pub fn idle(&self) -> impl Iterator<Item = &Post> + '_ {
+        let first = self.pools.iter().flat_map(|pool| pool.by_want().take(LOOKS));
+        let posts = first.filter_map(|node| self.roster.get(&node));
+        let takes = self.charge.slots();
+        posts.filter(move |post| post.holds.slots() + takes <= post.slots() && self.fits(post))
+    }
+
     /// A random node with room in its queue.
     fn drawn(&self, chance: &mut Chance) -> Option<NodeId> {
         for _ in 0..DRAWS {
