@@ -41,6 +41,8 @@ def configs(reach: tuple[float, float] | None) -> Iterator[tuple[str, hs.Config]
             how = hs.StealPolicy(reach=steal, **({} if stealing else {"per_task": NO_STEALS}))
             name = policy if stealing else f"{policy}, no steals"
             yield name, hs.Config(placement=policy, assign_reach=assign, steal=how)
+    how = hs.StealPolicy(reach=steal)
+    yield "auto, no copies", hs.Config(assign_reach=assign, steal=how, speculate=False)
     yield "classic", hs.Config.classic(assign_reach=assign)
 
 

@@ -49,6 +49,7 @@ fn entry(index: u64, tasks: usize) -> Entry {
             terms: Terms::default(),
             claim: None,
             needs: None,
+            idempotent: false,
         })
     };
     let commands = (0..tasks).map(|i| Command::Submit { spec: spec(i), to: None }).collect();

@@ -27,6 +27,8 @@ pub struct Config {
     pub assign_reach: f64,
     /// What happens to a task that only nodes beyond it could run.
     pub out_of_reach: OutOfReach,
+    /// Attempts of idempotent tasks that take too long get a copy.
+    pub speculate: bool,
     /// Distances between nodes, by name, where their positions do not say them.
     pub distances: Arc<Distances>,
     /// Bounds on everything.
@@ -139,6 +141,8 @@ pub struct Limits {
     pub worker_lease: Duration,
     /// Members of a cluster.
     pub members: u64,
+    /// The share of all slots that copies of stragglers may take at once; one is always allowed.
+    pub copies_ratio: f64,
     /// Client sessions a node serves at once.
     pub sessions: u64,
     /// Log entries after which a snapshot is taken and the log is cut.
@@ -188,6 +192,7 @@ impl Default for Config {
             placement: Placement::Auto,
             assign_reach: f64::INFINITY,
             out_of_reach: OutOfReach::Wait,
+            speculate: true,
             distances: Arc::default(),
             limits: Limits::default(),
         }
@@ -215,6 +220,7 @@ impl Default for Limits {
             crash_budget: 3,
             worker_lease: Duration::from_secs(3),
             members: 1_000,
+            copies_ratio: 0.05,
             sessions: 10_000,
             log_entries: 20_000,
             log_bytes: 64 << 20,
@@ -272,6 +278,7 @@ impl Config {
                 config.steal.batch = 1;
                 config.steal.profit = 0.0;
                 config.steal.random_victim = true;
+                config.speculate = false;
             }
             other => {
                 return Err(Error::config(

@@ -261,6 +261,7 @@ class Client:
         slots: int = 1,
         labels: Mapping[str, str] | None = None,
         resources: Mapping[str, float] | None = None,
+        idempotent: bool = False,
     ) -> Future[Any]:
         """Queues a task and returns at once; a refusal arrives as the future's exception. Times
         that are 0 are no bound.

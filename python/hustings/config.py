@@ -112,6 +112,7 @@ class Limits(_Section):
     sessions: int | None = None
     log_entries: int | None = None
     log_bytes: int | None = None
+    copies_ratio: float | None = None
 
 
 _SECTIONS: dict[str, type[_Section]] = {
@@ -144,6 +145,8 @@ class Config(_Section):
     out_of_reach: str | None = None
     """A task that only nodes beyond that could run: ``"wait"``, or ``"relay"`` it along a chain of
     members, each in reach of the next."""
+    speculate: bool | None = None
+    """Whether attempts of idempotent tasks that take too long get a copy elsewhere."""
     distances: Mapping[tuple[str, str], float] | None = None
     """Distances by names of nodes, where their positions do not say them; both ways unless both
     are given. All nodes of a cluster should be given the same."""
@@ -165,6 +168,7 @@ class Config(_Section):
         object.__setattr__(self, "placement", str(resolved["placement"]))
         object.__setattr__(self, "assign_reach", float(resolved["assign_reach"]))
         object.__setattr__(self, "out_of_reach", str(resolved["out_of_reach"]))
+        object.__setattr__(self, "speculate", bool(resolved["speculate"]))
         distances = distances_from_text(str(resolved["distances"]))
         object.__setattr__(self, "distances", distances)
         for name, cls in _SECTIONS.items():
@@ -227,6 +231,8 @@ def _given(config: Config) -> dict[str, float | bool | str]:
         given["distances"] = distances_to_text(config.distances)
     if config.assign_reach is not None:
         given["assign_reach"] = _checked("assign_reach", config.assign_reach, "float")
+    if config.speculate is not None:
+        given["speculate"] = _checked("speculate", config.speculate, "bool")
     return given
 
 

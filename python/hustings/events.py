@@ -45,6 +45,7 @@ KINDS = (
     "member_lost",
     "member_moved",
     "stolen",
+    "copied",
     "retried",
     "reassigned",
     "late_completion",

@@ -39,7 +39,8 @@ class TaskEvent:
     at: float
     """When, in seconds since 1970 by the leader's clock."""
     kind: str
-    """``"accepted"``, ``"assigned"``, ``"stolen"``, ``"failed"``, ``"timed_out"``, ``"crashed"``,
+    """``"accepted"``, ``"assigned"``, ``"stolen"``, ``"copied"`` (beside an attempt that takes too
+    long), ``"failed"``, ``"timed_out"``, ``"crashed"``,
     ``"handed_back"``, ``"node_lost"``, ``"replaced"``; last of all ``"succeeded"``, ``"failed"``,
     ``"cancelled"``, ``"expired"`` or ``"quarantined"``."""
     node: str | None = None

@@ -260,6 +260,8 @@ def bind(
     if options.labels or options.resources:
         slots, resources = split_cpu(options.resources)
         rare.update(slots=slots, labels=options.labels, resources=resources)
+    if options.idempotent:
+        rare["idempotent"] = True
     send = functools.partial(
         client.submit,
         call.name,

@@ -54,6 +54,8 @@ class TaskRun:
     delay."""
     steals: int
     """Tasks that moved from a victim to a thief."""
+    copies: int
+    """Copies of attempts that took too long."""
     calls: int
     """How often an idle worker asked for work."""
     refused: Mapping[str, int]

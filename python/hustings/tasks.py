@@ -74,6 +74,10 @@ class TaskOptions:
     resources: Mapping[str, float] | None = None
     """What it takes of a node while it runs: ``{"cpu": 2, "memory": 2e9, "gpu": 1}``. ``cpu`` are
     slots, 1 by default; of the others it takes what nodes offer by ``resources=``."""
+    idempotent: bool = False
+    """Running it twice, even at once, does no harm. Then an attempt that takes much longer than its
+    kind usually does gets a copy on an idle node; the first to end counts, the other one is killed.
+    """
 
     def __post_init__(self) -> None:
         """Checks every field; raises ``ValueError`` or ``TypeError`` naming it."""
@@ -87,6 +91,8 @@ class TaskOptions:
             if getattr(self, name) is not None:
                 _check_seconds(name, getattr(self, name), positive=True)
         _check_key(self.key, self.on_duplicate)
+        if not isinstance(self.idempotent, bool):
+            raise TypeError(f"idempotent={self.idempotent!r}: give True or False")
         object.__setattr__(self, "labels", check_labels(self.labels))
         object.__setattr__(self, "resources", check_resources(self.resources, cpu=True))
         if self.codec is not None and self.codec not in codecs.CODECS:
@@ -248,6 +254,7 @@ def task(
     on_duplicate: str = "join",
     labels: Mapping[str, str] | None = None,
     resources: Mapping[str, float] | None = None,
+    idempotent: bool = False,
 ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Makes a function a task: ``@task`` or ``@task(retries=3, timeout=30)``.

@@ -29,6 +29,8 @@ class Workload:
             as long as the others).
         mean_s: Mean seconds of a task on a worker of speed 1, from 0.00001 to 3600.
         straggling: The share of attempts that take ten times as long, wherever they run, in [0, 1].
+        slow_spells: The share of seconds, drawn for each worker, in which it takes ten times as
+            long over whatever it begins, in [0, 1]; a copy elsewhere does not.
         knowledge: What names tell of times. ``"nothing"``: there is one function. ``"names"``:
             calls of one function lie within a factor of two, and the leader learns it as they
             return. ``"lessons"``: likewise, and three calls of each have run before the clock
@@ -50,6 +52,7 @@ class Workload:
     sizes: str = "uniform"
     mean_s: float = 0.1
     straggling: float = 0.0
+    slow_spells: float = 0.0
     knowledge: str = "nothing"
     idempotent: bool = False
     pile_up: bool = False
@@ -69,6 +72,7 @@ class Workload:
                 )
         number("workload.mean_s", self.mean_s, 1e-5, 3_600.0)
         number("workload.straggling", self.straggling, 0.0, 1.0)
+        number("workload.slow_spells", self.slow_spells, 0.0, 1.0)
         if self.rho is not None:
             number("workload.rho", self.rho, 0.01, 2.0)
 
@@ -85,6 +89,7 @@ WORKLOADS: Mapping[str, Mapping[str, Any]] = {
     "bimodal": {"sizes": "bimodal"},
     "pile-up": {"sizes": "uniform", "pile_up": True},
     "stragglers": {"sizes": "uniform", "straggling": 0.01, "idempotent": True},
+    "slow spells": {"sizes": "uniform", "slow_spells": 0.02, "idempotent": True},
 }
 """The workloads that are measured, by name: what to give to :class:`Workload` beside the number of
 tasks and their mean."""

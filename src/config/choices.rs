@@ -8,7 +8,7 @@ use std::sync::Arc;
 /// How the leader places tasks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Placement {
-    /// `window` while all nodes are in the leader's reach, otherwise `lpt` order pushed by `p2c`.
+    /// `lpt` while all nodes are in the leader's reach, otherwise its order pushed by `p2c`.
     #[default]
     Auto,
     /// Keep tasks at the leader until a node has a free place in its window, counted in time.

@@ -8,6 +8,7 @@
 //! whatever depends on it waits for the [`Change`] that `ClusterState::apply` returns.
 
 use super::cluster::command::{Command, Function, Member, Outcome, Report, TaskSpec};
+use super::cluster::live::Holder;
 use super::ids::{LogIndex, NodeId, SessionId, TaskId, Term, Token};
 use super::load::{Load, Position};
 use super::record::Record;
@@ -414,6 +415,21 @@ pub enum Change {
         from: Option<NodeId>,
         /// The live attempt, `Token(0)` if it waited.
         token: Token,
+        /// The other one of two that ran at once: its end does not count any more.
+        loser: Option<Holder>,
+    },
+    /// One of two attempts that ran at once ended without an outcome; the other one runs on.
+    Narrowed {
+        /// The task.
+        spec: Arc<TaskSpec>,
+        /// Who ran the one that ended.
+        from: NodeId,
+        /// The attempt that ended.
+        token: Token,
+        /// The same, counted from 1.
+        attempt: u32,
+        /// Why.
+        reason: RequeueReason,
     },
     /// A report for an attempt that is no longer live: counted, otherwise ignored.
     LateCompletion {

@@ -46,6 +46,8 @@ pub enum RecordKind {
     MemberMoved,
     /// `task` moved from victim `detail` to thief `subject`.
     Stolen,
+    /// `task` takes too long on `detail`: a copy runs on `subject` beside it.
+    Copied,
     /// `task` will run again; `detail`: why.
     Retried,
     /// `task` was taken from lost node `subject`.
@@ -81,6 +83,7 @@ impl RecordKind {
             RecordKind::MemberLost => "member_lost",
             RecordKind::MemberMoved => "member_moved",
             RecordKind::Stolen => "stolen",
+            RecordKind::Copied => "copied",
             RecordKind::Retried => "retried",
             RecordKind::Reassigned => "reassigned",
             RecordKind::LateCompletion => "late_completion",

@@ -22,6 +22,7 @@ fn assignment(id: u128, token: u64) -> Assignment {
         terms: Terms::default(),
         claim: None,
         needs: None,
+        idempotent: false,
     };
     Assignment { spec: Arc::new(spec), token: Token(token), attempt: 1, end_by_ms: 0 }
 }

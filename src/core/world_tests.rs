@@ -300,6 +300,7 @@ impl World {
             terms,
             claim: None,
             needs: None,
+            idempotent: false,
         };
         let (session, functions) = (SESSION, vec![function.clone()]);
         self.tell(Event::Submitted { session, functions, tasks: vec![Arc::new(spec)] });

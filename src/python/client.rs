@@ -130,7 +130,8 @@ impl Client {
     /// Queues a task and returns at once; a refusal arrives as the future's exception.
     #[pyo3(signature = (name, hash, codec, payload, *, retries=0, timeout_ms=0, backoff_ms=0,
                         priority=5, task_id=None, delay_ms=0, queue_timeout_ms=0, deadline_ms=0,
-                        key=None, on_duplicate="join", slots=1, labels=None, resources=None))]
+                        key=None, on_duplicate="join", slots=1, labels=None, resources=None,
+                        idempotent=false))]
     #[allow(clippy::too_many_arguments, reason = "keyword arguments of a Python method")]
     fn submit(
         &self,
@@ -152,6 +153,7 @@ impl Client {
         slots: u32,
         labels: Option<BTreeMap<String, String>>,
         resources: Option<BTreeMap<String, f64>>,
+        idempotent: bool,
     ) -> PyResult<Future> {
         self.check(py)?;
         let codec = parse_codec(py, codec)?;
@@ -180,6 +182,7 @@ impl Client {
             terms: Terms { delay_ms, queue_timeout_ms, deadline_ms },
             claim: key.map(|key| parse_claim(py, key, on_duplicate)).transpose()?,
             needs: parse_needs(py, slots, labels, resources)?,
+            idempotent,
         };
         let id = task_id.map(|bytes| parse_id(py, bytes)).transpose()?;
         let handle = self.queue(py, request, id)?;

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyString};
 
 /// The knobs that are on or off.
-const FLAGS: &[&str] = &["election.plain", "score.classic", "steal.random_victim"];
+const FLAGS: &[&str] = &["election.plain", "score.classic", "steal.random_victim", "speculate"];
 
 /// Every numeric knob: `name`, `doc`, `min`, `max`, `default`. Does not block.
 #[pyfunction]

@@ -208,6 +208,8 @@ fn counters_dict<'py>(py: Python<'py>, c: &Counters) -> PyResult<Bound<'py, PyDi
         "retries": c.retries,
         "reassigned": c.reassigned,
         "steals": c.steals,
+        "copies": c.copies,
+        "copies_first": c.copies_first,
         "late_completions": c.late_completions,
         "duplicates": c.duplicates,
         "pending": c.pending,

@@ -64,6 +64,7 @@ fn figures_dict<'py>(py: Python<'py>, figures: &Figures) -> PyResult<Bound<'py, 
     dict.set_item("stays", stays_tuple(&figures.stays))?;
     dict.set_item("ideal", stays_tuple(&figures.ideal))?;
     dict.set_item("steals", figures.steals)?;
+    dict.set_item("copies", figures.copies)?;
     dict.set_item("calls", figures.calls)?;
     dict.set_item("refused", figures.refused.clone())?;
     dict.set_item("spells", figures.spells)?;
@@ -98,6 +99,7 @@ fn workload_from(spec: &Bound<'_, PyMapping>) -> PyResult<Workload> {
         sizes: named(py, "workload.sizes", &text("sizes")?, Sizes::ALL)?,
         mean: seconds(spec, "mean_s")?,
         straggling: spec.get_item("straggling")?.extract()?,
+        slow_spells: spec.get_item("slow_spells")?.extract()?,
         knowledge: named(py, "workload.knowledge", &text("knowledge")?, Knowledge::ALL)?,
         idempotent: spec.get_item("idempotent")?.extract()?,
         pile_up: spec.get_item("pile_up")?.extract()?,

@@ -10,7 +10,7 @@ use super::work::{Work, content, word};
 use super::world::{Life, Post, World};
 use crate::config::Config;
 use crate::core::boundary::{Change, Event};
-use crate::core::cluster::command::Member;
+use crate::core::cluster::command::{AssignCause, Member};
 use crate::core::ids::{LogIndex, NodeId};
 use crate::core::record::{Record, RecordKind};
 use crate::error::{Error, Result};
@@ -339,8 +339,12 @@ fn note_changes(world: &World, name: &Arc<str>, node: NodeId, index: LogIndex, c
             Change::Submitted { spec } => {
                 TaskFact::Entered { node, index, task: spec.id, content: content(spec) }
             }
-            Change::Assigned { spec, token, .. } => {
-                TaskFact::Assigned { index, task: spec.id, token: *token }
+            Change::Assigned { spec, token, cause, .. } => {
+                let copy = *cause == AssignCause::Copied;
+                TaskFact::Assigned { index, task: spec.id, token: *token, copy }
+            }
+            Change::Narrowed { spec, token, .. } => {
+                TaskFact::Narrowed { index, task: spec.id, token: *token }
             }
             Change::Finished { finished, .. } => {
                 let (task, outcome) = (finished.task, Arc::from(word(&finished.outcome)));

@@ -84,6 +84,6 @@ impl Tampering {
         let state = self.consensus.state();
         let state = state.lock();
         let live = state.live().get(&task)?;
-        live.holder.map(|holder| (live.spec.clone(), holder.token, live.attempt))
+        live.holder.map(|holder| (live.spec.clone(), holder.token, holder.attempt))
     }
 }

@@ -18,6 +18,8 @@ pub const MAX_CLIENTS: usize = 64;
 pub const MAX_WORKERS: usize = 64;
 /// Arguments of an imagined task have at most so many bytes.
 const MAX_ARGUMENTS: usize = 64;
+/// One task in so many may run twice at once.
+const IDEMPOTENT: usize = 4;
 
 /// What clients ask for, and how their tasks go.
 #[derive(Clone, Debug, PartialEq)]
@@ -131,6 +133,7 @@ pub fn task(id: TaskId, session: SessionId, chance: &mut Chance) -> Arc<TaskSpec
         terms: Terms::default(),
         claim: None,
         needs: None,
+        idempotent: length.is_multiple_of(IDEMPOTENT),
         retries: chance.below(3) as u32,
         timeout_ms: 0,
         priority: chance.below(10) as u8,

@@ -56,3 +56,20 @@ def hoard_in(group: str, room_bytes: int) -> int:
     for _ in range(4 * room_bytes // (1 << 20)):
         hoarded.append(bytearray(os.urandom(1 << 10)) * (1 << 10))
     return len(hoarded)
+
+
+@hs.task(idempotent=True)
+def stall_first(path: str) -> int:
+    """Its first attempt runs until the gate is open; says which attempt returned."""
+    context = hs.get_context()
+    while context.attempt == 1 and not os.path.exists(path):
+        time.sleep(0.01)
+    return context.attempt
+
+
+@hs.task(idempotent=True)
+def stall_twice(path: str) -> int:
+    """Runs until the gate is open."""
+    while not os.path.exists(path):
+        time.sleep(0.01)
+    return hs.get_context().attempt

@@ -126,6 +126,7 @@ pub fn request(name: &str, hash: Option<FunctionHash>) -> TaskRequest {
         terms: Terms::default(),
         claim: None,
         needs: None,
+        idempotent: false,
     }
 }
 

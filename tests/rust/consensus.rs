@@ -175,6 +175,7 @@ fn task(id: u128) -> TaskSpec {
         terms: Terms::default(),
         claim: None,
         needs: None,
+        idempotent: false,
     }
 }
 

@@ -66,6 +66,7 @@ impl Bench {
             terms: Terms::default(),
             claim: None,
             needs: None,
+            idempotent: false,
         };
         let assignment = Assignment {
             spec: Arc::new(spec),

@@ -59,6 +59,7 @@ impl ClusterState {
         let live = Live {
             spec: spec.clone(),
             holder: None,
+            copy: None,
             attempt: 0,
             steals: 0,
             story: Story::begin(self.clock_ms),

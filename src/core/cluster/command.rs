@@ -49,7 +49,8 @@ pub enum Command {
         to: NodeId,
         /// Why.
         cause: AssignCause,
-        /// The attempt this replaces: ignored unless it is still the live one (`Token(0)`: the task was waiting).
+        /// The attempt this replaces, or runs beside: ignored unless it is still the live one (`Token(0)`: the task was
+        /// waiting).
         replaces: Token,
     },
     /// An attempt is taken from its node; the task waits again.
@@ -141,6 +142,8 @@ pub enum AssignCause {
     Placed,
     /// A thief takes it from a victim that confirmed it had not started.
     Stolen,
+    /// It takes longer than it should: a copy runs beside, and whichever ends first counts.
+    Copied,
 }
 
 /// Why an attempt is taken from its node and the task waits again.
@@ -210,6 +213,8 @@ pub struct TaskSpec {
     pub claim: Option<Box<Claim>>,
     /// What a node must have to run it; `None`: a slot.
     pub needs: Option<Arc<Needs>>,
+    /// It may run twice at once: one that takes too long gets a copy elsewhere.
+    pub idempotent: bool,
 }
 
 /// When a task may run, counted in milliseconds from its acceptance.

@@ -1,7 +1,7 @@
 //! How attempts end and what follows for their task: another attempt, after a while, or its one outcome.
 
 use super::command::{ExpireCause, Outcome, ReleaseCause, Report};
-use super::live::{Live, spec_bytes};
+use super::live::{Holder, Live, spec_bytes};
 use super::state::ClusterState;
 use super::story::{Step, StepKind};
 use crate::core::boundary::{Change, Finished, RequeueReason};
@@ -25,20 +25,20 @@ impl ClusterState {
         out: &mut Vec<Change>,
     ) {
         let Some(live) = self.live.get(&task) else { return };
-        if live.token() != replaces || replaces == Token(0) {
+        if live.attempt_of(replaces).is_none() {
             return;
         }
         let reason = match cause {
             ReleaseCause::HandedBack => RequeueReason::HandedBack,
             ReleaseCause::NodeLost { started } => {
-                self.counters.reassigned += 1;
+                self.counters.reassigned += u64::from(live.copy.is_none());
                 if started {
-                    self.note_death(task, "the node died");
+                    self.note_death(task, replaces, "the node died");
                 }
                 RequeueReason::NodeLost
             }
         };
-        self.requeue_or_bury(task, reason, out);
+        self.requeue_or_bury(task, replaces, reason, out);
     }
 
     pub(super) fn complete(
@@ -54,7 +54,7 @@ impl ClusterState {
             out.push(self.stale(repeated, task, node, token));
             return;
         };
-        if live.token() != token {
+        if live.attempt_of(token).is_none() {
             let repeated = live.reported == token;
             out.push(self.stale(repeated, task, node, token));
             return;
@@ -62,28 +62,40 @@ impl ClusterState {
         live.reported = token;
         match report {
             Report::Value(payload) => {
+                self.decide(task, token);
                 self.finish(task, Outcome::Value(payload.clone()), out);
             }
             Report::Failure(failure) => {
                 live.failures += 1;
                 if live.failures > live.spec.retries {
+                    self.decide(task, token);
                     self.finish(task, Outcome::Failure(failure.clone()), out);
                 } else {
-                    self.requeue(task, RequeueReason::Failed, out);
+                    self.requeue(task, token, RequeueReason::Failed, out);
                 }
             }
             Report::TimedOut(after_ms) => {
                 live.failures += 1;
                 if live.failures > live.spec.retries {
+                    self.decide(task, token);
                     self.finish(task, Outcome::TimedOut(*after_ms), out);
                 } else {
-                    self.requeue(task, RequeueReason::TimedOut, out);
+                    self.requeue(task, token, RequeueReason::TimedOut, out);
                 }
             }
             Report::Crashed(detail) => {
-                self.note_death(task, detail);
-                self.requeue_or_bury(task, RequeueReason::Crashed, out);
+                self.note_death(task, token, detail);
+                self.requeue_or_bury(task, token, RequeueReason::Crashed, out);
             }
+        }
+    }
+
+    /// That attempt decides; if it is the copy, the one it ran beside is the copy now.
+    fn decide(&mut self, task: TaskId, token: Token) {
+        let Some(live) = self.live.get_mut(&task) else { return };
+        if live.copy.is_some_and(|copy| copy.token == token) {
+            std::mem::swap(&mut live.holder, &mut live.copy);
+            self.counters.copies_first += 1;
         }
     }
 
@@ -112,37 +124,55 @@ impl ClusterState {
     }
 
     /// A runner or node died under the task.
-    fn note_death(&mut self, task: TaskId, detail: &str) {
+    fn note_death(&mut self, task: TaskId, token: Token, detail: &str) {
         let Some(live) = self.live.get_mut(&task) else { return };
         live.crashes += 1;
-        let node = live.holder.map(|holder| holder.node).unwrap_or_default();
+        let (node, attempt) = whose(live, token);
         let name = self.members.get(&node).map_or_else(|| node.to_string(), |m| m.name.clone());
         let detail: String = detail.chars().take(MAX_DEATH).collect();
         let excess = (live.deaths.len() + 1).saturating_sub(MAX_DEATHS);
         live.deaths.drain(..excess);
-        live.deaths.push(format!("attempt {} on {name}: {detail}", live.attempt));
+        live.deaths.push(format!("attempt {attempt} on {name}: {detail}"));
     }
 
     /// Another attempt, unless the task has used up its crash budget: then it is quarantined.
-    fn requeue_or_bury(&mut self, task: TaskId, reason: RequeueReason, out: &mut Vec<Change>) {
+    fn requeue_or_bury(
+        &mut self,
+        task: TaskId,
+        token: Token,
+        reason: RequeueReason,
+        out: &mut Vec<Change>,
+    ) {
         let Some(live) = self.live.get(&task) else { return };
         let budget = self.rules.map_or(u32::MAX, |rules| rules.crash_budget);
         if live.crashes < budget {
-            return self.requeue(task, reason, out);
+            return self.requeue(task, token, reason, out);
         }
         let text = format!(
             "quarantined: its runner or node died {} times, its crash budget (limits.crash_budget): {}",
             live.crashes,
             live.deaths.join("; ")
         );
-        self.note(task, reason);
+        self.note(task, token, reason);
+        self.decide(task, token);
         self.finish(task, Outcome::Lost(text), out);
     }
 
-    fn requeue(&mut self, task: TaskId, reason: RequeueReason, out: &mut Vec<Change>) {
-        self.note(task, reason);
+    /// Another attempt is owed, unless there is one: then it is the only one.
+    fn requeue(
+        &mut self,
+        task: TaskId,
+        token: Token,
+        reason: RequeueReason,
+        out: &mut Vec<Change>,
+    ) {
+        self.note(task, token, reason);
         let now_ms = self.clock_ms;
         let Some(live) = self.live.get_mut(&task) else { return };
+        if let Some(Holder { node: from, token, attempt }) = live.drop_one(token) {
+            let spec = live.spec.clone();
+            return out.push(Change::Narrowed { spec, from, token, attempt, reason });
+        }
         let Some(holder) = live.holder.take() else { return };
         let delay_ms = match reason {
             RequeueReason::Failed | RequeueReason::TimedOut => {
@@ -160,13 +190,13 @@ impl ClusterState {
             spec: live.spec.clone(),
             from: holder.node,
             token: holder.token,
-            attempt: live.attempt,
+            attempt: holder.attempt,
             delay: Duration::from_millis(delay_ms),
             reason,
         });
     }
 
-    fn note(&mut self, task: TaskId, reason: RequeueReason) {
+    fn note(&mut self, task: TaskId, token: Token, reason: RequeueReason) {
         let Some(live) = self.live.get_mut(&task) else { return };
         let kind = match reason {
             RequeueReason::Failed => StepKind::Failed,
@@ -175,8 +205,8 @@ impl ClusterState {
             RequeueReason::HandedBack => StepKind::HandedBack,
             RequeueReason::NodeLost => StepKind::NodeLost,
         };
-        let node = live.holder.map(|holder| holder.node).unwrap_or_default();
-        live.story.note(Step { at_ms: self.clock_ms, node, attempt: live.attempt, kind });
+        let (node, attempt) = whose(live, token);
+        live.story.note(Step { at_ms: self.clock_ms, node, attempt, kind });
     }
 
     /// The task's one outcome.
@@ -197,13 +227,18 @@ impl ClusterState {
             self.blobs.hold(payload.blob);
         }
         self.blobs.release(self.applied(), live.spec.blob);
-        let (session, token) = (live.spec.session, live.token());
+        let (session, token, loser) = (live.spec.session, live.token(), live.copy);
         let from = live.holder.map(|holder| holder.node);
         let node = from.unwrap_or_default();
         let finished = Arc::new(Finished { task, outcome, attempts: live.attempt, node });
         self.retention.keep(finished.clone(), live, self.clock_ms);
-        out.push(Change::Finished { finished, session, from, token });
+        out.push(Change::Finished { finished, session, from, token, loser });
     }
+}
+
+/// Where an attempt is, and which one it is.
+fn whose(live: &Live, token: Token) -> (NodeId, u32) {
+    live.attempt_of(token).map_or((NodeId::default(), live.attempt), |h| (h.node, h.attempt))
 }
 
 /// The wait before the next attempt: doubling, bounded, and a quarter more or less by chance, so that tasks that failed

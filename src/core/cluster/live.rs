@@ -13,6 +13,8 @@ pub struct Live {
     pub spec: Arc<TaskSpec>,
     /// Who does it; `None`: it waits.
     pub holder: Option<Holder>,
+    /// Who does it as well; only beside a holder.
+    pub copy: Option<Holder>,
     /// Attempts so far.
     pub attempt: u32,
     /// Times it was stolen.
@@ -39,6 +41,8 @@ pub struct Holder {
     pub node: NodeId,
     /// The attempt's fencing token.
     pub token: Token,
+    /// Which attempt, counted from 1.
+    pub attempt: u32,
 }
 
 /// Counts since the cluster was founded.
@@ -62,6 +66,10 @@ pub struct Counters {
     pub reassigned: u64,
     /// Tasks moved to a thief.
     pub steals: u64,
+    /// Copies that were given to a node beside an attempt that took too long.
+    pub copies: u64,
+    /// Copies that ended before the attempt they ran beside.
+    pub copies_first: u64,
     /// Completions refused because their attempt had been replaced.
     pub late_completions: u64,
     /// Submissions of an id that was already there.
@@ -72,6 +80,22 @@ impl Live {
     /// The live attempt's token; `Token(0)` while the task waits.
     pub fn token(&self) -> Token {
         self.holder.map_or(Token(0), |holder| holder.token)
+    }
+
+    /// The live attempt, or its copy, of that token.
+    pub fn attempt_of(&self, token: Token) -> Option<Holder> {
+        self.holder.into_iter().chain(self.copy).find(|holder| holder.token == token)
+    }
+
+    /// That attempt ends while its twin runs on, which is then the only one. `None`: it has no twin.
+    pub(super) fn drop_one(&mut self, token: Token) -> Option<Holder> {
+        let (first, copy) = (self.holder?, self.copy?);
+        let (ended, stays) = if first.token == token { (first, copy) } else { (copy, first) };
+        if ended.token != token {
+            return None;
+        }
+        (self.holder, self.copy) = (Some(stays), None);
+        Some(ended)
     }
 
     /// It is known to have been started: its `queue_timeout` is of no concern any more.

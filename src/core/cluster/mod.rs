@@ -11,4 +11,6 @@ pub mod state;
 pub mod story;
 
 #[cfg(test)]
+mod copy_tests;
+#[cfg(test)]
 mod life_tests;

@@ -80,6 +80,11 @@ impl Taken {
         self.amounts.get(resource).copied().unwrap_or(0)
     }
 
+    /// Nothing is taken.
+    pub fn is_empty(&self) -> bool {
+        self.amounts.values().all(|amount| *amount == 0)
+    }
+
     /// A task takes what it needs.
     pub fn take(&mut self, needs: &Needs) {
         for (name, amount) in &needs.resources {

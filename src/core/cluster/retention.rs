@@ -50,6 +50,8 @@ pub struct Done {
     pub session: SessionId,
     /// The attempt that was live at the end; 0: it waited.
     pub token: Token,
+    /// Which one that was, counted from 1; the last one, if it waited.
+    pub attempt: u32,
     /// The last attempt whose report was taken: the same report again is no news.
     pub reported: Token,
     /// When it had its outcome, by the clock of the log.
@@ -119,6 +121,7 @@ impl Retention {
             function: spec.function.name.clone(),
             session: spec.session,
             token: live.token(),
+            attempt: live.holder.map_or(live.attempt, |holder| holder.attempt),
             reported: live.reported,
             finished_ms: at_ms,
             story: live.story,

@@ -205,23 +205,39 @@ impl ClusterState {
         out: &mut Vec<Change>,
     ) {
         let member = self.members.contains_key(&to);
-        let live = self.live.get_mut(&task).filter(|live| live.token() == replaces && member);
+        let is_copy = cause == AssignCause::Copied;
+        let live = self.live.get_mut(&task).filter(|live| {
+            // A node holds one attempt of a task at most; a task has one copy at most.
+            let there = live.holder.iter().chain(&live.copy).any(|holder| holder.node == to);
+            let twin = is_copy && (there || live.holder.is_none() || live.copy.is_some());
+            let taken = live.copy.is_some_and(|copy| copy.node == to);
+            live.token() == replaces && member && !twin && !taken
+        });
         let Some(live) = live else {
             out.push(Change::AssignmentVoid { task, to });
             return;
         };
-        let from = live.holder.map(|holder| holder.node);
-        live.holder = Some(Holder { node: to, token });
         live.attempt += 1;
+        let holder = Some(Holder { node: to, token, attempt: live.attempt });
+        let from = match is_copy {
+            true => std::mem::replace(&mut live.copy, holder),
+            false => std::mem::replace(&mut live.holder, holder),
+        };
+        let from = from.map(|holder| holder.node);
         let kind = match cause {
             AssignCause::Placed => StepKind::Assigned,
             AssignCause::Stolen => StepKind::Stolen,
+            AssignCause::Copied => StepKind::Copied,
         };
         let (at_ms, attempt) = (self.clock_ms, live.attempt);
         live.story.note(Step { at_ms, node: to, attempt, kind });
-        if cause == AssignCause::Stolen {
-            live.steals += 1;
-            self.counters.steals += 1;
+        match cause {
+            AssignCause::Placed => {}
+            AssignCause::Stolen => {
+                live.steals += 1;
+                self.counters.steals += 1;
+            }
+            AssignCause::Copied => self.counters.copies += 1,
         }
         let spec = live.spec.clone();
         out.push(Change::Assigned { spec, to, from, token, attempt, cause });

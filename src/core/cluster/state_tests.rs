@@ -26,6 +26,7 @@ pub fn spec(id: u128, retries: u32) -> Arc<TaskSpec> {
         terms: Terms::default(),
         claim: None,
         needs: None,
+        idempotent: false,
     })
 }
 

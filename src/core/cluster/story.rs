@@ -51,6 +51,8 @@ pub enum StepKind {
     NodeLost,
     /// Another task took its key.
     Replaced,
+    /// It took too long: a copy was given to a node beside it.
+    Copied,
 }
 
 impl StepKind {
@@ -65,6 +67,7 @@ impl StepKind {
             StepKind::HandedBack => "handed_back",
             StepKind::NodeLost => "node_lost",
             StepKind::Replaced => "replaced",
+            StepKind::Copied => "copied",
         }
     }
 }

@@ -14,6 +14,12 @@ pub const MAX_KINDS: usize = 4_096;
 const SMALL: usize = 64;
 /// Weight of the newest task, once a kind is well known.
 const WEIGHT: f64 = 0.05;
+/// The share of tasks of a kind that are no stragglers, and how far their bound moves with each task.
+const USUAL: (f64, f64) = (0.95, 0.1);
+/// So many times that bound makes a straggler.
+const STRAGGLES: f64 = 2.0;
+/// Tasks of a kind that must have ended before one of them can be called a straggler.
+const ENOUGH: u32 = 3;
 /// How slow or fast a node can seem: a node that claims more is not believed.
 const SPEEDS: (f64, f64) = (0.125, 8.0);
 /// What one more task leaves of a node's older ones.
@@ -35,6 +41,8 @@ pub struct Durations {
 #[derive(Clone, Copy, Debug, Default)]
 struct Known {
     mean_us: f64,
+    /// 95 in a hundred take no longer, about.
+    usual_us: f64,
     ended: u32,
 }
 
@@ -80,6 +88,12 @@ impl Durations {
         self.known_us(kind).unwrap_or(UNKNOWN_US)
     }
 
+    /// A task of that kind that runs for longer takes too long; `None`: too few have ended to say.
+    pub fn straggles(&self, kind: Kind) -> Option<Duration> {
+        let known = self.known.get(kind.0 as usize).filter(|known| known.ended >= ENOUGH)?;
+        Some(Duration::from_micros((known.usual_us * STRAGGLES) as u64))
+    }
+
     /// How long tasks of that kind take as a power of two, for an order among kinds.
     pub fn length(&self, kind: Kind) -> u32 {
         u64::BITS - self.expected_us(kind).leading_zeros()
@@ -91,7 +105,13 @@ impl Durations {
         if let Some(known) = self.known.get_mut(kind.0 as usize) {
             known.ended = known.ended.saturating_add(1);
             let weight = WEIGHT.max(1.0 / f64::from(known.ended));
-            known.mean_us += weight * (took.as_micros() as f64 - known.mean_us);
+            let took_us = took.as_micros() as f64;
+            known.mean_us += weight * (took_us - known.mean_us);
+            known.usual_us = match (known.ended, took_us > known.usual_us) {
+                (1, _) => took_us,
+                (_, true) => known.usual_us * (1.0 + USUAL.1 * USUAL.0),
+                (_, false) => known.usual_us * (1.0 - USUAL.1 * (1.0 - USUAL.0)),
+            };
         }
         self.length(kind) != before
     }
@@ -158,6 +178,7 @@ pub(super) mod tests {
             terms: Terms::default(),
             claim: None,
             needs: None,
+            idempotent: false,
         }
     }
 
@@ -190,6 +211,24 @@ pub(super) mod tests {
             durations.learn(kind, 4 * MS);
         }
         assert!((3_900..=4_000).contains(&durations.expected_us(kind)));
+    }
+
+    #[test]
+    fn a_straggler_takes_twice_as_long_as_nineteen_in_twenty() {
+        let mut durations = Durations::default();
+        let kind = durations.kind_of(&spec("f", 0));
+        for _ in 0..ENOUGH {
+            assert_eq!(durations.straggles(kind), None);
+            durations.learn(kind, 100 * MS);
+        }
+        let mut chance = crate::core::chance::Chance::seeded(3);
+        for round in 0..2_000 {
+            // One in a hundred takes ten times as long: it must not raise the bound for itself.
+            let took = if round % 100 == 0 { 1_000 } else { 50 + chance.below(100) as u32 };
+            durations.learn(kind, took * MS);
+        }
+        let bound = durations.straggles(kind).unwrap();
+        assert!(bound > 250 * MS && bound < 350 * MS, "{bound:?}");
     }
 
     #[test]

@@ -77,7 +77,7 @@ impl Dues {
         self.order.first().map(|(due, _)| *due)
     }
 
-    fn watch(&mut self, task: TaskId, due: Moment) {
+    pub(super) fn watch(&mut self, task: TaskId, due: Moment) {
         self.forget(task);
         self.order.insert((due, task));
         self.watched.insert(task, due);
@@ -89,7 +89,7 @@ impl Dues {
         }
     }
 
-    fn pop(&mut self, now: Moment) -> Option<TaskId> {
+    pub(super) fn pop(&mut self, now: Moment) -> Option<TaskId> {
         let &(_, task) = self.order.first().filter(|(due, _)| *due <= now)?;
         self.forget(task);
         Some(task)

@@ -95,16 +95,26 @@ impl Question<'_> {
         let since = self.seconds_since(given_ms);
         let post = self.leader.roster().get(&holder.node);
         let running = post.is_some_and(|post| post.status.running.contains(&task));
+        let attempt = holder.attempt;
         let mut facts = vec![
             ("node", Fact::Text(name.clone())),
-            ("attempt", Fact::Number(live.attempt.into())),
+            ("attempt", Fact::Number(attempt.into())),
             ("since_s", Fact::Number(since)),
         ];
-        if running {
+        if let Some(copy) = live.copy {
+            let other = self.name(copy.node);
+            facts.push(("copy_node", Fact::Text(other.clone())));
+            facts.push(("copy_attempt", Fact::Number(copy.attempt.into())));
             let sentence = format!(
-                "it runs on {name}, attempt {}, given there {since:.1} s ago",
-                live.attempt
+                "it takes longer than it should on {name}, attempt {attempt}: since {since:.1} s {other} has a copy, \
+                 attempt {}; whichever ends first counts",
+                copy.attempt
             );
+            return Explanation { kind: "running", sentence, facts, ..Explanation::default() };
+        }
+        if running {
+            let sentence =
+                format!("it runs on {name}, attempt {attempt}, given there {since:.1} s ago");
             return Explanation { kind: "running", sentence, facts, ..Explanation::default() };
         }
         let (queued, busy) = post.map_or((0, 0), |p| (p.queued(), p.status.running.len()));
@@ -116,8 +126,7 @@ impl Question<'_> {
             false => "it is not connected; unless it comes back the task goes elsewhere".to_owned(),
         };
         let sentence = format!(
-            "it was given to {name} {since:.1} s ago, attempt {}, and is not known to run: {state}",
-            live.attempt
+            "it was given to {name} {since:.1} s ago, attempt {attempt}, and is not known to run: {state}"
         );
         Explanation { kind: "assigned", sentence, facts, ..Explanation::default() }
     }
@@ -220,7 +229,7 @@ impl Question<'_> {
             kind: word,
             node: done.finished.node,
             node_name: node,
-            attempt: attempts,
+            attempt: done.attempt,
         });
         answer
     }

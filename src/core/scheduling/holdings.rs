@@ -38,6 +38,8 @@ pub struct Held {
     pub since: Moment,
     /// Since when it is known to run.
     pub started: Option<Moment>,
+    /// The node gave it up, which the log has not said yet: it is not sent there again.
+    pub leaving: bool,
     /// What its age says about the time it takes, beside what its kind says.
     age_us: i64,
 }
@@ -52,6 +54,7 @@ pub struct Holdings {
     slots: u64,
     kinds: Vec<(Kind, u64)>,
     taken: Taken,
+    leaving: usize,
     age_us: i64,
 }
 
@@ -76,8 +79,20 @@ impl Holdings {
         self.let_go(task);
         self.add(&charge);
         self.by_age.insert((token, task));
-        let held = Held { token, charge, since: now, started: None, age_us: 0 };
+        let held = Held { token, charge, since: now, started: None, leaving: false, age_us: 0 };
         self.assigned.insert(task, held);
+    }
+
+    /// The node gave it up, and will not have it again under this token.
+    pub fn leave(&mut self, task: TaskId) -> Option<&Held> {
+        let held = self.assigned.get_mut(&task)?;
+        self.leaving += usize::from(!std::mem::replace(&mut held.leaving, true));
+        Some(held)
+    }
+
+    /// How many it gave up that way.
+    pub fn leaving(&self) -> usize {
+        self.leaving
     }
 
     /// The log says that it does no more.
@@ -85,6 +100,7 @@ impl Holdings {
         let held = self.assigned.remove(&task)?;
         self.by_age.remove(&(held.token, task));
         self.age_us -= held.age_us;
+        self.leaving -= usize::from(held.leaving);
         self.subtract(&held.charge);
         Some(held)
     }
@@ -148,16 +164,28 @@ impl Holdings {
         whole.saturating_add_signed(self.age_us)
     }
 
-    /// The node says what runs there: the age of those corrects what they are expected to take.
+    /// It has begun, for all that is known.
+    pub fn begin(&mut self, now: Moment, task: TaskId) {
+        if let Some(held) = self.assigned.get_mut(&task) {
+            held.started.get_or_insert(now);
+        }
+    }
+
+    /// The node says what runs there: the age of those corrects what they are expected to take. Those that were not
+    /// known to run are returned.
     pub fn note_running(
         &mut self,
         now: Moment,
         running: &[TaskId],
         durations: &Durations,
         speed: f64,
-    ) {
+    ) -> Vec<TaskId> {
+        let mut begun = Vec::new();
         for task in running {
             let Some(held) = self.assigned.get_mut(task) else { continue };
+            if held.started.is_none() {
+                begun.push(*task);
+            }
             let age = now.since(*held.started.get_or_insert(now));
             let expected = durations.expected_us(held.charge.kind);
             let worked = Duration::from_secs_f64(age.as_secs_f64() * speed);
@@ -165,6 +193,7 @@ impl Holdings {
             self.age_us += age_us - held.age_us;
             held.age_us = age_us;
         }
+        begun
     }
 
     fn add(&mut self, charge: &Charge) {

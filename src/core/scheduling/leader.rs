@@ -1,5 +1,6 @@
 //! The leader: events in, effects out; its view is rebuilt from the log whenever it is elected.
 
+use super::bids::Bids;
 use super::durations::Durations;
 use super::expiry::{Dues, Era};
 use super::leases::Leases;
@@ -7,6 +8,7 @@ use super::pools::Pools;
 use super::queue::{Queue, Spot};
 use super::reach::Reach;
 use super::roster::{Post, Roster};
+use super::speculation::Copies;
 use super::thefts::Thefts;
 use crate::config::Config;
 use crate::core::Moment;
@@ -46,6 +48,8 @@ pub struct Leader {
     pub(super) durations: Durations,
     pub(super) pools: Pools,
     pub(super) thefts: Thefts,
+    pub(super) bids: Bids,
+    pub(super) copies: Copies,
     /// Tasks without a node.
     pub(super) queue: Queue,
     pub(super) places: BTreeMap<TaskId, Place>,
@@ -68,6 +72,7 @@ pub struct Leader {
     pub(super) place_at: Option<Moment>,
     next_load_record: Moment,
     pub(super) dispatch: BTreeMap<NodeId, Vec<Assignment>>,
+    pub(super) asked_back: BTreeMap<NodeId, Vec<TaskId>>,
     pub(super) settle: BTreeMap<NodeId, Vec<TaskId>>,
 }
 
@@ -99,6 +104,8 @@ impl Leader {
             durations: Durations::default(),
             pools: Pools::default(),
             thefts: Thefts::default(),
+            bids: Bids::default(),
+            copies: Copies::default(),
             queue: Queue::default(),
             places: BTreeMap::new(),
             delayed: BTreeSet::new(),
@@ -115,6 +122,7 @@ impl Leader {
             place_at: None,
             next_load_record: Moment(0),
             dispatch: BTreeMap::new(),
+            asked_back: BTreeMap::new(),
             settle: BTreeMap::new(),
         }
     }
@@ -188,13 +196,13 @@ impl Leader {
             Event::InventoryArrived { node, incarnation, held } => {
                 self.on_inventory(now, state, (node, incarnation), &held, out)
             }
-            Event::StatusArrived { node, status } => self.on_status(now, node, status),
+            Event::StatusArrived { node, status } => self.on_status(now, state, node, status),
             Event::Reported { node, reports } => self.on_reported(now, state, node, reports, out),
             Event::Released { node, tasks } => self.on_released(now, state, node, tasks, out),
-            Event::Kept { node, tasks } => self.on_kept(now, node, &tasks),
+            Event::Kept { node, tasks } => self.on_kept(now, state, node, &tasks),
             Event::SessionBroken { node, refused } => self.on_broken(now, node, refused, out),
             Event::WorkAsked { thief, free_slots, cpu_available } => {
-                self.on_work_asked(now, state, thief, free_slots, cpu_available, out);
+                self.on_work_asked(now, state, thief, free_slots, cpu_available);
             }
             // Timers are looked at by `flush`, and a worker's events are not the leader's.
             _ => {}
@@ -208,8 +216,14 @@ impl Leader {
         }
         self.check_timers(now, state, out);
         self.place_waiting(state, out);
+        self.serve_bids(now, state);
+        self.copy_stragglers(now, state, out);
         for (node, assignments) in std::mem::take(&mut self.dispatch) {
             out.push(Effect::Assign { node, assignments });
+        }
+        // What is asked back was assigned before, perhaps in this step.
+        for (node, tasks) in std::mem::take(&mut self.asked_back) {
+            out.push(Effect::Revoke { node, tasks });
         }
         for (node, tasks) in std::mem::take(&mut self.settle) {
             out.push(Effect::Settle { node, tasks });
@@ -224,7 +238,8 @@ impl Leader {
         let delayed = self.delayed.first().map(|(due, _)| *due);
         let (leases, terms) = (self.next_lease(), self.dues.next());
         let again = [self.retry_at, self.place_at].into_iter().flatten().min();
-        let always = [Some(self.next_load_record), delayed, leases, terms, again];
+        let copies = self.copies.next();
+        let always = [Some(self.next_load_record), delayed, leases, terms, again, copies];
         always.into_iter().flatten().min()
     }
 
@@ -240,15 +255,20 @@ impl Leader {
         }
         for (task, live) in state.live() {
             self.watch_terms(now, state, *task);
-            match live.holder {
-                None => self.enqueue_when_ready(now, *task, live),
-                Some(holder) => {
-                    let charge = self.charge_of(&live.spec);
-                    match self.roster.get_mut(&holder.node) {
-                        Some(post) => post.holds.hold(now, *task, holder.token, charge),
-                        None => self.take_from_stranger(*task, holder.token, out),
-                    }
+            if live.holder.is_none() {
+                self.enqueue_when_ready(now, *task, live);
+            }
+            for holder in live.holder.into_iter().chain(live.copy) {
+                let charge = self.charge_of(&live.spec);
+                match self.roster.get_mut(&holder.node) {
+                    Some(post) => post.holds.hold(now, *task, holder.token, charge),
+                    None => self.take_from_stranger(*task, holder.token, out),
                 }
+            }
+            match live.copy {
+                Some(copy) => self.copies.note(*task, copy.node),
+                None if live.holder.is_some() => self.watch_attempt(now, live),
+                None => {}
             }
         }
         out.push(Effect::Propose(vec![Command::Adopt(self.rules())]));
@@ -285,7 +305,7 @@ impl Leader {
             self.delayed.remove(&(due, task));
             self.places.remove(&task);
             if let Some(live) = state.live().get(&task) {
-                self.enqueue(task, &live.spec);
+                self.enqueue(task, live);
             }
         }
         self.place_at = self.place_at.filter(|at| *at > now);
@@ -333,6 +353,13 @@ impl Leader {
                     self.requeue_proposed(state, task, to);
                     // At once it would fail again, as often as the processor can.
                     self.place_at = Some(now.after(RETRY_PROPOSAL));
+                }
+                Command::Assign { task, to, cause: AssignCause::Copied, .. } => {
+                    self.unburden(to, task);
+                    self.copies.void(task, to);
+                    if let Some(live) = state.live().get(&task) {
+                        self.watch_attempt(now, live);
+                    }
                 }
                 other => self.retry.push(other),
             }

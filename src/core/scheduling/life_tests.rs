@@ -83,8 +83,11 @@ impl Bench {
     fn held(&self, node: NodeId) -> Vec<(TaskId, Token)> {
         let here = |token: &Token| *token != Token(0);
         let live = self.state.live().iter();
-        live.filter(|(_, live)| live.holder.is_some_and(|holder| holder.node == node))
-            .map(|(task, live)| (*task, live.token()))
+        let all = live.flat_map(|(task, live)| {
+            live.holder.into_iter().chain(live.copy).map(|holder| (*task, holder))
+        });
+        all.filter(|(_, holder)| holder.node == node)
+            .map(|(task, holder)| (task, holder.token))
             .filter(|(_, token)| here(token))
             .collect()
     }
@@ -117,7 +120,7 @@ impl Bench {
             // Nobody's lease runs out; what runs is said by `run`.
             let post = self.leader.roster().get(&node);
             let status = post.map(|post| post.status.clone()).unwrap_or_default();
-            self.leader.on_status(self.now, node, status);
+            self.leader.on_status(self.now, &self.state, node, status);
         }
         self.tell(Event::TimerFired);
     }
@@ -144,6 +147,20 @@ impl Bench {
         let took = Duration::from_millis(1);
         let reports = vec![Ended { task: TaskId(task), token: holder.token, report, took }];
         self.tell(Event::Reported { node: holder.node, reports });
+    }
+
+    /// Where its copy runs.
+    fn copy(&self, task: u128) -> Option<NodeId> {
+        self.state.live().get(&TaskId(task))?.copy.map(|copy| copy.node)
+    }
+
+    /// Three tasks of the one kind have run for a moment.
+    fn teach(&mut self) {
+        for id in 1_001..=1_003 {
+            self.submit(spec(id));
+            self.pass(1);
+            self.report(id, value());
+        }
     }
 
     fn outcome(&self, task: u128) -> Option<Outcome> {
@@ -184,6 +201,7 @@ fn spec(id: u128) -> TaskSpec {
         terms: Terms::default(),
         claim: None,
         needs: None,
+        idempotent: false,
     }
 }
 
@@ -586,7 +604,7 @@ fn a_lease_is_looked_at_once_in_a_while_and_still_ends_on_time() {
     let lease_ms = Config::default().limits.worker_lease.as_millis() as u64;
     let lost = |bench: &Bench| bench.leader.roster().values().filter(|p| p.lost).count();
     bench.now = bench.now.after(Duration::from_millis(lease_ms - 1));
-    bench.leader.on_status(bench.now, NodeId(2), NodeStatus::default());
+    bench.leader.on_status(bench.now, &bench.state, NodeId(2), NodeStatus::default());
     bench.tell(Event::TimerFired);
     assert_eq!((lost(&bench), bench.leader.roster().len()), (0, 3));
     bench.now = bench.now.after(Duration::from_millis(1));
@@ -618,4 +636,211 @@ fn an_assignment_that_did_not_enter_the_log_is_not_proposed_again_at_once() {
     assert!(due > bench.now && due <= bench.now.after(Duration::from_millis(20)));
     bench.pass(20);
     assert_eq!(bench.holder(2), Some(node));
+}
+
+fn idempotent(id: u128) -> TaskSpec {
+    TaskSpec { idempotent: true, ..spec(id) }
+}
+
+#[test]
+fn one_that_takes_too_long_gets_a_copy_and_the_first_to_end_counts() {
+    let mut bench = Bench::new(3);
+    bench.teach();
+    bench.submit(idempotent(1));
+    let first = bench.holder(1).unwrap();
+    bench.pass(200);
+    assert_eq!(bench.copy(1), None, "it is not late yet");
+    bench.pass(100);
+    let copy = bench.copy(1).unwrap();
+    assert_ne!(copy, first);
+    let (kind, why) = bench.why(1);
+    assert!(kind == "running" && why.contains("has a copy, attempt 2"), "{why}");
+    bench.pass(10_000);
+    assert_eq!(bench.state.counters().copies, 1, "one is enough");
+    let token = bench.state.live()[&TaskId(1)].copy.unwrap().token;
+    let took = Duration::from_millis(1);
+    let reports = vec![Ended { task: TaskId(1), token, report: value(), took }];
+    bench.tell(Event::Reported { node: copy, reports });
+    assert!(matches!(bench.outcome(1), Some(Outcome::Value(_))));
+    assert!(bench.said(&Effect::Kill { node: first, tasks: vec![TaskId(1)] }));
+    assert!(!bench.said(&Effect::Kill { node: copy, tasks: vec![TaskId(1)] }));
+    assert_eq!(bench.state.counters().copies_first, 1);
+    assert!(bench.leader.roster().values().all(|post| post.holds.is_empty()));
+}
+
+#[test]
+fn nothing_is_copied_that_may_not_be_or_that_nobody_has_room_for() {
+    let check = |config: Config, nodes: u64, taught: bool, task: TaskSpec| {
+        let mut bench = Bench::with(config, nodes);
+        if taught {
+            bench.teach();
+        }
+        let id = task.id.0;
+        bench.submit(task);
+        for _ in 0..20 {
+            bench.pass(300);
+        }
+        assert!(bench.holder(id).is_some());
+        bench.copy(id)
+    };
+    assert!(check(Config::default(), 2, true, idempotent(1)).is_some());
+    assert_eq!(check(Config::default(), 2, true, spec(1)), None, "it may not run twice");
+    assert_eq!(check(Config::default(), 1, true, idempotent(1)), None, "nobody else is there");
+    assert_eq!(check(Config::default(), 2, false, idempotent(1)), None, "its kind is not known");
+    let off = Config { speculate: false, ..Config::default() };
+    assert_eq!(check(off, 2, true, idempotent(1)), None);
+}
+
+#[test]
+fn copies_take_no_more_than_their_share_and_no_slot_that_others_wait_for() {
+    let mut config = Config::default();
+    config.limits.copies_ratio = 0.25;
+    let mut bench = Bench::with(config, 8);
+    bench.teach();
+    for id in 1..=4 {
+        bench.submit(idempotent(id));
+    }
+    let copies = |bench: &Bench| (1..=4).filter(|id| bench.copy(*id).is_some()).count();
+    bench.pass(300);
+    assert_eq!(copies(&bench), 2, "a quarter of eight slots");
+    let done = (1..=4).find(|id| bench.copy(*id).is_some()).unwrap();
+    bench.report(done, value());
+    bench.pass(200);
+    assert_eq!(copies(&bench), 2, "there is room for another one");
+    let mut bench = Bench::new(2);
+    bench.teach();
+    for id in [1, 2] {
+        bench.submit(idempotent(id));
+    }
+    bench.pass(300);
+    assert_eq!(bench.state.counters().copies, 0, "both slots are taken");
+    bench.report(2, value());
+    bench.pass(200);
+    assert!(bench.copy(1).is_some());
+}
+
+#[test]
+fn a_copy_survives_its_leader_and_the_node_beside_which_it_runs() {
+    let mut bench = Bench::new(2);
+    bench.teach();
+    bench.submit(idempotent(1));
+    let first = bench.holder(1).unwrap();
+    bench.pass(300);
+    let copy = bench.copy(1).unwrap();
+    bench.elect(NOON_MS + 1_000);
+    let held = |bench: &Bench, node| bench.leader.roster()[&node].holds.len();
+    assert_eq!((held(&bench, first), held(&bench, copy)), (1, 1));
+    bench.tell(Event::SessionBroken { node: first, refused: true });
+    assert_eq!((bench.holder(1), bench.copy(1)), (Some(copy), None));
+    bench.pass(10_000);
+    bench.report(1, value());
+    assert!(matches!(bench.outcome(1), Some(Outcome::Value(_))));
+    assert_eq!(bench.state.counters().reassigned, 0);
+}
+
+/// The leader's node, and a second one it may not give anything, which may steal from the first.
+fn thief_out_of_reach() -> Bench {
+    let mut config = Config { assign_reach: 1.0, ..Config::default() };
+    config.steal.cpu_floor = 0.0;
+    let mut bench = Bench::with(config, 1);
+    let position = Position { x: 1.5, y: 0.0 };
+    bench.join_as(NodeId(2), Member { slots: 1, position, ..Member::default() });
+    bench
+}
+
+fn ask(bench: &mut Bench) {
+    bench.tell(Event::WorkAsked { thief: NodeId(2), free_slots: 1, cpu_available: 1.0 });
+}
+
+fn revoked(bench: &Bench) -> Vec<TaskId> {
+    let revoked = bench.effects.iter().filter_map(|effect| match effect {
+        Effect::Revoke { node: NodeId(1), tasks } => Some(tasks.clone()),
+        _ => None,
+    });
+    revoked.flatten().collect()
+}
+
+#[test]
+fn a_thief_that_asked_in_vain_is_served_as_soon_as_a_node_in_its_reach_has_work() {
+    let mut bench = thief_out_of_reach();
+    ask(&mut bench);
+    bench.submit(spec(1));
+    assert!(revoked(&bench).is_empty(), "one task for one slot");
+    bench.run(NodeId(1), 1);
+    bench.submit(spec(2));
+    assert_eq!(revoked(&bench), [TaskId(2)], "nobody asked again");
+    bench.submit(spec(3));
+    assert_eq!(revoked(&bench).len(), 1, "it is being served");
+    bench.tell(Event::Released { node: NodeId(1), tasks: vec![TaskId(2)] });
+    assert_eq!(bench.holder(2), Some(NodeId(2)));
+    assert_eq!(revoked(&bench).len(), 1, "it has work now");
+    // A request holds for half a second.
+    let mut bench = thief_out_of_reach();
+    ask(&mut bench);
+    bench.pass(600);
+    for id in 1..=3 {
+        bench.submit(spec(id));
+    }
+    assert!(revoked(&bench).is_empty());
+}
+
+#[test]
+fn a_thief_whose_loot_had_started_gets_something_else_until_nothing_is_left() {
+    let mut bench = thief_out_of_reach();
+    for id in 1..=4 {
+        bench.submit(spec(id));
+    }
+    bench.run(NodeId(1), 1);
+    ask(&mut bench);
+    let mut kept = BTreeSet::new();
+    for _ in 0..10 {
+        let asked: Vec<TaskId> =
+            revoked(&bench).into_iter().filter(|task| !kept.contains(task)).collect();
+        kept.extend(asked.iter().copied());
+        if asked.is_empty() {
+            break;
+        }
+        bench.tell(Event::Kept { node: NodeId(1), tasks: asked });
+    }
+    assert_eq!(kept, (2..=4).map(TaskId).collect(), "each is asked back once");
+    assert_eq!(revoked(&bench).len(), 3);
+}
+
+#[test]
+fn what_a_node_gave_up_is_not_sent_there_again_before_the_log_has_moved_it() {
+    let mut bench = thief_out_of_reach();
+    for id in 1..=2 {
+        bench.submit(spec(id));
+    }
+    bench.run(NodeId(1), 1);
+    ask(&mut bench);
+    assert_eq!(revoked(&bench), [TaskId(2)]);
+    let held: Vec<_> = bench.held(NodeId(1)).into_iter().filter(|(id, _)| id.0 == 1).collect();
+    let mut effects = Vec::new();
+    let released = Event::Released { node: NodeId(1), tasks: vec![TaskId(2)] };
+    let broken = Event::SessionBroken { node: NodeId(1), refused: false };
+    let back = Event::InventoryArrived { node: NodeId(1), incarnation: 0, held };
+    for event in [released, broken, back] {
+        bench.leader.on_event(bench.now, &bench.state, event, &mut effects);
+        bench.leader.flush(bench.now, &bench.state, &mut effects);
+    }
+    let sent = effects.iter().any(|effect| matches!(effect, Effect::Assign { .. }));
+    assert!(!sent, "{effects:?}");
+    let commands = effects.into_iter().filter_map(|effect| match effect {
+        Effect::Propose(commands) => Some(commands),
+        _ => None,
+    });
+    let commands: Vec<Command> = commands.flatten().collect();
+    // Its thief is gone by the time this enters the log: it waits again, and nobody is stuck with it.
+    bench.state.apply(
+        bench.state.applied() + 1,
+        &Batch { at_ms: 0, commands: vec![Command::Remove { node: NodeId(2) }] },
+    );
+    bench.commit(commands);
+    assert_eq!(bench.holder(2), Some(NodeId(1)), "it was placed anew");
+    let again = bench.effects.iter().rev().find_map(|effect| match effect {
+        Effect::Assign { node: NodeId(1), assignments } => Some(assignments[0].attempt),
+        _ => None,
+    });
+    assert_eq!(again, Some(2));
 }

@@ -1,5 +1,6 @@
 //! The leader's opinion: who runs what, who may take it from whom. Pure, rebuilt from the log at each election.
 
+mod bids;
 mod changes;
 pub mod durations;
 mod expiry;
@@ -15,6 +16,7 @@ mod queue;
 pub mod reach;
 pub mod roster;
 mod sessions;
+mod speculation;
 pub mod stealing;
 mod survey;
 pub mod thefts;

@@ -14,8 +14,6 @@ use crate::core::ids::NodeId;
 
 /// A window holds work for so long, so that short tasks stream.
 const WINDOW_US: u64 = 5_000;
-/// Tasks known to take longer wait for an idle slot: to fetch the next one costs less than to have bound it too early.
-const LATE_US: u64 = 200_000;
 /// Draws of a push policy before it takes the node that wants work most.
 const DRAWS: usize = 8;
 /// Nodes that are looked at for a task with needs, of each kind of offer.
@@ -56,10 +54,10 @@ pub fn policy(placement: Placement, unreached: bool) -> &'static dyn Policy {
     match placement {
         // A window starves nodes that only thieves can bring work to.
         Placement::Auto if unreached => &LongestPushed,
-        Placement::Auto | Placement::Window => &Window,
+        Placement::Auto | Placement::Lpt => &Longest,
+        Placement::Window => &Window,
         Placement::Random => &Random,
         Placement::P2c => &TwoChoices,
-        Placement::Lpt => &Longest,
     }
 }
 
@@ -156,6 +154,14 @@ impl<'a> Candidates<'a> {
         found.min_by_key(|post| (post.backlog_us(self.durations), post.member.id)).map(id)
     }
 
+    /// Nodes with idle slots for it, those that want work most first; a bounded look.
+    pub fn idle(&self) -> impl Iterator<Item = &Post> + '_ {
+        let first = self.pools.iter().flat_map(|pool| pool.by_want().take(LOOKS));
+        let posts = first.filter_map(|node| self.roster.get(&node));
+        let takes = self.charge.slots();
+        posts.filter(move |post| post.holds.slots() + takes <= post.slots() && self.fits(post))
+    }
+
     /// A random node with room in its queue.
     fn drawn(&self, chance: &mut Chance) -> Option<NodeId> {
         for _ in 0..DRAWS {
@@ -187,13 +193,13 @@ impl<'a> Candidates<'a> {
         (post.burden() as u64) < self.node_queue
     }
 
-    /// An idle slot; one task more than slots, unless it is known to take long; or work for 5 ms.
+    /// An idle slot; one task more than slots; or work for 5 ms.
     fn has_place(&self, post: &Post) -> bool {
         let (busy, slots) = (post.holds.slots(), post.slots());
-        let known_us = self.durations.known_us(self.charge.kind);
-        if busy < slots || (busy == slots && known_us.is_none_or(|us| us < LATE_US)) {
+        if busy <= slots {
             return self.has_room(post);
         }
+        let known_us = self.durations.known_us(self.charge.kind);
         let streams = |own_us: u64| {
             let after_us = post.holds.work_us(self.durations).saturating_add(own_us);
             post.time_us(after_us / slots) <= WINDOW_US

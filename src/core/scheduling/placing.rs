@@ -21,10 +21,10 @@ impl Leader {
         Charge { kind: self.durations.kind_of(spec), needs: spec.needs.clone() }
     }
 
-    pub(super) fn enqueue(&mut self, task: TaskId, spec: &TaskSpec) {
-        let charge = self.charge_of(spec);
+    pub(super) fn enqueue(&mut self, task: TaskId, live: &Live) {
+        let charge = self.charge_of(&live.spec);
         let length = self.durations.length(charge.kind);
-        let spot = self.queue.push(task, spec.priority, charge, length);
+        let spot = self.queue.push(task, live.spec.priority, live.ready_ms, charge, length);
         self.places.insert(task, Place::Queued(spot));
     }
 
@@ -32,7 +32,7 @@ impl Leader {
     pub(super) fn enqueue_when_ready(&mut self, now: Moment, task: TaskId, live: &Live) {
         let due = self.era.moment(now, live.ready_ms);
         if due <= now {
-            return self.enqueue(task, &live.spec);
+            return self.enqueue(task, live);
         }
         self.delayed.insert((due, task));
         self.places.insert(task, Place::Delayed(due));
@@ -69,7 +69,7 @@ impl Leader {
             self.places.remove(&task);
             let waits = state.live().get(&task).filter(|live| live.holder.is_none());
             if let Some(live) = waits {
-                self.enqueue(task, &live.spec);
+                self.enqueue(task, live);
             }
         }
     }

@@ -114,10 +114,13 @@ pub struct Pools {
     all: Pool,
     by_offer: BTreeMap<Arc<Offer>, Pool>,
     unreached: usize,
+    slots: u64,
     rich: BTreeMap<Cell, BTreeSet<(Reverse<u64>, NodeId)>>,
     rich_count: usize,
     /// Counts how often what nodes offer has changed.
     offers_version: u64,
+    /// Nodes that have more work to give than before.
+    enriched: BTreeSet<NodeId>,
 }
 
 impl Pools {
@@ -135,8 +138,13 @@ impl Pools {
             let seat =
                 roster.get(&node).map(|post| seat_of(post, offer, durations, reach, node_queue));
             if self.seats.get(&node) != seat.as_ref() {
-                self.unseat(node);
+                let had = self.unseat(node).and_then(|seat| seat.rich).map(|(_, work_us)| work_us);
                 if let Some(seat) = seat {
+                    let has = seat.rich.map(|(_, work_us)| work_us);
+                    match has > had {
+                        true => self.enriched.insert(node),
+                        false => has.is_none() && self.enriched.remove(&node),
+                    };
                     self.seat(node, seat);
                 }
             }
@@ -165,9 +173,19 @@ impl Pools {
         self.unreached > 0
     }
 
+    /// Slots of all nodes that may be given work.
+    pub fn slots(&self) -> u64 {
+        self.slots
+    }
+
     /// Another number whenever a kind of offer came or went.
     pub fn offers_version(&self) -> u64 {
         self.offers_version
+    }
+
+    /// Nodes that have more work to give than when they were last asked for.
+    pub fn take_enriched(&mut self) -> BTreeSet<NodeId> {
+        std::mem::take(&mut self.enriched)
     }
 
     /// How many nodes have work to give.
@@ -188,6 +206,7 @@ impl Pools {
 
     fn seat(&mut self, node: NodeId, seat: Seat) {
         if let Some((offer, rank)) = &seat.eligible {
+            self.slots += u64::from(offer.slots);
             // Without resources in it all nodes are compared by their backlog alone.
             self.all.seat(node, Rank { scarce: 0, ..*rank }, seat.has_room);
             if !self.by_offer.contains_key(offer) {
@@ -203,14 +222,15 @@ impl Pools {
         self.seats.insert(node, seat);
     }
 
-    fn unseat(&mut self, node: NodeId) {
-        let Some(seat) = self.seats.remove(&node) else { return };
-        if let Some((offer, rank)) = seat.eligible {
-            self.all.unseat(node, Rank { scarce: 0, ..rank });
-            if let Some(pool) = self.by_offer.get_mut(&offer) {
-                pool.unseat(node, rank);
+    fn unseat(&mut self, node: NodeId) -> Option<Seat> {
+        let seat = self.seats.remove(&node)?;
+        if let Some((offer, rank)) = &seat.eligible {
+            self.slots -= u64::from(offer.slots);
+            self.all.unseat(node, Rank { scarce: 0, ..*rank });
+            if let Some(pool) = self.by_offer.get_mut(offer) {
+                pool.unseat(node, *rank);
                 if pool.order.is_empty() {
-                    self.by_offer.remove(&offer);
+                    self.by_offer.remove(offer);
                     self.offers_version += 1;
                 }
             }
@@ -224,6 +244,7 @@ impl Pools {
                 self.rich.remove(&cell);
             }
         }
+        Some(seat)
     }
 }
 

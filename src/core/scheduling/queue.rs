@@ -1,15 +1,20 @@
 //! Tasks without a node, in lines of the same kind and needs: by priority, then in order of arrival or longest first.
+//!
+//! Longest first means that a task has a start on others by the time it is expected to take: it passes those that came
+//! no earlier than that before it. Tasks that come at once thus go strictly by length, the best order for what must all
+//! be done (Graham, SIAM J. Appl. Math. 17(2), 1969); of tasks that keep coming none is passed for ever.
 
 use super::durations::Kind;
 use super::holdings::Charge;
 use crate::core::cluster::needs::Needs;
 use crate::core::ids::TaskId;
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Where longest go first, every so many tasks the one that came first does, so that nobody waits for ever.
+/// Where longest go first, every so many tasks the one that came first does, whatever is expected of others.
 const TURN: u64 = 8;
+/// The longest start on others, as a power of two of a microsecond: twelve days.
+const MAX_LENGTH: u32 = 40;
 
 /// Where a task stands: in which line, and at which place of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,9 +38,16 @@ pub enum Parked {
 #[derive(Debug)]
 struct Line {
     charge: Charge,
-    tasks: BTreeMap<Key, TaskId>,
+    tasks: BTreeMap<Key, Waiting>,
     length: u32,
     parked: Option<Parked>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    task: TaskId,
+    /// Since when, by the clock of the log.
+    since_ms: u64,
 }
 
 /// All lines.
@@ -45,7 +57,8 @@ pub struct Queue {
     by_charge: BTreeMap<(Kind, Option<Arc<Needs>>), u32>,
     /// The heads of lines that are not parked.
     by_age: BTreeSet<(Key, u32)>,
-    by_length: BTreeSet<(u8, Reverse<u32>, u64, u32)>,
+    /// The same by when they would have come with their start.
+    by_length: BTreeSet<(u8, i64, u64, u32)>,
     parked: BTreeSet<u32>,
     /// Lines for which there is no kind of node.
     hopeless: usize,
@@ -66,8 +79,15 @@ impl Queue {
         self.lines.len() == self.hopeless
     }
 
-    /// A task lines up. `length` is that of its kind.
-    pub fn push(&mut self, task: TaskId, priority: u8, charge: Charge, length: u32) -> Spot {
+    /// A task lines up that waits since `since_ms`. `length` is that of its kind.
+    pub fn push(
+        &mut self,
+        task: TaskId,
+        priority: u8,
+        since_ms: u64,
+        charge: Charge,
+        length: u32,
+    ) -> Spot {
         self.arrivals += 1;
         let key = (9 - priority.min(9), self.arrivals);
         let by = (charge.kind, charge.needs.clone());
@@ -81,7 +101,7 @@ impl Queue {
                 self.next_line
             }
         };
-        self.change(line, |line| line.tasks.insert(key, task));
+        self.change(line, |line| line.tasks.insert(key, Waiting { task, since_ms }));
         self.len += 1;
         Spot { line, key }
     }
@@ -108,8 +128,8 @@ impl Queue {
             false => self.by_age.first().map(|(_, line)| *line),
         }?;
         let found = self.lines.get(&line)?;
-        let (key, task) = found.tasks.first_key_value()?;
-        Some((Spot { line, key: *key }, *task, &found.charge))
+        let (key, waiting) = found.tasks.first_key_value()?;
+        Some((Spot { line, key: *key }, waiting.task, &found.charge))
     }
 
     /// That one got its place.
@@ -154,30 +174,32 @@ impl Queue {
     /// The one that waits longest, of the highest priority.
     pub fn oldest(&self) -> Option<TaskId> {
         let heads = self.lines.values().filter_map(|line| line.tasks.first_key_value());
-        heads.min().map(|(_, task)| *task)
+        heads.min_by_key(|(key, _)| **key).map(|(_, waiting)| waiting.task)
     }
 
     /// Changes a line and keeps its head where it belongs.
     fn change<T>(&mut self, at: u32, change: impl FnOnce(&mut Line) -> T) -> Option<T> {
         let line = self.lines.get_mut(&at)?;
-        if let Some(key) = head(line) {
+        if let Some((key, due)) = head(line) {
             self.by_age.remove(&(key, at));
-            self.by_length.remove(&(key.0, Reverse(line.length), key.1, at));
+            self.by_length.remove(&(key.0, due, key.1, at));
         }
         self.hopeless -= usize::from(line.parked == Some(Parked::NoOffer));
         let changed = change(line);
         self.hopeless += usize::from(line.parked == Some(Parked::NoOffer));
-        if let Some(key) = head(line) {
+        if let Some((key, due)) = head(line) {
             self.by_age.insert((key, at));
-            self.by_length.insert((key.0, Reverse(line.length), key.1, at));
+            self.by_length.insert((key.0, due, key.1, at));
         }
         Some(changed)
     }
 }
 
-fn head(line: &Line) -> Option<Key> {
-    let (key, _) = line.tasks.first_key_value().filter(|_| line.parked.is_none())?;
-    Some(*key)
+/// The first of a line, and when it would have come with its start, in microseconds.
+fn head(line: &Line) -> Option<(Key, i64)> {
+    let (key, waiting) = line.tasks.first_key_value().filter(|_| line.parked.is_none())?;
+    let since_us = i64::try_from(waiting.since_ms.saturating_mul(1_000)).unwrap_or(i64::MAX);
+    Some((*key, since_us - (1 << line.length.min(MAX_LENGTH))))
 }
 
 #[cfg(test)]
@@ -208,11 +230,11 @@ mod tests {
     fn priority_comes_before_arrival_whatever_the_line() {
         let [short, long, _] = charges();
         let mut queue = Queue::default();
-        queue.push(TaskId(1), 5, short.clone(), 1);
-        queue.push(TaskId(2), 5, long.clone(), 9);
-        queue.push(TaskId(3), 9, short.clone(), 1);
-        queue.push(TaskId(4), 0, long, 9);
-        queue.push(TaskId(5), 5, short, 1);
+        queue.push(TaskId(1), 5, 0, short.clone(), 1);
+        queue.push(TaskId(2), 5, 0, long.clone(), 9);
+        queue.push(TaskId(3), 9, 0, short.clone(), 1);
+        queue.push(TaskId(4), 0, 0, long, 9);
+        queue.push(TaskId(5), 5, 0, short, 1);
         assert_eq!(drain(&mut queue, false), [3, 1, 2, 5, 4]);
         assert!(queue.len() == 0 && queue.lines.is_empty() && queue.by_charge.is_empty());
     }
@@ -223,7 +245,7 @@ mod tests {
         let mut queue = Queue::default();
         for id in 0..20 {
             let charge = if id < 4 { short.clone() } else { long.clone() };
-            queue.push(TaskId(id), 5, charge, if id < 4 { 1 } else { 9 });
+            queue.push(TaskId(id), 5, 0, charge, if id < 4 { 1 } else { 9 });
         }
         let order = drain(&mut queue, true);
         assert_eq!(order[..8], [0, 4, 5, 6, 7, 8, 9, 10]);
@@ -232,12 +254,33 @@ mod tests {
     }
 
     #[test]
+    fn a_task_passes_those_that_came_no_earlier_than_it_takes() {
+        let [short, long, _] = charges();
+        let mut queue = Queue::default();
+        // A millisecond, and a second: each by its power of two.
+        let came_ms = [5_000, 5_900, 6_100];
+        for (id, ms) in (0..).zip(came_ms) {
+            queue.push(TaskId(id), 5, ms, short.clone(), 10);
+        }
+        queue.push(TaskId(9), 5, 6_900, long, 20);
+        // The first turn is for age.
+        assert_eq!(drain(&mut queue, true), [0, 9, 1, 2]);
+        let [short, long, _] = charges();
+        let mut queue = Queue::default();
+        for (id, ms) in (0..).zip(came_ms) {
+            queue.push(TaskId(id), 5, ms, short.clone(), 10);
+        }
+        queue.push(TaskId(9), 5, 7_100, long, 20);
+        assert_eq!(drain(&mut queue, true), [0, 1, 9, 2]);
+    }
+
+    #[test]
     fn a_kind_that_turns_out_long_moves_ahead() {
         let [short, long, _] = charges();
         let mut queue = Queue::default();
-        queue.push(TaskId(0), 5, short.clone(), 5);
-        queue.push(TaskId(1), 5, short, 5);
-        queue.push(TaskId(2), 5, long.clone(), 5);
+        queue.push(TaskId(0), 5, 0, short.clone(), 5);
+        queue.push(TaskId(1), 5, 0, short, 5);
+        queue.push(TaskId(2), 5, 0, long.clone(), 5);
         queue.set_length(long.kind, 20);
         assert_eq!(drain(&mut queue, true), [0, 2, 1], "the first turn is for age");
     }
@@ -249,7 +292,7 @@ mod tests {
         let spots: Vec<Spot> = [short, long, other]
             .into_iter()
             .zip(1..)
-            .map(|(charge, id)| queue.push(TaskId(id), 5, charge, 1))
+            .map(|(charge, id)| queue.push(TaskId(id), 5, 0, charge, 1))
             .collect();
         queue.park(spots[0], Parked::NoPlace);
         queue.park(spots[1], Parked::NoOffer);

@@ -82,9 +82,27 @@ impl Post {
         (work_us as f64 / self.speed.ratio()) as u64
     }
 
-    /// Assignments that are not running, as far as the leader knows.
+    /// Assignments that are not running and not asked back, as far as the leader knows.
     pub fn queued(&self) -> usize {
-        self.holds.len().saturating_sub(self.status.running.len() + self.revoking.len())
+        let others = self.running() + self.revoking.len() + self.holds.leaving();
+        self.holds.len().saturating_sub(others)
+    }
+
+    /// How many run: what it said last may be over. Where slots are all that tasks take, all slots are in use.
+    fn running(&self) -> usize {
+        let known = self.status.running.len();
+        if !self.holds.taken().is_empty() {
+            return known;
+        }
+        let all = self.holds.count() as u64 * self.slots();
+        let fill = all.checked_div(self.holds.slots()).unwrap_or(0) as usize;
+        known.max(fill.min(self.holds.len()))
+    }
+
+    /// The log took a task from it.
+    pub fn let_go(&mut self, task: TaskId) {
+        self.holds.let_go(task);
+        self.status.running.retain(|running| *running != task);
     }
 }
 

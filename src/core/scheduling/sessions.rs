@@ -108,7 +108,9 @@ impl Leader {
         self.thefts.forget_revocations(post);
         self.moved |= self.reach.relays();
         let there: BTreeSet<(TaskId, Token)> = held.iter().copied().collect();
-        let live = post.holds.iter().map(|(task, held)| (task, held.token));
+        // What it gave up is on its way elsewhere: sent again, it would run at both.
+        let live = post.holds.iter().filter(|(_, held)| !held.leaving);
+        let live = live.map(|(task, held)| (task, held.token));
         let missing: Vec<(TaskId, Token)> = live.filter(|pair| !there.contains(pair)).collect();
         let stale: Vec<TaskId> = held
             .iter()
@@ -117,8 +119,8 @@ impl Leader {
             .collect();
         let again = |(task, token): (TaskId, Token)| {
             let live = state.live().get(&task)?;
-            let (spec, attempt, end_by_ms) =
-                (live.spec.clone(), live.attempt, self.end_by(Some(live)));
+            let attempt = live.attempt_of(token)?.attempt;
+            let (spec, end_by_ms) = (live.spec.clone(), self.end_by(Some(live)));
             Some(Assignment { spec, token, attempt, end_by_ms })
         };
         let assignments: Vec<Assignment> = missing.into_iter().filter_map(again).collect();
@@ -131,12 +133,22 @@ impl Leader {
         }
     }
 
-    pub(super) fn on_status(&mut self, now: Moment, node: NodeId, status: NodeStatus) {
-        if let Some(post) = self.roster.get_mut(&node) {
-            post.heard = now;
-            let speed = post.speed.ratio();
-            post.holds.note_running(now, &status.running, &self.durations, speed);
-            post.status = status;
+    pub(super) fn on_status(
+        &mut self,
+        now: Moment,
+        state: &ClusterState,
+        node: NodeId,
+        status: NodeStatus,
+    ) {
+        let Some(post) = self.roster.get_mut(&node) else { return };
+        post.heard = now;
+        let speed = post.speed.ratio();
+        let begun = post.holds.note_running(now, &status.running, &self.durations, speed);
+        post.status = status;
+        for task in begun {
+            if let Some(live) = state.live().get(&task) {
+                self.watch_attempt(now, live);
+            }
         }
     }
 

@@ -113,19 +113,44 @@ impl Market<'_> {
         cpu_available: f64,
         chance: &mut Chance,
     ) -> Result<Steal, StealRefusal> {
+        let (thief, free) = self.idle(thief, free_slots, cpu_available)?;
+        let victim = self.victim_of(thief, chance)?;
+        let tasks = self.loot(victim, thief, free)?;
+        Ok(Steal { victim: victim.member.id, tasks })
+    }
+
+    /// The same of that victim, which has more to give than before.
+    pub fn offer(
+        &self,
+        victim: NodeId,
+        thief: NodeId,
+        free_slots: u32,
+        cpu_available: f64,
+    ) -> Result<Steal, StealRefusal> {
+        let (thief, free) = self.idle(thief, free_slots, cpu_available)?;
+        let victim = self.roster.get(&victim).filter(|post| post.member.id != thief.member.id);
+        let rich = victim.filter(|post| post.answers() && post.queued() > 0);
+        let victim = rich.ok_or(StealRefusal::NoVictim)?;
+        if !self.reach.may_steal(&victim.member, &thief.member) {
+            return Err(StealRefusal::OutOfReach);
+        }
+        let tasks = self.loot(victim, thief, free)?;
+        Ok(Steal { victim: victim.member.id, tasks })
+    }
+
+    /// The thief, if it may have anything, and how many places it has.
+    fn idle(&self, thief: NodeId, free: u32, cpu: f64) -> Result<(&Post, u64), StealRefusal> {
         let thief = self.roster.get(&thief).filter(|post| post.eligible());
         let thief = thief.ok_or(StealRefusal::NotEligible)?;
-        let free = thief.slots().saturating_sub(thief.holds.slots()).min(u64::from(free_slots));
+        let free = thief.slots().saturating_sub(thief.holds.slots()).min(u64::from(free));
         if free == 0 {
             return Err(StealRefusal::NotIdle);
         }
         // NaN is no idle CPU.
-        if cpu_available.is_nan() || cpu_available < self.policy.cpu_floor {
+        if cpu.is_nan() || cpu < self.policy.cpu_floor {
             return Err(StealRefusal::CpuFloor);
         }
-        let victim = self.victim_of(thief, chance)?;
-        let tasks = self.loot(victim, thief, free)?;
-        Ok(Steal { victim: victim.member.id, tasks })
+        Ok((thief, free))
     }
 
     /// The node with the most work that waits, within the thief's reach; or a random one of those.
@@ -162,9 +187,10 @@ impl Market<'_> {
         let wanted_us = (waiting_us as f64 * mine / (mine + its)) as u64;
         let (mut given_us, mut tasks, mut why_not) = (0, Vec::new(), StealRefusal::NoVictim);
         let mut taken = thief.holds.taken().clone();
-        let batch = self.policy.batch as usize;
+        let batch = (self.policy.batch as usize).min(victim.queued());
         for (task, held) in victim.holds.newest_first().take(batch + LOOKS_BEYOND) {
-            if victim.revoking.contains_key(&task) || victim.status.running.contains(&task) {
+            let asked_back = held.leaving || victim.revoking.contains_key(&task);
+            if asked_back || victim.status.running.contains(&task) {
                 continue;
             }
             if let Some(why) = self.why_not(task, held, thief, &taken) {

@@ -123,10 +123,12 @@ fn the_share_follows_the_speeds_and_free_slots_of_both() {
     for _ in 0..2_000 {
         field.change(2, |post| post.speed.learn(1_000, Duration::from_micros(333)));
     }
-    field.check(2, Ok((1, 9)));
+    // One runs there and eleven wait.
+    field.check(2, Ok((1, 8)));
     let mut field = Field::line(&[12, 0]);
     field.change(1, |post| post.member.slots = 3);
-    field.check(2, Ok((1, 3)));
+    // A quarter of the nine that wait.
+    field.check(2, Ok((1, 2)));
     let mut field = Field::line(&[200, 0]);
     field.check(2, Ok((1, 64)));
     field.config.steal.batch = 1;
@@ -222,13 +224,14 @@ fn the_classic_thief_takes_one_from_anybody_in_reach() {
     field.config.steal = Config::profile("classic").unwrap().steal;
     let mut seen = [0; 7];
     for seed in 0..400 {
-        let steal = field.plan_with(3, 1.0, seed).expect("four are in reach");
+        let steal = field.plan_with(3, 1.0, seed).expect("three are in reach");
         assert_eq!(steal.tasks.len(), 1);
         seen[steal.victim.0 as usize] += 1;
     }
-    assert_eq!((seen[3], seen[6]), (0, 0), "{seen:?}");
-    for victim in [1, 2, 4, 5] {
-        assert!((60..140).contains(&seen[victim]), "{seen:?}");
+    // The second has one task, which runs.
+    assert_eq!((seen[2], seen[3], seen[6]), (0, 0, 0), "{seen:?}");
+    for victim in [1, 4, 5] {
+        assert!((95..170).contains(&seen[victim]), "{seen:?}");
     }
 }
 
@@ -236,6 +239,6 @@ fn the_classic_thief_takes_one_from_anybody_in_reach() {
 fn distances_given_by_name_count_for_thieves_too() {
     let mut field = Field::line(&[5, 0, 0, 0]);
     field.config.distances = Arc::new(Distances::parse("n1\tn4\t1\nn1\tn2\t9\n").unwrap());
-    field.check(4, Ok((1, 3)));
+    field.check(4, Ok((1, 2)));
     field.check(2, Err(StealRefusal::OutOfReach));
 }

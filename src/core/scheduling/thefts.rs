@@ -2,13 +2,13 @@
 
 use super::leader::Leader;
 use super::roster::Post;
-use super::stealing::{Market, StealRefusal};
+use super::stealing::{Market, Steal, StealRefusal};
 use crate::core::Moment;
 use crate::core::boundary::Effect;
 use crate::core::cluster::command::{AssignCause, Command, ReleaseCause};
 use crate::core::cluster::state::ClusterState;
 use crate::core::ids::{NodeId, TaskId, Token};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// A thief is served once in so long a time at most, unless its victim has answered.
@@ -67,6 +67,11 @@ impl Thefts {
         *self.refused.entry(why).or_default() += 1;
     }
 
+    /// That thief is being fetched something.
+    pub(super) fn is_served(&self, now: Moment, thief: NodeId) -> bool {
+        self.served.get(&thief).is_some_and(|until| *until > now)
+    }
+
     /// Whatever was asked back from a node for thieves will not be answered.
     pub(super) fn forget_revocations(&mut self, post: &mut Post) {
         for (task, thief) in std::mem::take(&mut post.revoking) {
@@ -104,17 +109,29 @@ impl Leader {
         thief: NodeId,
         free_slots: u32,
         cpu_available: f64,
-        out: &mut Vec<Effect>,
     ) {
         if let Some(post) = self.roster.get_mut(&thief) {
             post.heard = now;
         }
         self.follow_nodes();
         self.thefts.asked += 1;
-        if self.thefts.served.get(&thief).is_some_and(|until| *until > now) {
+        self.note_bid(now, thief, free_slots, cpu_available);
+        if self.thefts.is_served(now, thief) {
             return self.thefts.refuse(StealRefusal::NotIdle);
         }
-        let market = Market {
+        match self.plan_theft(state, thief, free_slots, cpu_available) {
+            Ok(steal) => self.begin_theft(now, thief, steal),
+            Err(why) => {
+                self.thefts.refuse(why);
+                if !why.may_pass() {
+                    self.bids.forget(thief);
+                }
+            }
+        }
+    }
+
+    pub(super) fn market<'a>(&'a self, state: &'a ClusterState) -> Market<'a> {
+        Market {
             roster: &self.roster,
             pools: &self.pools,
             state,
@@ -122,16 +139,29 @@ impl Leader {
             reach: &self.reach,
             policy: &self.config.steal,
             cost_us: self.thefts.cost_us as u64,
-        };
-        let steal = match market.plan(thief, free_slots, cpu_available, &mut self.chance) {
-            Ok(steal) => steal,
-            Err(why) => return self.thefts.refuse(why),
-        };
+        }
+    }
+
+    pub(super) fn plan_theft(
+        &mut self,
+        state: &ClusterState,
+        thief: NodeId,
+        free_slots: u32,
+        cpu_available: f64,
+    ) -> Result<Steal, StealRefusal> {
+        let mut chance = self.chance.clone();
+        let found = self.market(state).plan(thief, free_slots, cpu_available, &mut chance);
+        self.chance = chance;
+        found
+    }
+
+    /// The victim is asked back what the thief shall get.
+    pub(super) fn begin_theft(&mut self, now: Moment, thief: NodeId, steal: Steal) {
         let Some(victim) = self.roster.get_mut(&steal.victim) else { return };
         victim.revoking.extend(steal.tasks.iter().map(|task| (*task, Some(thief))));
         self.thefts.served.insert(thief, now.after(SERVED));
         self.thefts.begun.extend(steal.tasks.iter().map(|task| (*task, now)));
-        out.push(Effect::Revoke { node: steal.victim, tasks: steal.tasks });
+        self.asked_back.entry(steal.victim).or_default().extend(steal.tasks);
     }
 
     pub(super) fn on_released(
@@ -151,7 +181,7 @@ impl Leader {
                 self.thefts.served.remove(&thief);
             }
             // Not assigned there any more: the log has moved on, and the release changes nothing.
-            if let Some(held) = post.holds.get(task) {
+            if let Some(held) = post.holds.leave(task) {
                 returned.push((task, held.token, held.charge.clone(), thief));
             } else {
                 self.thefts.begun.remove(&task);
@@ -184,16 +214,31 @@ impl Leader {
         }
     }
 
-    pub(super) fn on_kept(&mut self, now: Moment, node: NodeId, tasks: &[TaskId]) {
+    /// What a node keeps it has started, or finished: it is not asked for it again.
+    pub(super) fn on_kept(
+        &mut self,
+        now: Moment,
+        state: &ClusterState,
+        node: NodeId,
+        tasks: &[TaskId],
+    ) {
         let Some(post) = self.roster.get_mut(&node) else { return };
         post.heard = now;
+        let mut thieves = BTreeSet::new();
         for task in tasks {
+            if post.holds.get(*task).is_some() && !post.status.running.contains(task) {
+                post.status.running.push(*task);
+            }
             if let Some(thief) = post.revoking.remove(task) {
                 if thief.is_some() {
                     self.thefts.refuse(StealRefusal::Started);
                 }
                 self.thefts.end(*task, thief);
+                thieves.extend(thief);
             }
+        }
+        for thief in thieves {
+            self.serve_again(now, state, thief);
         }
     }
 
@@ -204,7 +249,7 @@ impl Leader {
         if held.is_some() && token.is_some() && held != token {
             return;
         }
-        post.holds.let_go(task);
+        post.let_go(task);
         if let Some(thief) = post.revoking.remove(&task) {
             self.thefts.end(task, thief);
         }

@@ -54,6 +54,8 @@ pub struct TaskRequest {
     pub claim: Option<Box<Claim>>,
     /// What a node must have to run it; `None`: a slot.
     pub needs: Option<Arc<Needs>>,
+    /// It may run twice at once.
+    pub idempotent: bool,
 }
 
 /// What became of a submit.

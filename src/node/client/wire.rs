@@ -52,6 +52,7 @@ pub(super) fn task_to_proto(id: TaskId, task: &TaskRequest) -> proto::TaskSpec {
             OnDuplicate::Replace => proto::OnDuplicate::Replace.into(),
         }),
         needs: task.needs.as_deref().map(needs_out),
+        idempotent: task.idempotent,
     }
 }
 

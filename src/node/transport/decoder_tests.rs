@@ -34,6 +34,7 @@ fn batch() -> Batch {
         terms: Terms { delay_ms: 1, queue_timeout_ms: 2, deadline_ms: 3 },
         claim: None,
         needs: None,
+        idempotent: false,
     };
     let member = Member { id: NodeId(7), name: "n".into(), slots: 2, ..Member::default() };
     let (task, node) = (TaskId(1), NodeId(7));

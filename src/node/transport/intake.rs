@@ -148,6 +148,7 @@ pub fn spec_in(
         terms,
         claim,
         needs,
+        idempotent: spec.idempotent,
     })
 }
 

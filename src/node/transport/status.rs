@@ -188,6 +188,8 @@ fn counters(state: &ClusterState) -> pb::Counters {
         retries: counts.retries,
         reassigned: counts.reassigned,
         steals: counts.steals,
+        copies: counts.copies,
+        copies_first: counts.copies_first,
         late_completions: counts.late_completions,
         duplicates: counts.duplicates,
         expired: counts.expired,

@@ -117,7 +117,7 @@ pub fn assignment_out(assignment: &Assignment) -> pb::Assignment {
     }
 }
 
-/// An attempt out of a message. Retry, priority and terms are the leader's affair and do not travel.
+/// An attempt out of a message. Retry, priority, terms and copies are the leader's affair and do not travel.
 pub fn assignment_in(assignment: pb::Assignment) -> Result<Assignment, Status> {
     let codec =
         codec_in(assignment.codec()).ok_or_else(|| Status::invalid_argument("assignment.codec"))?;
@@ -137,6 +137,7 @@ pub fn assignment_in(assignment: pb::Assignment) -> Result<Assignment, Status> {
         terms: Terms::default(),
         claim: claim_in(assignment.key, OnDuplicate::Join),
         needs: needs_in(assignment.needs).map_err(Status::invalid_argument)?,
+        idempotent: false,
     };
     Ok(Assignment {
         spec: Arc::new(spec),

@@ -1,5 +1,5 @@
 //! G9: without a fault no task begins while an attempt of it runs, or after one has done it; whatever fails, no attempt
-//! begins twice.
+//! begins twice. The copy of an attempt that takes too long may run beside it.
 
 use super::{Fact, Promise, TaskFact};
 use crate::core::ids::{NodeId, TaskId, Token};
@@ -15,6 +15,7 @@ pub struct Starts {
     running: BTreeMap<TaskId, Token>,
     done: BTreeSet<TaskId>,
     begun: BTreeMap<(TaskId, Token), NodeId>,
+    copies: BTreeSet<(TaskId, Token)>,
     excused_until: Duration,
 }
 
@@ -33,12 +34,13 @@ impl Promise for Starts {
             }
             TaskFact::Began { node, task, token } => {
                 let first = self.begun.insert((task, token), node);
-                let before = self.running.insert(task, token);
+                let copy = self.copies.contains(&(task, token));
+                let before = if copy { None } else { self.running.insert(task, token) };
                 if let Some(first) = first {
                     let text = format!("attempt {} of {task} begins on {node}", token.0);
                     return Some(format!("{text}, and began on {first}"));
                 }
-                if at < self.excused_until {
+                if copy || at < self.excused_until {
                     return None;
                 }
                 if let Some(before) = before {
@@ -49,6 +51,9 @@ impl Promise for Starts {
                     .done
                     .contains(&task)
                     .then(|| format!("attempt {} of {task} begins after it was done", token.0));
+            }
+            TaskFact::Assigned { task, token, copy: true, .. } => {
+                self.copies.insert((task, token));
             }
             TaskFact::Ended { task, token, done } => {
                 if self.running.get(&task) == Some(&token) {

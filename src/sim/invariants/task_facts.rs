@@ -48,13 +48,24 @@ pub enum TaskFact {
         /// What was submitted.
         content: u64,
     },
-    /// A node applied an entry that makes an attempt the live one.
+    /// A node applied an entry that makes an attempt the live one, or one of two.
     Assigned {
         /// Where in the log.
         index: LogIndex,
         /// Which task.
         task: TaskId,
         /// The attempt.
+        token: Token,
+        /// It runs beside the one that is live.
+        copy: bool,
+    },
+    /// A node applied an entry that leaves one of two live attempts.
+    Narrowed {
+        /// Where in the log.
+        index: LogIndex,
+        /// Which task.
+        task: TaskId,
+        /// The attempt that ended.
         token: Token,
     },
     /// A node applied an entry that gives the task its outcome.

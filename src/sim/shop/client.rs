@@ -32,6 +32,7 @@ pub(super) struct Client {
     jobs: Vec<Job>,
     /// So many of them are lessons, before the clock starts.
     lessons: usize,
+    idempotent: bool,
     functions: BTreeMap<u32, Arc<Function>>,
     sent: Vec<Option<Moment>>,
     accepted: Vec<bool>,
@@ -55,6 +56,7 @@ impl Client {
         Client {
             jobs,
             lessons,
+            idempotent: spec.workload.idempotent,
             functions,
             sent: vec![None; count],
             accepted: vec![false; count],
@@ -125,6 +127,7 @@ impl Client {
             terms: Terms::default(),
             claim: None,
             needs: None,
+            idempotent: self.idempotent,
         })
     }
 }

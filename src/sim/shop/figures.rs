@@ -11,6 +11,7 @@ pub(super) struct Tally {
     /// Tasks that wait at the leader.
     pub(super) waiting: u64,
     pub(super) steals: u64,
+    pub(super) copies: u64,
     pub(super) entries: u64,
     pub(super) late: u64,
     pub(super) deaths: u64,
@@ -109,6 +110,8 @@ pub struct Figures {
     pub ideal: Stays,
     /// Tasks that moved from a victim to a thief.
     pub steals: u64,
+    /// Copies of attempts that took too long.
+    pub copies: u64,
     /// Calls for work.
     pub calls: u64,
     /// Calls and tasks that were refused, by reason.
@@ -146,6 +149,7 @@ pub(super) fn of(shop: &Shop<'_>, spells: &[Duration]) -> Figures {
         stays: Stays::of(stays),
         ideal: Stays::of(central_queue(client.jobs(), &spec.all_speeds(), spec.slots)),
         steals: tally.steals,
+        copies: tally.copies,
         calls: asked,
         refused,
         spells: spells.len(),

@@ -233,6 +233,7 @@ impl Shop<'_> {
         match change {
             Change::Submitted { .. } => tally.waiting += 1,
             Change::Requeued { .. } => tally.waiting += 1,
+            Change::Assigned { cause: AssignCause::Copied, .. } => tally.copies += 1,
             Change::Assigned { from: None, .. } => tally.waiting = tally.waiting.saturating_sub(1),
             Change::Assigned { cause: AssignCause::Stolen, .. } => tally.steals += 1,
             Change::Finished { from: None, .. } => tally.waiting = tally.waiting.saturating_sub(1),

@@ -149,7 +149,11 @@ impl Shop<'_> {
         // One attempt in so many straggles, wherever it runs and whatever the knobs are: by its task and its number.
         let draw = self.spec.seed ^ (task.0 as u64).rotate_left(20) ^ u64::from(assignment.attempt);
         let straggles = unit(&mut Chance::seeded(draw)) < self.spec.workload.straggling;
-        let takes = takes * if straggles { STRAGGLER } else { 1 };
+        // Or a machine is slow for a while, and whatever it begins then.
+        let second = self.now.since(START).as_secs();
+        let draw = self.spec.seed ^ (machine as u64 + 1).rotate_left(40) ^ second.rotate_left(8);
+        let slow = unit(&mut Chance::seeded(draw)) < self.spec.workload.slow_spells;
+        let takes = takes * if straggles || slow { STRAGGLER } else { 1 };
         let takes = takes.div_f64(self.machines[machine].speed);
         let report = Report::Value(Payload::inline(Codec::Json, Bytes::from(token.0.to_string())));
         let host = &mut self.machines[machine];

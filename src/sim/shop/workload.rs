@@ -88,6 +88,8 @@ pub struct Workload {
     pub mean: Duration,
     /// The share of attempts that take ten times as long, wherever they run.
     pub straggling: f64,
+    /// The share of seconds in which a machine takes ten times as long over whatever it begins; drawn for each machine.
+    pub slow_spells: f64,
     /// What the leader can know of times.
     pub knowledge: Knowledge,
     /// Tasks may run twice at once.
@@ -105,6 +107,7 @@ impl Default for Workload {
             sizes: Sizes::Uniform,
             mean: Duration::from_millis(100),
             straggling: 0.0,
+            slow_spells: 0.0,
             knowledge: Knowledge::Nothing,
             idempotent: false,
             pile_up: false,
@@ -146,6 +149,10 @@ impl Workload {
         if !(0.0..=1.0).contains(&self.straggling) {
             let problem = format!("{} is out of bounds; shares lie in [0, 1]", self.straggling);
             return bound("workload.straggling", problem);
+        }
+        if !(0.0..=1.0).contains(&self.slow_spells) {
+            let problem = format!("{} is out of bounds; shares lie in [0, 1]", self.slow_spells);
+            return bound("workload.slow_spells", problem);
         }
         if self.rho.is_some_and(|rho| !(0.01..=2.0).contains(&rho)) {
             let problem = format!("{:?} is out of bounds; it must lie in [0.01, 2]", self.rho);
@@ -236,6 +243,8 @@ mod tests {
         assert!(refused(Workload { tasks: 0, ..ok() }).starts_with("workload.tasks: 0"));
         let mean = Duration::ZERO;
         assert!(refused(Workload { mean, ..ok() }).starts_with("workload.mean_s"));
+        let slow_spells = 1.5;
+        assert!(refused(Workload { slow_spells, ..ok() }).starts_with("workload.slow_spells: 1.5"));
         let straggling = f64::NAN;
         assert!(refused(Workload { straggling, ..ok() }).starts_with("workload.straggling: NaN"));
         assert!(refused(Workload { rho: Some(3.0), ..ok() }).starts_with("workload.rho"));

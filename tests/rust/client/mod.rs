@@ -54,6 +54,7 @@ fn task(number: u32) -> TaskRequest {
         terms: Terms::default(),
         claim: None,
         needs: None,
+        idempotent: false,
     }
 }
 
