@@ -8,6 +8,7 @@ mod config;
 mod errors;
 mod faults;
 mod future;
+mod logs;
 mod node;
 mod outcome;
 mod records;
