@@ -141,6 +141,8 @@ pub struct Limits {
     pub members: u64,
     /// Client sessions a node serves at once.
     pub sessions: u64,
+    /// The last that an attempt printed and logged, which comes home with its outcome.
+    pub task_output_bytes: u64,
     /// Log entries after which a snapshot is taken and the log is cut.
     pub log_entries: u64,
     /// Bytes of log entries after which a snapshot is taken and the log is cut. Memory and disk of a voter hold about
@@ -216,6 +218,7 @@ impl Default for Limits {
             worker_lease: Duration::from_secs(3),
             members: 1_000,
             sessions: 10_000,
+            task_output_bytes: 4 << 10,
             log_entries: 20_000,
             log_bytes: 64 << 20,
         }

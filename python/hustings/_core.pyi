@@ -96,8 +96,8 @@ def set_codec_hooks(
 
     ``decode(codec, body)`` returns the value. ``rebuild(failure)`` returns the exception to raise;
     ``failure`` has ``kind`` ("failure", "lost", "timeout", "cancelled", "rejected"), ``type_name``,
-    ``message``, ``traceback``, ``pickled``, ``attempts``, ``node``, ``task_id``, and for "rejected"
-    ``refusal`` and ``retry_after_s``.
+    ``message``, ``traceback``, ``pickled``, ``attempts``, ``node``, ``task_id``, ``output`` (the
+    last the task said), and for "rejected" ``refusal`` and ``retry_after_s``.
     """
 
 def run_runner(
@@ -370,6 +370,10 @@ class Future(Generic[_R]):
     def node(self) -> str | None: ...
     @property
     def attempt(self) -> int: ...
+    def output(self) -> str:
+        """The last that the task's last attempt printed and logged, at most
+        ``limits.task_output_bytes``; empty while it has no outcome. Does not block.
+        """
     def result(self, timeout: float | None = None) -> _R: ...
     def exception(self, timeout: float | None = None) -> BaseException | None: ...
     def done(self) -> bool: ...

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from types import AsyncGeneratorType, CoroutineType, GeneratorType, TracebackType
 from typing import Any
 
-from hustings import _alarm, _coroutine
+from hustings import _alarm, _coroutine, _words
 
 MAX_MESSAGE_BYTES = 4 << 10
 """Most bytes of an exception's text that travel."""
@@ -397,6 +397,8 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     extend_path(os.environ.get("HUSTINGS_SYS_PATH", ""))
     from hustings._core import run_runner
+
+    _words.begin()
 
     run_runner(load_function, call)
 

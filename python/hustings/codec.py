@@ -33,6 +33,9 @@ CODECS = ("json", "pickle")
 _MAX_DEPTH = 64
 """Nesting that JSON payloads may have; the same bound as on the wire."""
 
+NOTED_LINES = 10
+"""Lines of a task's output in the note of its exception."""
+
 _PICKLE_REMEDY = (
     "pass data instead (a path instead of an open file, an address instead of a connection), "
     "or open it inside the task"
@@ -213,7 +216,18 @@ def decode(codec: str, body: bytes) -> Any:
 
 
 def rebuild(failure: dict[str, Any]) -> BaseException:
-    """The exception a future raises for an outcome without a value, or for a refusal."""
+    """The exception a future raises for an outcome without a value, or for a refusal.
+
+    Where the task printed or logged something, its last lines are a note of the exception.
+    """
+    error = _rebuild(failure)
+    last = str(failure.get("output") or "").rstrip().splitlines()[-NOTED_LINES:]
+    if last and hasattr(error, "add_note"):  # Python 3.11
+        error.add_note("\n".join(["the task said last:", *(f"  {line[:200]}" for line in last)]))
+    return error
+
+
+def _rebuild(failure: dict[str, Any]) -> BaseException:
     kind = failure.get("kind")
     message = str(failure.get("message") or "")
     if kind == "failure":

@@ -11,6 +11,7 @@ use super::cluster::command::{Command, Function, Member, Outcome, Report, TaskSp
 use super::ids::{LogIndex, NodeId, SessionId, TaskId, Term, Token};
 use super::load::{Load, Position};
 use super::record::Record;
+use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -204,6 +205,8 @@ pub enum Event {
         token: Token,
         /// How.
         report: Report,
+        /// The last it printed and logged.
+        output: Bytes,
         /// How long it ran.
         duration: Duration,
     },
@@ -481,6 +484,15 @@ pub struct Finished {
     pub attempts: u32,
     /// Who ran the last one.
     pub node: NodeId,
+    /// The last that one printed and logged.
+    pub output: Bytes,
+}
+
+impl Finished {
+    /// Rough size.
+    pub fn size(&self) -> usize {
+        self.outcome.size() + self.output.len()
+    }
 }
 
 /// One attempt as it is sent to a node.
@@ -505,6 +517,8 @@ pub struct Ended {
     pub token: Token,
     /// How.
     pub report: Report,
+    /// The last it printed and logged.
+    pub output: Bytes,
     /// How long it ran; zero: it did not.
     pub took: Duration,
 }

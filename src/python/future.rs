@@ -205,6 +205,15 @@ impl Future {
         }
     }
 
+    /// The last that the task's last attempt printed and logged; empty while it has no outcome.
+    fn output(&self, py: Python<'_>) -> PyResult<String> {
+        self.check(py)?;
+        Ok(match self.handle.settled() {
+            Some(Settled::Outcome { output, .. }) => String::from_utf8_lossy(output).into_owned(),
+            _ => String::new(),
+        })
+    }
+
     /// The value, or raises what the task raised.
     #[pyo3(signature = (timeout=None))]
     fn result<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {

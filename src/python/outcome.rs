@@ -59,8 +59,10 @@ pub(super) fn decode(
             let raised = errors::raise(py, error.clone());
             return Ok(Decoded::Raised(raised.into_value(py).into_any()));
         }
-        Settled::Outcome { outcome, attempts, node } => {
-            failed(py, outcome, *attempts, *node, allow_pickle)?
+        Settled::Outcome { outcome, attempts, node, output } => {
+            let story = failed(py, outcome, *attempts, *node, allow_pickle)?;
+            story.set_item(intern!(py, "output"), String::from_utf8_lossy(output))?;
+            story
         }
         Settled::Refused { refusal: Refusal::DuplicateKey, message, existing, .. } => {
             let existing = existing.map(|id| id.to_string()).unwrap_or_default();

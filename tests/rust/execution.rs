@@ -40,8 +40,16 @@ impl Bench {
     fn with_argv(slots: usize, argv: Vec<String>, mode: &str) -> Self {
         let (sender, ended) = unbounded_channel();
         let env = vec![("HUSTINGS_TEST_CHILD".to_owned(), mode.to_owned())];
-        let options =
-            PoolOptions { slots, argv, env, allow_pickle: false, payload_limit: LIMIT, nice: 5 };
+        let options = PoolOptions {
+            slots,
+            argv,
+            env,
+            allow_pickle: false,
+            payload_limit: LIMIT,
+            nice: 5,
+            node: "n1".into(),
+            output_limit: 4 << 10,
+        };
         Bench { pool: Pool::start(options, sender), ended }
     }
 

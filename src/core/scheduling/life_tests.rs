@@ -13,6 +13,7 @@ use crate::core::cluster::needs::Needs;
 use crate::core::cluster::state::ClusterState;
 use crate::core::ids::{FunctionHash, NodeId, SessionId, TaskId, Token};
 use crate::core::load::Position;
+use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -142,7 +143,13 @@ impl Bench {
     fn report(&mut self, task: u128, report: Report) {
         let holder = self.state.live()[&TaskId(task)].holder.unwrap();
         let took = Duration::from_millis(1);
-        let reports = vec![Ended { task: TaskId(task), token: holder.token, report, took }];
+        let reports = vec![Ended {
+            task: TaskId(task),
+            token: holder.token,
+            report,
+            output: Bytes::new(),
+            took,
+        }];
         self.tell(Event::Reported { node: holder.node, reports });
     }
 
@@ -526,7 +533,8 @@ fn the_leader_learns_what_tasks_take_and_streams_short_ones() {
     // A node that says it takes no time is believed as far as it can be true.
     let took = Duration::from_secs(3_600);
     let holder = bench.state.live()[&TaskId(2)].holder.unwrap();
-    let ended = Ended { task: TaskId(2), token: holder.token, report: value(), took };
+    let (token, output) = (holder.token, Bytes::new());
+    let ended = Ended { task: TaskId(2), token, report: value(), output, took };
     bench.pass(1);
     bench.tell(Event::Reported { node: NodeId(1), reports: vec![ended] });
     assert!(bench.leader.roster()[&NodeId(1)].speed.ratio() > 0.9);

@@ -11,7 +11,6 @@ use crate::node::shared::Shared;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::AbortHandle;
 
@@ -57,7 +56,7 @@ impl BlobHands {
                 }
                 Err(error) => {
                     let report = Report::Crashed(format!("its arguments: {error}"));
-                    tell(&shared, AttemptEnded { task, token, report, duration: Duration::ZERO });
+                    tell(&shared, AttemptEnded::without_start(task, token, report));
                 }
             }
         });
@@ -80,7 +79,7 @@ impl Hands for BlobHands {
             Some(fetch) => {
                 fetch.abort();
                 let report = Report::Crashed("cancelled".into());
-                tell(&self.shared, AttemptEnded { task, token, report, duration: Duration::ZERO });
+                tell(&self.shared, AttemptEnded::without_start(task, token, report));
             }
         }
     }
@@ -107,6 +106,6 @@ fn report(shared: &Arc<Shared>, end: AttemptEnded) {
 }
 
 fn tell(shared: &Shared, end: AttemptEnded) {
-    let AttemptEnded { task, token, report, duration } = end;
-    shared.tell(Input::Core(Event::AttemptEnded { task, token, report, duration }));
+    let AttemptEnded { task, token, report, output, duration } = end;
+    shared.tell(Input::Core(Event::AttemptEnded { task, token, report, output, duration }));
 }

@@ -36,6 +36,7 @@ pub(super) struct Fetch {
     pub codec: Codec,
     pub attempts: u32,
     pub node: NodeId,
+    pub output: Bytes,
     pub handles: Vec<Arc<Handle>>,
 }
 
@@ -201,18 +202,20 @@ impl Table {
         for outcome in message.outcomes {
             let Some(id) = TaskId::from_bytes(&outcome.task_id) else { continue };
             let (attempts, node) = (outcome.attempts, NodeId(outcome.node));
+            let output = outcome.output.clone();
             let Some(outcome) = wire::outcome_from_proto(outcome) else { continue };
             let entries = self.remove_all(id);
             if let Outcome::Value(Payload { codec, blob: Some(blob), .. }) = outcome
                 && !entries.is_empty()
             {
                 let handles = entries.into_iter().map(|entry| entry.handle).collect();
-                fetches.push(Fetch { task: id, blob, codec, attempts, node, handles });
+                fetches.push(Fetch { task: id, blob, codec, attempts, node, output, handles });
                 continue;
             }
             self.acknowledge.push(id);
             for entry in entries {
-                let settled = Settled::Outcome { outcome: outcome.clone(), attempts, node };
+                let (outcome, output) = (outcome.clone(), output.clone());
+                let settled = Settled::Outcome { outcome, attempts, node, output };
                 settlements.push((entry.handle, settled));
             }
         }
@@ -295,7 +298,8 @@ impl Table {
 }
 
 fn cancelled() -> Settled {
-    Settled::Outcome { outcome: Outcome::Cancelled, attempts: 0, node: NodeId(0) }
+    let (outcome, output) = (Outcome::Cancelled, Bytes::new());
+    Settled::Outcome { outcome, attempts: 0, node: NodeId(0), output }
 }
 
 fn take(list: &mut Vec<TaskId>, most: usize) -> Vec<TaskId> {

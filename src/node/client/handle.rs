@@ -6,6 +6,7 @@ use crate::core::cluster::command::Outcome;
 use crate::core::ids::{NodeId, TaskId};
 use crate::error::{Error, Result};
 use crate::node::proto::Refusal;
+use bytes::Bytes;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Condvar, Mutex, OnceLock};
 use std::time::Duration;
@@ -24,6 +25,8 @@ pub enum Settled {
         attempts: u32,
         /// Who ran the last one; 0: nobody.
         node: NodeId,
+        /// The last that one printed and logged.
+        output: Bytes,
     },
     /// The cluster refused the task; nothing was stored.
     Refused {
@@ -254,7 +257,8 @@ mod tests {
     use std::sync::atomic::AtomicU32;
 
     fn cancelled() -> Settled {
-        Settled::Outcome { outcome: Outcome::Cancelled, attempts: 1, node: NodeId(7) }
+        let (outcome, output) = (Outcome::Cancelled, Bytes::new());
+        Settled::Outcome { outcome, attempts: 1, node: NodeId(7), output }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use super::backoff::Backoff;
 use super::frame::{self, PROTOCOL};
+use super::output::{AtWork, last_line};
 use super::runner::Runner;
 use super::slot::{Busy, Doom, Job, Slot};
 use super::{Act, PoolOptions};
@@ -12,6 +13,7 @@ use crate::core::Moment;
 use crate::core::boundary::Assignment;
 use crate::core::cluster::command::{Function, Report};
 use crate::core::ids::{TaskId, Token};
+use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -96,6 +98,14 @@ impl Roster {
         busy.map(|busy| busy.job.assignment.spec.id).collect()
     }
 
+    /// What a runner is at.
+    pub(super) fn at_work(&self, id: RunnerId) -> Option<AtWork> {
+        let busy = self.runners.get(&id)?.busy.as_ref()?;
+        let Assignment { spec, attempt, .. } = &busy.job.assignment;
+        let function = busy.job.function.name.as_str().into();
+        Some(AtWork { function, task: spec.id, attempt: *attempt })
+    }
+
     /// The processes of all runners.
     pub(super) fn processes(&self) -> Vec<u32> {
         let runners = self.runners.values().filter_map(|slot| slot.runner.as_ref());
@@ -116,10 +126,10 @@ impl Roster {
     ) {
         let job = Job { assignment, function };
         if self.phase != Phase::Open {
-            acts.push(job.end(Report::Crashed("the node is stopping".into()), Duration::ZERO));
+            acts.push(job.end_unbegun(Report::Crashed("the node is stopping".into())));
         } else if self.waiting.len() >= MAX_WAITING {
             let words = format!("{MAX_WAITING} attempts wait for a runner already");
-            acts.push(job.end(Report::Crashed(words), Duration::ZERO));
+            acts.push(job.end_unbegun(Report::Crashed(words)));
         } else {
             self.waiting.push_back(job);
             self.dispatch(now, acts);
@@ -165,7 +175,7 @@ impl Roster {
         now: Moment,
         id: RunnerId,
         seq: u64,
-        report: Report,
+        (report, output): (Report, Bytes),
         acts: &mut Vec<Act>,
     ) {
         let Some(slot) = self.runners.get_mut(&id) else { return };
@@ -179,7 +189,7 @@ impl Roster {
         self.backoff.reset();
         self.release(&busy);
         self.dispatch(now, acts);
-        acts.push(busy.job.end(report, now.since(busy.started)));
+        acts.push(busy.job.end(report, output, now.since(busy.started)));
         self.announce_idle(acts);
     }
 
@@ -193,7 +203,7 @@ impl Roster {
         &mut self,
         now: Moment,
         id: RunnerId,
-        words: String,
+        (words, output): (String, Bytes),
         acts: &mut Vec<Act>,
     ) {
         let Some(slot) = self.runners.remove(&id) else { return };
@@ -211,10 +221,10 @@ impl Roster {
                 self.backoff.reset();
                 self.spare = true;
                 if let Some(report) = report {
-                    acts.push(busy.job.end(report, now.since(busy.started)));
+                    acts.push(busy.job.end(report, output, now.since(busy.started)));
                 }
             }
-            None if !slot.served => self.start_failed(now, report, acts),
+            None if !slot.served => self.start_failed(now, report, last_line(&output), acts),
             None => {}
         }
         self.dispatch(now, acts);
@@ -226,7 +236,7 @@ impl Roster {
         let is_meant = |job: &Job| job.is(task, token);
         if let Some(at) = self.waiting.iter().position(is_meant) {
             if let Some(job) = self.waiting.remove(at) {
-                acts.push(job.end(Report::Crashed("cancelled".into()), Duration::ZERO));
+                acts.push(job.end_unbegun(Report::Crashed("cancelled".into())));
             }
             return self.announce_idle(acts);
         }
@@ -323,7 +333,7 @@ impl Roster {
             Ok(frames) => frames,
             Err(error) => {
                 self.idle.push(id);
-                return acts.push(job.end(job.too_large(&error), Duration::ZERO));
+                return acts.push(job.end_unbegun(job.too_large(&error)));
             }
         };
         let timeout = job.assignment.spec.timeout_ms;
@@ -345,7 +355,13 @@ impl Roster {
     }
 
     /// Waits before the next start; gives up what waits if there is no hope.
-    fn start_failed(&mut self, now: Moment, report: Option<Report>, acts: &mut Vec<Act>) {
+    fn start_failed(
+        &mut self,
+        now: Moment,
+        report: Option<Report>,
+        said: Option<String>,
+        acts: &mut Vec<Act>,
+    ) {
         let Some(report) = report else { return };
         if let Some(wait) = self.backoff.fail() {
             let number = self.number();
@@ -357,9 +373,10 @@ impl Roster {
                 Report::Crashed(words) => words.as_str(),
                 _ => "unknown",
             };
-            let words = format!("no runner could be started in {rounds} tries: {why}");
+            let said = said.map_or_else(String::new, |said| format!("; it said: {said}"));
+            let words = format!("no runner could be started in {rounds} tries: {why}{said}");
             for job in self.waiting.drain(..) {
-                acts.push(job.end(Report::Crashed(words.clone()), Duration::ZERO));
+                acts.push(job.end_unbegun(Report::Crashed(words.clone())));
             }
         }
     }

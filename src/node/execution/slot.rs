@@ -55,9 +55,14 @@ impl Job {
     }
 
     /// The end of this attempt.
-    pub(super) fn end(&self, report: Report, duration: Duration) -> Act {
+    pub(super) fn end(&self, report: Report, output: Bytes, duration: Duration) -> Act {
         let Assignment { spec, token, .. } = &self.assignment;
-        Act::End(AttemptEnded { task: spec.id, token: *token, report, duration })
+        Act::End(AttemptEnded { task: spec.id, token: *token, report, output, duration })
+    }
+
+    /// The end of this attempt, which never began.
+    pub(super) fn end_unbegun(&self, report: Report) -> Act {
+        self.end(report, Bytes::new(), Duration::ZERO)
     }
 
     /// What to report when it does not fit into a frame.

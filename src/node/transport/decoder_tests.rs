@@ -57,7 +57,13 @@ fn batch() -> Batch {
             cause: AssignCause::Placed,
             replaces: Token(0),
         },
-        Command::Complete { task, token: Token::new(1, 3), node, report: Report::Value(value) },
+        Command::Complete {
+            task,
+            token: Token::new(1, 3),
+            node,
+            report: Report::Value(value),
+            output: "printed".into(),
+        },
         Command::Cancel { task: TaskId(2) },
         Command::Acknowledge { session: SessionId(3), tasks: vec![task] },
         Command::Remove { node },
@@ -114,6 +120,7 @@ fn message_samples() -> Vec<(&'static str, Vec<u8>)> {
         outcome: Outcome::Failure(failure),
         attempts: 1,
         node: NodeId(7),
+        output: "printed".into(),
     };
     let spec = pb::TaskSpec {
         task_id: TaskId(1).to_bytes().to_vec().into(),

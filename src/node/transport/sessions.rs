@@ -241,7 +241,7 @@ impl Session {
         let (mut outcomes, mut bytes) = (Vec::new(), 0);
         while outcomes.len() < PER_MESSAGE && bytes <= MESSAGE_BYTES {
             let Some(finished) = self.finished.pop_front() else { break };
-            bytes += finished.outcome.size();
+            bytes += finished.size();
             outcomes.push(wire::outcome_out(&finished));
         }
         pb::OutcomesResponse { outcomes, unknown: wire::task_ids_out(&unknown) }

@@ -195,6 +195,7 @@ pub fn report_out(ended: &Ended) -> pb::Report {
         token: ended.token.0,
         duration_us: ended.took.as_micros() as u64,
         result: Some(result),
+        output: ended.output.clone(),
     }
 }
 
@@ -212,6 +213,7 @@ pub fn report_in(report: pb::Report) -> Result<Ended, Status> {
         task: task_id(&report.task_id)?,
         token: Token(report.token),
         report: result,
+        output: report.output,
         took: Duration::from_micros(report.duration_us),
     })
 }
@@ -233,6 +235,7 @@ pub fn outcome_out(finished: &Finished) -> pb::Outcome {
         attempts: finished.attempts,
         node: finished.node.0,
         result: Some(result),
+        output: finished.output.clone(),
     }
 }
 

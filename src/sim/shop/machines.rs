@@ -180,7 +180,8 @@ impl Shop<'_> {
             self.diary.node_saw(at, Kind::Ended, task, &name, Some(token));
         }
         self.tally.busy += duration;
-        self.work(machine, vec![Event::AttemptEnded { task, token, report, duration }]);
+        let output = Bytes::new();
+        self.work(machine, vec![Event::AttemptEnded { task, token, report, output, duration }]);
     }
 
     /// Everything a step collected leaves together, in the order in which the leader must hear it.

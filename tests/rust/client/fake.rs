@@ -49,7 +49,8 @@ impl State {
         let body = self.tasks[id].payload.clone();
         let value = Payload { codec: Codec::Json.into(), body, blob: None };
         let result = Some(outcome::Result::Value(value));
-        let outcome = Outcome { task_id: id.clone(), attempts: 1, node: 1, result };
+        let outcome =
+            Outcome { task_id: id.clone(), attempts: 1, node: 1, result, ..Default::default() };
         self.finished.insert(id.clone(), outcome.clone());
         self.deliver(session, outcome);
     }
