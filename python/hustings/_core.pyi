@@ -7,6 +7,7 @@ from concurrent.futures import Future as StdFuture
 from types import GenericAlias
 from typing import Any, Generic, TypeVar, final
 
+from .context import Progress
 from .explanation import Explanation, TaskEvent
 
 _R = TypeVar("_R")
@@ -370,6 +371,11 @@ class Future(Generic[_R]):
     def node(self) -> str | None: ...
     @property
     def attempt(self) -> int: ...
+    @property
+    def progress(self) -> Progress | None:
+        """How far the task's attempt was when it last said so, by ``get_context().progress``; a few
+        times a second it is news. ``None``: it said nothing yet. Does not block.
+        """
     def output(self) -> str:
         """The last that the task's last attempt printed and logged, at most
         ``limits.task_output_bytes``; empty while it has no outcome. Does not block.

@@ -1,4 +1,4 @@
-"""What a runner says to its node beside its answers: records of ``logging``.
+"""What a runner says to its node beside its answers: records of ``logging``, and how far a task is.
 
 They go line by line over a copy of stderr, which is a pipe to the node; ``src/node/execution/
 output.rs`` tells them from what is printed there. The node always reads, so nothing waits.
@@ -10,6 +10,7 @@ import faulthandler
 import io
 import logging
 import os
+import select
 import sys
 
 MARK, FIELD, BREAK = "\x1e", "\x1f", "\x1d"
@@ -41,6 +42,11 @@ def begin() -> None:
     root = logging.getLogger()
     root.addHandler(Records())
     root.setLevel(logging.INFO)
+
+
+def has_room() -> bool:
+    """Whether the node takes a line at once."""
+    return _descriptor >= 0 and bool(select.select([], [_descriptor], [], 0)[1])
 
 
 def say(kind: str, *fields: str) -> None:

@@ -251,6 +251,15 @@ pub enum Effect {
         /// Which.
         outcomes: Vec<Arc<Finished>>,
     },
+    /// Tell a client how far a task is. It may be lost: the next word says more.
+    TellProgress {
+        /// Who.
+        session: SessionId,
+        /// Which.
+        task: TaskId,
+        /// How far.
+        progress: Progress,
+    },
     /// Have a quorum confirm that this node leads, before a client is told that nobody knows its tasks: a leader that
     /// was replaced and has not heard of it knows less than the cluster.
     ConfirmRead {
@@ -536,6 +545,19 @@ pub struct NodeStatus {
     pub running: Vec<TaskId>,
     /// It takes no more work.
     pub draining: bool,
+    /// How far attempts are that said so since the last report.
+    pub progress: Vec<(TaskId, Token, Progress)>,
+}
+
+/// How far an attempt is, by its own words.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Progress {
+    /// So much is done ...
+    pub done: f64,
+    /// ... of so much; 0: it does not know.
+    pub total: f64,
+    /// A few words.
+    pub note: String,
 }
 
 /// Why a submission is refused before anything is stored.

@@ -205,6 +205,15 @@ impl Future {
         }
     }
 
+    /// How far the task was when it last said so, or `None`.
+    #[getter]
+    fn progress<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let Some(told) = self.handle.progress() else { return Ok(None) };
+        let total = Some(told.total).filter(|total| *total > 0.0);
+        let class = py.import("hustings.context")?.getattr("Progress")?;
+        class.call1((told.done, total, told.note)).map(Some)
+    }
+
     /// The last that the task's last attempt printed and logged; empty while it has no outcome.
     fn output(&self, py: Python<'_>) -> PyResult<String> {
         self.check(py)?;

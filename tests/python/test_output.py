@@ -146,7 +146,9 @@ def test_without_logging_it_is_printed_as_before(kind: str) -> None:
         stderr=subprocess.PIPE,
         text=True,
     ) as script:
-        assert script.stdin and script.stdout and script.stderr
+        assert script.stdin is not None
+        assert script.stdout is not None
+        assert script.stderr is not None
         assert script.stdout.readline() == "[greet n1] hello you\n"
         assert script.stderr.readline() == "[greet n1] careful\n"
         script.stdin.write("seen\n")

@@ -4,7 +4,7 @@ use super::Leader;
 use super::explanation::explain;
 use crate::config::{Config, OutOfReach, Placement};
 use crate::core::Moment;
-use crate::core::boundary::{Effect, Ended, Event, NodeStatus, Refusal};
+use crate::core::boundary::{Effect, Ended, Event, NodeStatus, Progress, Refusal};
 use crate::core::cluster::command::{
     AssignCause, Batch, Claim, Codec, Command, Failure, Function, FunctionRef, FunctionSource,
     Member, OnDuplicate, Outcome, Payload, ReleaseCause, Report, TaskSpec, Terms,
@@ -586,6 +586,26 @@ fn a_thief_that_drains_gets_nothing_and_what_was_given_up_waits_for_others() {
     let refused: BTreeMap<&str, u64> = bench.leader.thefts().refused().collect();
     assert_eq!(refused["thief_gone"], 1);
     assert_eq!(bench.holder(4), Some(NodeId(1)), "it was placed again");
+}
+
+#[test]
+fn progress_of_the_live_attempt_is_told_to_who_submitted_and_who_follows() {
+    let mut bench = Bench::new(1);
+    bench.submit(spec(1));
+    let follower = SessionId(9);
+    bench.tell(Event::Followed { session: follower, tasks: vec![TaskId(1)] });
+    let how = |done| Progress { done, total: 4.0, note: "half".into() };
+    let live = bench.state.live()[&TaskId(1)].token();
+    let progress = vec![
+        (TaskId(1), live, how(2.0)),
+        (TaskId(1), Token(live.0 + 1), how(3.0)),
+        (TaskId(7), live, how(4.0)),
+    ];
+    bench.effects.clear();
+    let status = NodeStatus { progress, ..NodeStatus::default() };
+    bench.tell(Event::StatusArrived { node: NodeId(1), status });
+    let told = |session| Effect::TellProgress { session, task: TaskId(1), progress: how(2.0) };
+    assert_eq!(bench.effects, [told(follower), told(SESSION)]);
 }
 
 #[test]

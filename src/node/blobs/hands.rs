@@ -2,7 +2,7 @@
 //! the log become blobs before they are reported.
 
 use super::carrier;
-use crate::core::boundary::{Assignment, Event};
+use crate::core::boundary::{Assignment, Event, Progress};
 use crate::core::cluster::command::{Function, Payload, Report, TaskSpec};
 use crate::core::ids::{BlobRef, TaskId, Token};
 use crate::node::driver::{Hands, Input};
@@ -70,6 +70,10 @@ impl Hands for BlobHands {
             None => self.pool.run(assignment, function),
             Some(blob) => self.fetch_and_run(blob, assignment, function),
         }
+    }
+
+    fn take_progress(&self) -> Vec<(TaskId, Token, Progress)> {
+        self.pool.take_progress()
     }
 
     fn kill(&self, task: TaskId, token: Token) {

@@ -7,6 +7,7 @@ use crate::core::cluster::command::{Codec, Outcome, Payload};
 use crate::core::ids::{BlobRef, FunctionHash, NodeId, SessionId, TaskId};
 use crate::error::Error;
 use crate::node::proto::{self, Refusal};
+use crate::node::transport::wire::progress_in;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
@@ -218,6 +219,9 @@ impl Table {
                 let settled = Settled::Outcome { outcome, attempts, node, output };
                 settlements.push((entry.handle, settled));
             }
+        }
+        for (id, _, progress) in message.progress.into_iter().filter_map(|p| progress_in(p).ok()) {
+            self.note_progress(id, &progress);
         }
         for id in wire::parse_ids(&message.unknown) {
             // Only what is accepted was followed; a task on its way is answered on the other stream.

@@ -2,6 +2,7 @@
 
 use super::completion::Slot;
 use super::lock;
+use crate::core::boundary::Progress;
 use crate::core::cluster::command::Outcome;
 use crate::core::ids::{NodeId, TaskId};
 use crate::error::{Error, Result};
@@ -121,6 +122,7 @@ pub struct Handle {
     joined: OnceLock<TaskId>,
     accepted: AtomicU8,
     settled: OnceLock<Settled>,
+    progress: Mutex<Option<Box<Progress>>>,
     watchers: Mutex<Watchers>,
     ready: Condvar,
 }
@@ -132,6 +134,7 @@ impl Handle {
             joined: OnceLock::new(),
             accepted: AtomicU8::new(0),
             settled: OnceLock::new(),
+            progress: Mutex::default(),
             watchers: Mutex::default(),
             ready: Condvar::new(),
         }
@@ -159,6 +162,15 @@ impl Handle {
             None if self.accepted.load(Ordering::Acquire) != 0 => Phase::Accepted,
             None => Phase::Submitted,
         }
+    }
+
+    /// How far its attempt was when it last said so.
+    pub fn progress(&self) -> Option<Progress> {
+        lock(&self.progress).as_deref().cloned()
+    }
+
+    pub(super) fn note_progress(&self, progress: Progress) {
+        *lock(&self.progress) = Some(Box::new(progress));
     }
 
     /// The final word, once there is one.

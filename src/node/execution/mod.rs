@@ -21,7 +21,7 @@ mod slot;
 pub mod stream;
 
 use crate::core::Moment;
-use crate::core::boundary::Assignment;
+use crate::core::boundary::{Assignment, Progress};
 use crate::core::cluster::command::{Failure, Function, Payload, Report};
 use crate::core::ids::{TaskId, Token};
 use crate::node::clock::Clock;
@@ -109,6 +109,8 @@ enum Act {
     Start(RunnerId),
     /// Send frames.
     Send(Arc<Runner>, Vec<u8>),
+    /// Tell it that its attempt is not wanted any more.
+    Ask(Arc<Runner>),
     /// Kill it; its death is then told as [`Roster::on_dead`].
     Kill(Arc<Runner>),
     /// Let it end by itself.
@@ -143,14 +145,20 @@ impl Pool {
         self.inner.update(|roster, now, acts| roster.accept(now, assignment, function, acts));
     }
 
-    /// Kills an attempt by killing its runner; it ends as `Crashed("cancelled")`. Unknown attempts are ignored.
+    /// Asks the runner of an attempt to end it, and kills it a second later; it ends as `Crashed("cancelled")`, or as
+    /// it ends by then. Unknown attempts are ignored.
     pub fn kill(&self, task: TaskId, token: Token) {
-        self.inner.update(|roster, _, acts| roster.kill(task, token, acts));
+        self.inner.update(|roster, now, acts| roster.kill(now, task, token, acts));
     }
 
     /// Tasks that are in a runner now.
     pub fn running(&self) -> Vec<TaskId> {
         self.inner.lock().running()
+    }
+
+    /// How far attempts are that said so since this was asked last.
+    pub fn take_progress(&self) -> Vec<(TaskId, Token, Progress)> {
+        self.inner.lock().take_progress()
     }
 
     /// Its runners' processes.
@@ -217,6 +225,7 @@ impl Inner {
         match act {
             Act::Start(id) => self.start_thread(id),
             Act::Send(runner, frames) => runner.send(frames),
+            Act::Ask(runner) => runner.ask(),
             Act::Kill(runner) => runner.kill(),
             Act::Close(runner) => runner.close(),
             // Nobody listens any more only when the node itself is gone.
@@ -362,6 +371,10 @@ struct Ear {
 impl Whereabouts for Ear {
     fn at_work(&self) -> Option<AtWork> {
         self.inner.lock().at_work(self.id)
+    }
+
+    fn progressed(&self, progress: Progress) {
+        self.inner.lock().on_progress(self.id, progress);
     }
 }
 

@@ -4,8 +4,10 @@
 //! hence all of it lies in the pipes when that frame is read, and they are emptied first.
 //!
 //! A line on stderr that begins with [`MARK`] comes from `hustings._runner` itself, `MARK L level FIELD logger FIELD
-//! text`: a record of `logging`, whose line breaks are [`BREAK`]. A task that forges one only speaks for itself.
+//! text`: a record of `logging`, whose line breaks are [`BREAK`]; or `MARK P done FIELD total FIELD note`: how far the
+//! task is. A task that forges one only speaks for itself.
 
+use crate::core::boundary::Progress;
 use crate::core::ids::TaskId;
 use crate::node::logbook::{LOGBOOK, Line, Speaker, level};
 use bytes::Bytes;
@@ -42,6 +44,8 @@ pub(super) struct AtWork {
 pub(super) trait Whereabouts {
     /// The attempt it is at, if any.
     fn at_work(&self) -> Option<AtWork>;
+    /// It says how far it is.
+    fn progressed(&self, progress: Progress);
 }
 
 /// The ends of a runner's pipes.
@@ -170,6 +174,9 @@ impl<'a, W: Whereabouts> Hearing<'a, W> {
         if text.is_empty() {
             return;
         }
+        if let Some(progress) = (stream == 1).then(|| progress(text)).flatten() {
+            return self.whereabouts.progressed(progress);
+        }
         match (stream == 1).then(|| record(text)).flatten() {
             Some((level, logger, text)) => {
                 self.tail.add(&format!("{} {logger}: {text}", level_name(level)));
@@ -247,6 +254,13 @@ fn record(line: &str) -> Option<(u8, &str, String)> {
     let level = fields.next()?.parse().ok()?;
     let (logger, text) = (fields.next()?, fields.next()?);
     Some((level, logger, text.replace(BREAK, "\n")))
+}
+
+/// How far the task is.
+fn progress(line: &str) -> Option<Progress> {
+    let mut fields = line.strip_prefix(MARK)?.strip_prefix('P')?.splitn(3, FIELD);
+    let (done, total) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    Some(Progress { done, total, note: fields.next()?.to_owned() })
 }
 
 fn level_name(level: u8) -> &'static str {

@@ -10,6 +10,10 @@ impl Whereabouts for Nobody {
     fn at_work(&self) -> Option<AtWork> {
         None
     }
+
+    fn progressed(&self, progress: Progress) {
+        assert_eq!(progress, Progress { done: 3.0, total: 4.5, note: "half".into() });
+    }
 }
 
 /// A runner's ends of its socket and its pipes, and ours.
@@ -60,9 +64,11 @@ fn a_record_of_logging_is_told_from_what_is_printed() {
     let mut bench = Bench::new();
     writeln!(bench.writers[1], "{MARK}L30{FIELD}app.work{FIELD}low on{BREAK}room").unwrap();
     writeln!(bench.writers[1], "{MARK}Lx{FIELD}no record").unwrap();
+    writeln!(bench.writers[1], "begun{MARK}P3{FIELD}4.5{FIELD}half").unwrap();
     writeln!(bench.writers[0], "{MARK}L30{FIELD}app{FIELD}printed").unwrap();
     let heard = bench.heard(1_000);
     assert!(heard.contains("WARNING app.work: low on\nroom\n"), "{heard:?}");
+    assert!(heard.contains("begun\n") && !heard.contains("half"), "{heard:?}");
     assert!(heard.contains(&format!("{MARK}Lx{FIELD}no record\n")), "{heard:?}");
     assert!(heard.contains(&format!("{MARK}L30{FIELD}app{FIELD}printed\n")), "{heard:?}");
 }

@@ -10,7 +10,7 @@ use super::runner::Runner;
 use super::slot::{Busy, Doom, Job, Slot};
 use super::{Act, PoolOptions};
 use crate::core::Moment;
-use crate::core::boundary::Assignment;
+use crate::core::boundary::{Assignment, Progress};
 use crate::core::cluster::command::{Function, Report};
 use crate::core::ids::{TaskId, Token};
 use bytes::Bytes;
@@ -23,7 +23,8 @@ pub(super) type RunnerId = u64;
 
 /// Attempts that may wait for a runner beyond the slots; the worker never gives so many.
 const MAX_WAITING: usize = 4096;
-/// How long after its timeout an attempt is killed: first the runner itself raises, and says where it stood.
+/// How long after its timeout, or after it was cancelled, an attempt is killed: first the runner itself raises, and says
+/// where it stood.
 const KILL_AFTER: Duration = Duration::from_secs(1);
 /// How long a runner may take until it is ready; a cold disk can be slow.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -31,6 +32,7 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 enum Timer {
     Start(RunnerId),
     Attempt { id: RunnerId, seq: u64 },
+    Doomed(RunnerId),
     Restart,
 }
 
@@ -96,6 +98,23 @@ impl Roster {
     pub(super) fn running(&self) -> Vec<TaskId> {
         let busy = self.runners.values().filter_map(|slot| slot.busy.as_ref());
         busy.map(|busy| busy.job.assignment.spec.id).collect()
+    }
+
+    /// How far a runner says it is with its attempt.
+    pub(super) fn on_progress(&mut self, id: RunnerId, progress: Progress) {
+        if let Some(busy) = self.runners.get_mut(&id).and_then(|slot| slot.busy.as_mut()) {
+            busy.progress = Some(progress);
+        }
+    }
+
+    /// What was said of progress since it was taken last.
+    pub(super) fn take_progress(&mut self) -> Vec<(TaskId, Token, Progress)> {
+        let busy = self.runners.values_mut().filter_map(|slot| slot.busy.as_mut());
+        let told = busy.filter_map(|busy| {
+            let Assignment { spec, token, .. } = &busy.job.assignment;
+            Some((spec.id, *token, busy.progress.take()?))
+        });
+        told.collect()
     }
 
     /// What a runner is at.
@@ -183,8 +202,10 @@ impl Roster {
             return self.on_broken(id, "runner answered what it was not asked".into(), acts);
         };
         slot.served = true;
-        if slot.doom.is_none() {
-            self.idle.push(id);
+        match (&slot.doom, &slot.runner) {
+            (None, _) => self.idle.push(id),
+            (Some(_), Some(runner)) => acts.push(Act::Kill(Arc::clone(runner))),
+            (Some(_), None) => {}
         }
         self.backoff.reset();
         self.release(&busy);
@@ -232,7 +253,7 @@ impl Roster {
     }
 
     /// Kills an attempt, wherever it is.
-    pub(super) fn kill(&mut self, task: TaskId, token: Token, acts: &mut Vec<Act>) {
+    pub(super) fn kill(&mut self, now: Moment, task: TaskId, token: Token, acts: &mut Vec<Act>) {
         let is_meant = |job: &Job| job.is(task, token);
         if let Some(at) = self.waiting.iter().position(is_meant) {
             if let Some(job) = self.waiting.remove(at) {
@@ -245,7 +266,7 @@ impl Roster {
             .iter()
             .find(|(_, slot)| slot.busy.as_ref().is_some_and(|busy| is_meant(&busy.job)));
         if let Some((&id, _)) = found {
-            self.doom(id, Doom::Cancelled, acts);
+            self.ask_to_end(now, id, acts);
         }
     }
 
@@ -266,6 +287,10 @@ impl Roster {
                         let ms = busy.job.assignment.spec.timeout_ms;
                         self.doom(id, Doom::TimedOut(ms), acts);
                     }
+                }
+                Timer::Doomed(id) => {
+                    let runner = self.runners.get(&id).and_then(|slot| slot.runner.as_ref());
+                    acts.extend(runner.map(|runner| Act::Kill(Arc::clone(runner))));
                 }
                 Timer::Restart => {
                     self.backoff.cool();
@@ -339,7 +364,7 @@ impl Roster {
         let timeout = job.assignment.spec.timeout_ms;
         let kill_after = Duration::from_millis(timeout).saturating_add(KILL_AFTER);
         let timer = (timeout > 0).then(|| (now.after(kill_after), seq));
-        slot.busy = Some(Busy { seq, job, started: now, timer });
+        slot.busy = Some(Busy { seq, job, started: now, timer, progress: None });
         self.busy += 1;
         if let Some((at, _)) = timer {
             self.arm(at, seq, Timer::Attempt { id, seq }, acts);
@@ -379,6 +404,19 @@ impl Roster {
                 acts.push(job.end_unbegun(Report::Crashed(words.clone())));
             }
         }
+    }
+
+    /// Its attempt is not wanted any more. It may end it properly, but soon.
+    fn ask_to_end(&mut self, now: Moment, id: RunnerId, acts: &mut Vec<Act>) {
+        let Some(slot) = self.runners.get_mut(&id).filter(|slot| slot.doom.is_none()) else {
+            return;
+        };
+        slot.doom = Some(Doom::Cancelled);
+        if let Some(runner) = &slot.runner {
+            acts.push(Act::Ask(Arc::clone(runner)));
+        }
+        let number = self.number();
+        self.arm(now.after(KILL_AFTER), number, Timer::Doomed(id), acts);
     }
 
     fn doom(&mut self, id: RunnerId, doom: Doom, acts: &mut Vec<Act>) {

@@ -100,6 +100,15 @@ impl Runner {
         }
     }
 
+    /// Tells it that its attempt is not wanted any more, by a signal that `hustings._runner` handles.
+    pub(super) fn ask(&self) {
+        let alive = self.alive.lock().unwrap_or_else(PoisonError::into_inner);
+        if *alive {
+            // SAFETY: a plain system call. The process is not reaped yet, so its id cannot belong to anybody else.
+            unsafe { libc::kill(self.pid, libc::SIGUSR1) };
+        }
+    }
+
     fn kill_group(&self) {
         // SAFETY: plain system calls. The process is not reaped yet, so neither id can belong to anybody else.
         unsafe {

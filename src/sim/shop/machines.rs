@@ -95,6 +95,7 @@ impl Machine {
             queued: self.worker.queued() as u32,
             running: self.worker.running(),
             draining: self.worker.is_draining(),
+            ..NodeStatus::default()
         }
     }
 }
