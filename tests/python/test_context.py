@@ -25,6 +25,7 @@ def test_progress_reaches_who_submitted_and_who_follows(one: hs.Cluster, tmp_pat
     gate = tmp_path / "gate"
     future = execution_tasks.step.submit(str(gate))
     follower = one.future(future.task_id)
+    eventually(future.running)  # accepted: now others know it
     with hs.Cluster.connect(*one._client.addresses, allow_pickle=True) as other:
         stranger = other.future(future.task_id)
         told = eventually(lambda: future.progress)

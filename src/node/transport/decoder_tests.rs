@@ -1,7 +1,7 @@
 //! What was well formed is mangled in thousands of ways: no decoder panics, and each understands its samples.
 
 use super::*;
-use crate::core::boundary::Finished;
+use crate::core::boundary::{Finished, Progress};
 use crate::core::chance::Chance;
 use crate::core::cluster::command::{
     AssignCause, Codec, Command, Failure, Function, FunctionRef, FunctionSource, Member, Outcome,
@@ -155,8 +155,11 @@ fn message_samples() -> Vec<(&'static str, Vec<u8>)> {
     };
     let join = pb::JoinRequest { me: Some(member()), ..Default::default() };
     let followed = pb::OutcomesRequest { follow: vec![id.clone()], ..Default::default() };
-    let outcomes =
-        pb::OutcomesResponse { outcomes: vec![wire::outcome_out(&finished)], unknown: vec![id] };
+    let outcomes = pb::OutcomesResponse {
+        outcomes: vec![wire::outcome_out(&finished)],
+        unknown: vec![id],
+        progress: vec![wire::client_progress_out(TaskId(1), Progress::default())],
+    };
     let fault = pb::LinkFault { delay_s: 0.005, ..Default::default() };
     let faults = pb::InjectFaultsRequest { links: vec![fault], ..Default::default() };
     let poll = pb::PollRequest { suspect_node: 4, score: 0.5, ..Default::default() };
