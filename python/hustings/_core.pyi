@@ -27,6 +27,9 @@ __all__ = [
     "run_shop",
     "run_simulation",
     "run_sweep",
+    "safe_dumps",
+    "safe_dumps_call",
+    "safe_loads",
     "set_codec_hooks",
     "shutdown",
 ]
@@ -87,6 +90,24 @@ def resolve_config(
     Raises:
         ConfigError: an unknown knob or profile (with the nearest name), a value out of bounds, or a
             contradiction.
+    """
+
+def safe_dumps(value: Any, name: str, limit: int) -> bytes:
+    """``value`` in the codec ``"safe"``, in at most ``limit`` bytes; errors call it ``name``.
+
+    Raises:
+        NotSerializableError: A part of it would not survive; the text says which.
+        PayloadTooLargeError: It is over the limit.
+    """
+
+def safe_dumps_call(args: tuple[Any, ...], kwargs: dict[str, Any], limit: int) -> bytes:
+    """The arguments of a call, as ``safe_dumps``."""
+
+def safe_loads(body: bytes) -> Any:
+    """The value in ``body``; executes nothing, whatever that is.
+
+    Raises:
+        ValueError: It is not what ``safe_dumps`` makes.
     """
 
 def set_codec_hooks(

@@ -226,8 +226,11 @@ def decode_arguments(
         _require_pickle("arguments")
         args, kwargs = pickle.loads(payload)
         return args, kwargs
+    if codec == "safe":
+        args, kwargs = _native().safe_loads(payload)
+        return args, kwargs
     if codec != "json":
-        raise ValueError(f"codec {codec!r} is not known; use 'json' or 'pickle'")
+        raise ValueError(f"codec {codec!r} is not known; use 'safe', 'json' or 'pickle'")
     decoded = _DECODER.decode(payload.decode())
     if (
         not isinstance(decoded, dict)
@@ -254,12 +257,20 @@ def encode_result(codec: str, value: Any) -> bytes:
     limit = payload_limit()
     if codec == "json":
         body = _encode_json(value, limit)
+    elif codec == "safe":
+        body = _native().safe_dumps(value, "result", limit)
     else:
         _require_pickle("result")
         body = _pickle(value)
     if len(body) > limit:
         raise _too_large(f"{len(body)} bytes", limit)
     return body
+
+
+def _native() -> Any:
+    from hustings import _core
+
+    return _core
 
 
 def _too_large(size: str, limit: int) -> Exception:
@@ -312,7 +323,7 @@ def _check_json(value: Any, limit: int) -> None:
         if kind is not list and kind is not dict:
             raise TypeError(
                 f"{_spell(path)} is {_article(kind)}, which JSON would change or cannot hold; "
-                "return None, bool, int, float, str, list or dict, or use codec='pickle'"
+                "return None, bool, int, float, str, list or dict, or use codec='safe' or 'pickle'"
             )
         if id(value) in open_ids:
             raise ValueError(f"{_spell(path)} contains itself, which JSON cannot express")
@@ -327,7 +338,7 @@ def _check_json(value: Any, limit: int) -> None:
                 if type(key) is not str:
                     raise TypeError(
                         f"{_spell(path)} has the key {key!r}, {_article(type(key))}; JSON keys are "
-                        "str: convert them, or use codec='pickle'"
+                        "str: convert them, or use codec='safe' or 'pickle'"
                     )
                 visit(item, (*path, key))
         open_ids.discard(id(value))

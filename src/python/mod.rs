@@ -15,6 +15,7 @@ mod records;
 mod resolver;
 mod runner;
 mod runtime;
+mod safe;
 mod shop;
 mod simulation;
 mod task_history;
@@ -40,6 +41,8 @@ mod _core {
     use super::resolver::_drain;
     #[pymodule_export]
     use super::runner::run_runner;
+    #[pymodule_export]
+    use super::safe::{safe_dumps, safe_dumps_call, safe_loads};
     #[pymodule_export]
     use super::shop::run_shop;
     #[pymodule_export]

@@ -88,6 +88,7 @@ pub(super) fn decode(
 fn decode_value(py: Python<'_>, value: &Payload, allow_pickle: bool) -> PyResult<Py<PyAny>> {
     let codec = match value.codec {
         Codec::Json => intern!(py, "json"),
+        Codec::Safe => intern!(py, "safe"),
         Codec::Pickle if allow_pickle => intern!(py, "pickle"),
         Codec::Pickle => {
             let remedy =

@@ -309,6 +309,8 @@ pub enum Codec {
     Json,
     /// pickle protocol 5; code, so it must be allowed on both sides.
     Pickle,
+    /// msgpack with extension types, so that Python's types survive; data only.
+    Safe,
 }
 
 /// Encoded bytes.

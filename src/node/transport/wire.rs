@@ -75,6 +75,7 @@ pub(super) fn codec_in(codec: pb::Codec) -> Option<Codec> {
     match codec {
         pb::Codec::Json => Some(Codec::Json),
         pb::Codec::Pickle => Some(Codec::Pickle),
+        pb::Codec::Safe => Some(Codec::Safe),
         pb::Codec::Unspecified => None,
     }
 }
@@ -83,6 +84,7 @@ fn codec_out(codec: Codec) -> i32 {
     match codec {
         Codec::Json => pb::Codec::Json as i32,
         Codec::Pickle => pb::Codec::Pickle as i32,
+        Codec::Safe => pb::Codec::Safe as i32,
     }
 }
 
