@@ -19,7 +19,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType, TracebackType
+from types import AsyncGeneratorType, CoroutineType, GeneratorType, TracebackType
 from typing import Any
 
 from hustings import _alarm, _coroutine, _words
@@ -40,12 +40,6 @@ info: dict[str, Any] | None = None
 ``end_by``; or ``None``."""
 started_at = 0.0
 """When it started, in seconds since 1970."""
-PROGRESS_EVERY_S = 0.1
-"""How often a task's progress is passed on."""
-_cancelled = 0
-"""The fencing token of the attempt that was cancelled last."""
-_progress_at = 0.0
-"""When progress was passed on last, by the monotonic clock."""
 
 
 class PayloadTooLargeError(ValueError):
@@ -148,11 +142,13 @@ def call(fn: Callable[..., Any], codec: str, payload: bytes, attempt: dict[str, 
     Returns ``(True, codec, body, "", "", "")``, or ``(False, codec, pickled exception, type name,
     message, traceback)``.
     """
-    global info, started_at, _progress_at
+    global info, started_at
     try:
         try:
             args, kwargs = decode_arguments(codec, payload)
-            info, started_at, _progress_at = attempt, time.time(), 0.0
+            info, started_at = attempt, time.time()
+            _alarm.begin(attempt.get("fencing_token", 0))
+            _words.begin_attempt()
             timeout = attempt.get("timeout_s")
             run = functools.partial(_run, fn, args, kwargs)
             if timeout and threading.current_thread() is threading.main_thread():
@@ -162,6 +158,7 @@ def call(fn: Callable[..., Any], codec: str, payload: bytes, attempt: dict[str, 
             return True, codec, encode_result(codec, value), "", "", ""
         finally:
             info = None
+            _alarm.begin(0)
             _flush()
     # SystemExit and KeyboardInterrupt end the attempt, not the runner.
     except BaseException as exc:
@@ -178,35 +175,6 @@ def _run(fn: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
             "list, or submit a task for each item"
         )
     return value
-
-
-def node_name() -> str:
-    """The node this runner belongs to."""
-    return os.environ.get("HUSTINGS_NODE_NAME", "")
-
-
-def is_cancelled(fencing_token: int) -> bool:
-    """Whether that attempt is not wanted any more."""
-    return _cancelled == fencing_token
-
-
-def _on_cancel(_signal: int, _frame: FrameType | None) -> Any:
-    """The node's word that the attempt which runs is not wanted: a coroutine is cancelled, a
-    function may look. The node waits for a second."""
-    global _cancelled
-    if info is not None:
-        _cancelled = info["fencing_token"]
-        _coroutine.interrupt()
-
-
-def report_progress(done: float, total: float, note: str) -> None:
-    """Tells the node, unless that was done just before or it does not listen."""
-    global _progress_at
-    now = time.monotonic()
-    whole = total > 0 and done >= total
-    if (whole or now - _progress_at >= PROGRESS_EVERY_S) and _words.has_room():
-        _progress_at = now
-        _words.say("P", repr(done), repr(total), note.replace(_words.FIELD, " "))
 
 
 def _flush() -> None:
@@ -441,7 +409,7 @@ def main() -> None:
     """Serves the node at file descriptor 0 until it closes it."""
     # The node decides when a runner ends: a Ctrl-C meant for it does not reach a task by accident.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGUSR1, _on_cancel)
+    signal.signal(signal.SIGUSR1, _alarm.on_cancel)
     extend_path(os.environ.get("HUSTINGS_SYS_PATH", ""))
     from hustings._core import run_runner
 

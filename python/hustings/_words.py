@@ -12,12 +12,18 @@ import logging
 import os
 import select
 import sys
+import time
 
 MARK, FIELD, BREAK = "\x1e", "\x1f", "\x1d"
 MAX_LINE = 4000
 """Bytes of a line; so many are written at once or not at all, whoever else writes to the pipe."""
 
+PROGRESS_EVERY_S = 0.1
+"""How often a task's progress is passed on."""
+
 _descriptor = -1
+_progress_at = 0.0
+"""When progress was passed on last, by the monotonic clock."""
 
 
 class Records(logging.Handler):
@@ -42,6 +48,22 @@ def begin() -> None:
     root = logging.getLogger()
     root.addHandler(Records())
     root.setLevel(logging.INFO)
+
+
+def begin_attempt() -> None:
+    """What it says first of its progress is passed on at once."""
+    global _progress_at
+    _progress_at = 0.0
+
+
+def report_progress(done: float, total: float, note: str) -> None:
+    """Tells the node, unless that was done just before or it does not listen."""
+    global _progress_at
+    now = time.monotonic()
+    whole = total > 0 and done >= total
+    if (whole or now - _progress_at >= PROGRESS_EVERY_S) and has_room():
+        _progress_at = now
+        say("P", repr(done), repr(total), note.replace(FIELD, " "))
 
 
 def has_room() -> bool:

@@ -4,6 +4,7 @@ when, its fencing token; how far it is."""
 from __future__ import annotations
 
 import math
+import os
 import time
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -62,9 +63,9 @@ class TaskContext:
         """Whether this attempt is not wanted any more: it was cancelled, or its task is past its
         ``deadline``. It has a second to end; then it is killed with its process. What it returns
         or raises is nobody's concern any more."""
-        from . import _runner
+        from . import _alarm
 
-        return _runner.is_cancelled(self.fencing_token)
+        return _alarm.is_cancelled(self.fencing_token)
 
     def remaining(self) -> float | None:
         """Seconds until ``deadline``, never negative; ``None`` without one."""
@@ -87,14 +88,14 @@ class TaskContext:
             TypeError: A number or text is none.
             ValueError: ``done`` or ``total`` is out of bounds.
         """
-        from . import _runner
+        from . import _words
 
         _check_number("done", done, least=0.0)
         if total is not None:
             _check_number("total", total, least=math.ulp(0.0))
         if not isinstance(note, str):
             raise TypeError(f"note={note!r}: give text")
-        _runner.report_progress(float(done), float(total or 0.0), note[:MAX_NOTE])
+        _words.report_progress(float(done), float(total or 0.0), note[:MAX_NOTE])
 
 
 def _check_number(name: str, value: object, *, least: float) -> None:
@@ -125,7 +126,7 @@ def get_context() -> TaskContext:
         key=info["key"],
         timeout=timeout,
         deadline=min(ends, default=None),
-        node=_runner.node_name(),
+        node=os.environ.get("HUSTINGS_NODE_NAME", ""),
     )
 
 

@@ -1,5 +1,5 @@
-//! What this process runs natively: one stoppable tokio runtime and two threads that call Python, made at first use, never
-//! shared with a forked child; and the interruptible way to wait for either.
+//! What this process runs natively: one stoppable tokio runtime and two threads that call Python, made at first use,
+//! never shared with a forked child; and the interruptible way to wait for either.
 
 use super::errors;
 use super::logs::LogThread;
@@ -269,7 +269,8 @@ pub(super) fn parse_seconds(py: Python<'_>, name: &str, value: f64) -> PyResult<
 }
 
 /// Ends nodes, clients and threads of this process, in this order: what speaks to the network, what calls Python, the
-/// runtime, the log. The interpreter must be detached meanwhile, or a thread that wants it would wait for us and we for it.
+/// runtime, the log. The interpreter must be detached meanwhile, or a thread that wants it would wait for us and we
+/// for it.
 pub(super) fn shut_down(py: Python<'_>) {
     SHUT_DOWN.store(true, Ordering::Release);
     let Some(process) = current() else { return };

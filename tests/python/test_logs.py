@@ -1,4 +1,4 @@
-"""What nodes do, as records of ``logging``: filtered by ``HUSTINGS_LOG``, bounded, in nobody's way."""
+"""What nodes do, as records of ``logging``: filtered by ``HUSTINGS_LOG``, bounded."""
 
 from __future__ import annotations
 

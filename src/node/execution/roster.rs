@@ -3,14 +3,16 @@
 //! Touches no process: every method says by [`Act`]s what the pool shall do after it has let go of the lock. A slot
 //! that is to be killed is *doomed* first, so that a late kill never hits the next attempt of the same runner.
 
+mod views;
+
 use super::backoff::Backoff;
 use super::frame::{self, PROTOCOL};
-use super::output::{AtWork, last_line};
+use super::output::last_line;
 use super::runner::Runner;
 use super::slot::{Busy, Doom, Job, Slot};
 use super::{Act, PoolOptions};
 use crate::core::Moment;
-use crate::core::boundary::{Assignment, Progress};
+use crate::core::boundary::Assignment;
 use crate::core::cluster::command::{Function, Report};
 use crate::core::ids::{TaskId, Token};
 use bytes::Bytes;
@@ -23,8 +25,8 @@ pub(super) type RunnerId = u64;
 
 /// Attempts that may wait for a runner beyond the slots; the worker never gives so many.
 const MAX_WAITING: usize = 4096;
-/// How long after its timeout, or after it was cancelled, an attempt is killed: first the runner itself raises, and says
-/// where it stood.
+/// How long after its timeout, or after it was cancelled, an attempt is killed: first the runner itself raises, and
+/// says where it stood.
 const KILL_AFTER: Duration = Duration::from_secs(1);
 /// How long a runner may take until it is ready; a cold disk can be slow.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -77,63 +79,6 @@ impl Roster {
             backoff: Backoff::default(),
             spare: false,
         }
-    }
-
-    pub(super) fn is_closed(&self) -> bool {
-        self.phase == Phase::Closed
-    }
-
-    pub(super) fn has_runners(&self) -> bool {
-        !self.runners.is_empty()
-    }
-
-    pub(super) fn has_work(&self) -> bool {
-        self.busy + self.waiting.len() > 0
-    }
-
-    pub(super) fn idle_slots(&self) -> usize {
-        self.slots.saturating_sub(self.busy + self.waiting.len())
-    }
-
-    pub(super) fn running(&self) -> Vec<TaskId> {
-        let busy = self.runners.values().filter_map(|slot| slot.busy.as_ref());
-        busy.map(|busy| busy.job.assignment.spec.id).collect()
-    }
-
-    /// How far a runner says it is with its attempt.
-    pub(super) fn on_progress(&mut self, id: RunnerId, progress: Progress) {
-        if let Some(busy) = self.runners.get_mut(&id).and_then(|slot| slot.busy.as_mut()) {
-            busy.progress = Some(progress);
-        }
-    }
-
-    /// What was said of progress since it was taken last.
-    pub(super) fn take_progress(&mut self) -> Vec<(TaskId, Token, Progress)> {
-        let busy = self.runners.values_mut().filter_map(|slot| slot.busy.as_mut());
-        let told = busy.filter_map(|busy| {
-            let Assignment { spec, token, .. } = &busy.job.assignment;
-            Some((spec.id, *token, busy.progress.take()?))
-        });
-        told.collect()
-    }
-
-    /// What a runner is at.
-    pub(super) fn at_work(&self, id: RunnerId) -> Option<AtWork> {
-        let busy = self.runners.get(&id)?.busy.as_ref()?;
-        let Assignment { spec, attempt, .. } = &busy.job.assignment;
-        let function = busy.job.function.name.as_str().into();
-        Some(AtWork { function, task: spec.id, attempt: *attempt })
-    }
-
-    /// The processes of all runners.
-    pub(super) fn processes(&self) -> Vec<u32> {
-        let runners = self.runners.values().filter_map(|slot| slot.runner.as_ref());
-        runners.map(|runner| runner.process()).collect()
-    }
-
-    /// When [`Roster::expire`] shall be called.
-    pub(super) fn next_timer(&self) -> Option<Moment> {
-        self.timers.keys().next().map(|(at, _)| *at)
     }
 
     pub(super) fn accept(

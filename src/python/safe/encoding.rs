@@ -11,9 +11,9 @@ use rmp::encode as msgpack;
 
 /// Longest spelling of a key in an error.
 const MAX_KEY: usize = 60;
-const REMEDY: &str = "the codec \"safe\" carries None, bool, int, float, complex, str, bytes, bytearray, list, tuple, set, \
-     frozenset, dict, datetime and its kin, UUID, Decimal, and numpy arrays of numbers; convert it, or allow pickle on \
-     both sides (allow_pickle=True, hustings node --allow-pickle)";
+const REMEDY: &str = "the codec \"safe\" carries None, bool, int, float, complex, str, bytes, bytearray, list, \
+     tuple, set, frozenset, dict, datetime and its kin, UUID, Decimal, and numpy arrays of numbers; convert it, or \
+     allow pickle on both sides (allow_pickle=True, hustings node --allow-pickle)";
 
 /// Why a value does not travel.
 pub(super) enum Refused {

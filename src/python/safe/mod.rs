@@ -1,5 +1,5 @@
-//! The codec `"safe"`: data as msgpack, with extension types for what Python tells apart and msgpack does not. What comes
-//! back is equal and of the same type, or it is refused with the way to it; nothing in it is ever executed.
+//! The codec `"safe"`: data as msgpack, with extension types for what Python tells apart and msgpack does not. What
+//! comes back is equal and of the same type, or it is refused with the way to it; nothing in it is ever executed.
 //!
 //! | extension | holds |
 //! |---|---|
@@ -9,7 +9,7 @@
 //! | 8 | timedelta: a msgpack array of days, seconds, microseconds |
 //! | 9 | complex: two doubles, least byte first |
 //! | 10, 11, 12 | UUID: its bytes; Decimal: its text; bytearray: its bytes |
-//! | 13, 14 | numpy array, numpy scalar: msgpack array of dtype, shape, and whether columns come first; then the bytes |
+//! | 13, 14 | numpy array, numpy scalar: msgpack array of dtype, shape, whether columns come first; then the bytes |
 
 mod decoding;
 mod encoding;
