@@ -145,6 +145,8 @@ pub struct Limits {
     pub copies_ratio: f64,
     /// Client sessions a node serves at once.
     pub sessions: u64,
+    /// The last that an attempt printed and logged, which comes home with its outcome.
+    pub task_output_bytes: u64,
     /// Log entries after which a snapshot is taken and the log is cut.
     pub log_entries: u64,
     /// Bytes of log entries after which a snapshot is taken and the log is cut. Memory and disk of a voter hold about
@@ -222,6 +224,7 @@ impl Default for Limits {
             members: 1_000,
             copies_ratio: 0.05,
             sessions: 10_000,
+            task_output_bytes: 4 << 10,
             log_entries: 20_000,
             log_bytes: 64 << 20,
         }

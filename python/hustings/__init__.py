@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from . import errors, loads, viz
     from .cluster import Cluster, current_cluster
     from .config import Config, ElectionConfig, Limits, ScoreWeights, StealPolicy
-    from .context import TaskContext, get_context
+    from .context import Progress, TaskContext, get_context
     from .elections import Election, Failover, Handover, Reign
     from .errors import *  # noqa: F403
     from .events import EventLog, ScoreHistory, Steal
@@ -51,6 +51,7 @@ _HOMES = {
     "Limits": "config",
     "ScoreWeights": "config",
     "StealPolicy": "config",
+    "Progress": "context",
     "TaskContext": "context",
     "get_context": "context",
     "Election": "elections",
@@ -197,6 +198,7 @@ __all__ = [
     "Member",
     "Node",
     "Outcome",
+    "Progress",
     "RandomFailures",
     "Reign",
     "Run",

@@ -1,5 +1,6 @@
 """The soft end of an attempt: at its timeout it raises where it stands, so that the traceback says
-where that was. What does not heed it, the node kills a second later."""
+where that was; when it is cancelled it may look. What does not heed it, the node kills a second
+later."""
 
 from __future__ import annotations
 
@@ -17,6 +18,30 @@ R = TypeVar("R")
 _limit_s = 0.0
 """The timeout that is being watched; 0: none."""
 _fired = False
+_token = 0
+"""The fencing token of the attempt that runs; 0: none does."""
+_cancelled = 0
+"""That of the attempt that was cancelled last."""
+
+
+def begin(fencing_token: int) -> None:
+    """That attempt runs from now on; 0: none does."""
+    global _token
+    _token = fencing_token
+
+
+def is_cancelled(fencing_token: int) -> bool:
+    """Whether that attempt is not wanted any more."""
+    return _cancelled == fencing_token
+
+
+def on_cancel(_signal: int, _frame: FrameType | None) -> Any:
+    """The node's word that the attempt which runs is not wanted: a coroutine is cancelled, a
+    function may look."""
+    global _cancelled
+    if _token:
+        _cancelled = _token
+        _coroutine.interrupt()
 
 
 def call_within(seconds: float, fn: Callable[[], R]) -> R:

@@ -7,6 +7,7 @@ from concurrent.futures import Future as StdFuture
 from types import GenericAlias
 from typing import Any, Generic, TypeVar, final
 
+from .context import Progress
 from .explanation import Explanation, TaskEvent
 
 _R = TypeVar("_R")
@@ -26,6 +27,9 @@ __all__ = [
     "run_shop",
     "run_simulation",
     "run_sweep",
+    "safe_dumps",
+    "safe_dumps_call",
+    "safe_loads",
     "set_codec_hooks",
     "shutdown",
 ]
@@ -88,6 +92,24 @@ def resolve_config(
             contradiction.
     """
 
+def safe_dumps(value: Any, name: str, limit: int) -> bytes:
+    """``value`` in the codec ``"safe"``, in at most ``limit`` bytes; errors call it ``name``.
+
+    Raises:
+        NotSerializableError: A part of it would not survive; the text says which.
+        PayloadTooLargeError: It is over the limit.
+    """
+
+def safe_dumps_call(args: tuple[Any, ...], kwargs: dict[str, Any], limit: int) -> bytes:
+    """The arguments of a call, as ``safe_dumps``."""
+
+def safe_loads(body: bytes) -> Any:
+    """The value in ``body``; executes nothing, whatever that is.
+
+    Raises:
+        ValueError: It is not what ``safe_dumps`` makes.
+    """
+
 def set_codec_hooks(
     decode: Callable[[str, bytes], Any],
     rebuild: Callable[[dict[str, Any]], BaseException],
@@ -96,8 +118,8 @@ def set_codec_hooks(
 
     ``decode(codec, body)`` returns the value. ``rebuild(failure)`` returns the exception to raise;
     ``failure`` has ``kind`` ("failure", "lost", "timeout", "cancelled", "rejected"), ``type_name``,
-    ``message``, ``traceback``, ``pickled``, ``attempts``, ``node``, ``task_id``, and for "rejected"
-    ``refusal`` and ``retry_after_s``.
+    ``message``, ``traceback``, ``pickled``, ``attempts``, ``node``, ``task_id``, ``output`` (the
+    last the task said), and for "rejected" ``refusal`` and ``retry_after_s``.
     """
 
 def run_runner(
@@ -371,6 +393,15 @@ class Future(Generic[_R]):
     def node(self) -> str | None: ...
     @property
     def attempt(self) -> int: ...
+    @property
+    def progress(self) -> Progress | None:
+        """How far the task's attempt was when it last said so, by ``get_context().progress``; a few
+        times a second it is news. ``None``: it said nothing yet. Does not block.
+        """
+    def output(self) -> str:
+        """The last that the task's last attempt printed and logged, at most
+        ``limits.task_output_bytes``; empty while it has no outcome. Does not block.
+        """
     def result(self, timeout: float | None = None) -> _R: ...
     def exception(self, timeout: float | None = None) -> BaseException | None: ...
     def done(self) -> bool: ...

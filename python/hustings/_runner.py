@@ -22,7 +22,7 @@ from collections.abc import Callable
 from types import AsyncGeneratorType, CoroutineType, GeneratorType, TracebackType
 from typing import Any
 
-from hustings import _alarm, _coroutine
+from hustings import _alarm, _coroutine, _words
 
 MAX_MESSAGE_BYTES = 4 << 10
 """Most bytes of an exception's text that travel."""
@@ -147,6 +147,8 @@ def call(fn: Callable[..., Any], codec: str, payload: bytes, attempt: dict[str, 
         try:
             args, kwargs = decode_arguments(codec, payload)
             info, started_at = attempt, time.time()
+            _alarm.begin(attempt.get("fencing_token", 0))
+            _words.begin_attempt()
             timeout = attempt.get("timeout_s")
             run = functools.partial(_run, fn, args, kwargs)
             if timeout and threading.current_thread() is threading.main_thread():
@@ -156,6 +158,7 @@ def call(fn: Callable[..., Any], codec: str, payload: bytes, attempt: dict[str, 
             return True, codec, encode_result(codec, value), "", "", ""
         finally:
             info = None
+            _alarm.begin(0)
             _flush()
     # SystemExit and KeyboardInterrupt end the attempt, not the runner.
     except BaseException as exc:
@@ -191,8 +194,11 @@ def decode_arguments(
         _require_pickle("arguments")
         args, kwargs = pickle.loads(payload)
         return args, kwargs
+    if codec == "safe":
+        args, kwargs = _native().safe_loads(payload)
+        return args, kwargs
     if codec != "json":
-        raise ValueError(f"codec {codec!r} is not known; use 'json' or 'pickle'")
+        raise ValueError(f"codec {codec!r} is not known; use 'safe', 'json' or 'pickle'")
     decoded = _DECODER.decode(payload.decode())
     if (
         not isinstance(decoded, dict)
@@ -219,12 +225,20 @@ def encode_result(codec: str, value: Any) -> bytes:
     limit = payload_limit()
     if codec == "json":
         body = _encode_json(value, limit)
+    elif codec == "safe":
+        body = _native().safe_dumps(value, "result", limit)
     else:
         _require_pickle("result")
         body = _pickle(value)
     if len(body) > limit:
         raise _too_large(f"{len(body)} bytes", limit)
     return body
+
+
+def _native() -> Any:
+    from hustings import _core
+
+    return _core
 
 
 def _too_large(size: str, limit: int) -> Exception:
@@ -277,7 +291,7 @@ def _check_json(value: Any, limit: int) -> None:
         if kind is not list and kind is not dict:
             raise TypeError(
                 f"{_spell(path)} is {_article(kind)}, which JSON would change or cannot hold; "
-                "return None, bool, int, float, str, list or dict, or use codec='pickle'"
+                "return None, bool, int, float, str, list or dict, or use codec='safe' or 'pickle'"
             )
         if id(value) in open_ids:
             raise ValueError(f"{_spell(path)} contains itself, which JSON cannot express")
@@ -292,7 +306,7 @@ def _check_json(value: Any, limit: int) -> None:
                 if type(key) is not str:
                     raise TypeError(
                         f"{_spell(path)} has the key {key!r}, {_article(type(key))}; JSON keys are "
-                        "str: convert them, or use codec='pickle'"
+                        "str: convert them, or use codec='safe' or 'pickle'"
                     )
                 visit(item, (*path, key))
         open_ids.discard(id(value))
@@ -395,8 +409,11 @@ def main() -> None:
     """Serves the node at file descriptor 0 until it closes it."""
     # The node decides when a runner ends: a Ctrl-C meant for it does not reach a task by accident.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, _alarm.on_cancel)
     extend_path(os.environ.get("HUSTINGS_SYS_PATH", ""))
     from hustings._core import run_runner
+
+    _words.begin()
 
     run_runner(load_function, call)
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from types import CellType, FunctionType, MethodType
 from typing import Any
 
+from . import _core
 from .errors import (
     CancelledError,
     CodecRefusedError,
@@ -29,9 +30,14 @@ from .errors import (
     TaskTimeoutError,
 )
 
-CODECS = ("json", "pickle")
+CODECS = ("safe", "json", "pickle")
+MAX_SAFE = 1 << 30
+"""Bytes of arguments, whatever the cluster takes."""
 _MAX_DEPTH = 64
 """Nesting that JSON payloads may have; the same bound as on the wire."""
+
+NOTED_LINES = 10
+"""Lines of a task's output in the note of its exception."""
 
 _PICKLE_REMEDY = (
     "pass data instead (a path instead of an open file, an address instead of a connection), "
@@ -39,7 +45,8 @@ _PICKLE_REMEDY = (
 )
 _JSON_REMEDY = (
     "JSON carries None, bool, int, finite float, str, list and dict with str keys; "
-    "convert it, or allow pickle on both sides (allow_pickle=True, hustings node --allow-pickle)"
+    "convert it, or use codec='safe', or allow pickle on both sides (allow_pickle=True, "
+    "hustings node --allow-pickle)"
 )
 
 
@@ -48,6 +55,8 @@ def encode_call(codec: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> by
     travel."""
     if codec == "pickle":
         return _encode_pickle((args, kwargs))
+    if codec == "safe":
+        return _core.safe_dumps_call(args, kwargs, MAX_SAFE)
     return _encode_json(args, kwargs)
 
 
@@ -207,13 +216,26 @@ def decode(codec: str, body: bytes) -> Any:
     """The value of an outcome."""
     if codec == "pickle":
         return pickle.loads(body)
+    if codec == "safe":
+        return _core.safe_loads(body)
     if codec == "json":
         return json.loads(body)
     raise CodecRefusedError(f"codec {codec!r} is unknown here; run the same version everywhere")
 
 
 def rebuild(failure: dict[str, Any]) -> BaseException:
-    """The exception a future raises for an outcome without a value, or for a refusal."""
+    """The exception a future raises for an outcome without a value, or for a refusal.
+
+    Where the task printed or logged something, its last lines are a note of the exception.
+    """
+    error = _rebuild(failure)
+    last = str(failure.get("output") or "").rstrip().splitlines()[-NOTED_LINES:]
+    if last and hasattr(error, "add_note"):  # Python 3.11
+        error.add_note("\n".join(["the task said last:", *(f"  {line[:200]}" for line in last)]))
+    return error
+
+
+def _rebuild(failure: dict[str, Any]) -> BaseException:
     kind = failure.get("kind")
     message = str(failure.get("message") or "")
     if kind == "failure":

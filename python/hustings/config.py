@@ -20,10 +20,10 @@ TOML_LIMIT_BYTES = 1 << 20
 """The largest configuration file that is read."""
 
 _PREFIX = "HUSTINGS_"
-_SETTINGS = ("CONFIG", "PROFILE", "STATE_DIR", "CONNECT")
+_SETTINGS = ("CONFIG", "PROFILE", "STATE_DIR", "CONNECT", "LOG")
 """``HUSTINGS_*`` names that are no knobs: file, profile, where ``up`` keeps its state, whom
-commands ask."""
-_INTERNAL = ("SYS_PATH", "ALLOW_PICKLE")
+commands ask, what is logged."""
+_INTERNAL = ("SYS_PATH", "ALLOW_PICKLE", "PAYLOAD_LIMIT", "NODE_PID", "NODE_NAME")
 """Set by a node for its runners."""
 
 
@@ -110,6 +110,7 @@ class Limits(_Section):
     worker_lease_s: float | None = None
     members: int | None = None
     sessions: int | None = None
+    task_output_bytes: int | None = None
     log_entries: int | None = None
     log_bytes: int | None = None
     copies_ratio: float | None = None

@@ -1,21 +1,44 @@
-"""What a running task may know of itself: which attempt it is, until when, and its fencing
-token."""
+"""What a running task may know of itself, and what it may say of itself: which attempt it is, until
+when, its fencing token; how far it is."""
 
 from __future__ import annotations
 
+import math
+import os
 import time
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from .errors import NoTaskError
+
+MAX_NOTE = 200
+"""Characters of a note that travel."""
+
+
+class Progress(NamedTuple):
+    """How far a task is, by its own words."""
+
+    done: float
+    """So much is done."""
+    total: float | None = None
+    """Of so much; ``None``: the task does not know."""
+    note: str = ""
+    """A few words."""
+
+    @property
+    def fraction(self) -> float | None:
+        """``done / total``, in [0, 1]; ``None`` without a total."""
+        return None if not self.total else min(1.0, self.done / self.total)
+
+    def __str__(self) -> str:
+        share = self.fraction
+        told = f"{self.done:g} done" if share is None else f"{share:.0%}"
+        return f"{told}: {self.note}" if self.note else told
 
 
 @dataclass(frozen=True)
 class TaskContext:
-    """The attempt that runs here. Get it with :func:`get_context`.
-
-    An attempt that is cancelled, or runs past its deadline, is killed with its process: there is
-    nothing it could ask for.
-    """
+    """The attempt that runs here. Get it with :func:`get_context`."""
 
     task_id: str
     """The task's id, a UUID."""
@@ -32,10 +55,55 @@ class TaskContext:
     deadline: float | None = None
     """When this attempt is ended, in seconds since 1970 (as ``time.time()``): by the attempt's
     ``timeout`` or the task's ``deadline``, whichever comes first. ``None``: never."""
+    node: str = ""
+    """The name of the node that runs it."""
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether this attempt is not wanted any more: it was cancelled, or its task is past its
+        ``deadline``. It has a second to end; then it is killed with its process. What it returns
+        or raises is nobody's concern any more."""
+        from . import _alarm
+
+        return _alarm.is_cancelled(self.fencing_token)
 
     def remaining(self) -> float | None:
         """Seconds until ``deadline``, never negative; ``None`` without one."""
         return None if self.deadline is None else max(0.0, self.deadline - time.time())
+
+    def progress(self, done: float, total: float | None = 1.0, note: str = "") -> None:
+        """Says how far this attempt is; whoever submitted the task sees it as ``future.progress``.
+
+        ``progress(0.4)`` is a share, ``progress(4, 10, "resizing")`` a count of a count,
+        ``progress(4, None)`` a count of nobody knows how many. Never blocks. It may be called as
+        often as one likes: ten times a second it is passed on, and always once ``done`` reaches
+        ``total``.
+
+        Args:
+            done: How much is done, 0 or more.
+            total: Of how much, more than 0, or ``None``.
+            note: A few words; ``MAX_NOTE`` characters are passed on.
+
+        Raises:
+            TypeError: A number or text is none.
+            ValueError: ``done`` or ``total`` is out of bounds.
+        """
+        from . import _words
+
+        _check_number("done", done, least=0.0)
+        if total is not None:
+            _check_number("total", total, least=math.ulp(0.0))
+        if not isinstance(note, str):
+            raise TypeError(f"note={note!r}: give text")
+        _words.report_progress(float(done), float(total or 0.0), note[:MAX_NOTE])
+
+
+def _check_number(name: str, value: object, *, least: float) -> None:
+    bound = f"a number {'of 0 or more' if least == 0 else 'above 0'}"
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name}={value!r}: give {bound}")
+    if not math.isfinite(value) or value < least:
+        raise ValueError(f"{name}={value!r}: give {bound}")
 
 
 def get_context() -> TaskContext:
@@ -58,7 +126,8 @@ def get_context() -> TaskContext:
         key=info["key"],
         timeout=timeout,
         deadline=min(ends, default=None),
+        node=os.environ.get("HUSTINGS_NODE_NAME", ""),
     )
 
 
-__all__ = ["TaskContext", "get_context"]
+__all__ = ["Progress", "TaskContext", "get_context"]

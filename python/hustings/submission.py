@@ -245,7 +245,7 @@ def bind(
 ) -> tuple[Send, str]:
     """What all calls of one task on one cluster share: how a payload is sent, and its codec."""
     options = call._options
-    codec = options.codec or ("pickle" if allow_pickle else "json")
+    codec = options.codec or ("pickle" if allow_pickle else "safe")
     rare: dict[str, Any] = {}
     if options.task_id is not None:
         rare["task_id"] = task_id_bytes(options.task_id)

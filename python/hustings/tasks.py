@@ -51,7 +51,8 @@ class TaskOptions:
     priority: int = 5
     """0 (last) to 9 (first)."""
     codec: str | None = None
-    """``"pickle"`` or ``"json"``; ``None``: pickle where the cluster allows it."""
+    """``"safe"``, ``"json"`` or ``"pickle"``; ``None``: pickle where the cluster allows it, else
+    safe."""
     task_id: uuid.UUID | str | bytes | None = None
     """An id of your own: the same id again joins the task that is already there. A UUID of version
     7 says when it was made and is refused once it may have been forgotten; any other is remembered

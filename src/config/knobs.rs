@@ -94,4 +94,5 @@ pub const KNOBS: &[Knob] = &[
     knob!("limits.log_entries", "log entries after which a snapshot is taken", 100.0, 1e7, count limits.log_entries),
     knob!("limits.log_bytes", "bytes of log entries after which a snapshot is taken", 65_536.0, 64.0 * GIB, count limits.log_bytes),
     knob!("limits.sessions", "client sessions a node serves at once", 1.0, 1e6, count limits.sessions),
+    knob!("limits.task_output_bytes", "the last an attempt printed and logged, kept with its outcome; 0: nothing", 0.0, 32_768.0, count limits.task_output_bytes),
 ];

@@ -12,6 +12,7 @@ use super::cluster::live::Holder;
 use super::ids::{LogIndex, NodeId, SessionId, TaskId, Term, Token};
 use super::load::{Load, Position};
 use super::record::Record;
+use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -205,6 +206,8 @@ pub enum Event {
         token: Token,
         /// How.
         report: Report,
+        /// The last it printed and logged.
+        output: Bytes,
         /// How long it ran.
         duration: Duration,
     },
@@ -248,6 +251,15 @@ pub enum Effect {
         session: SessionId,
         /// Which.
         outcomes: Vec<Arc<Finished>>,
+    },
+    /// Tell a client how far a task is. It may be lost: the next word says more.
+    TellProgress {
+        /// Who.
+        session: SessionId,
+        /// Which.
+        task: TaskId,
+        /// How far.
+        progress: Progress,
     },
     /// Have a quorum confirm that this node leads, before a client is told that nobody knows its tasks: a leader that
     /// was replaced and has not heard of it knows less than the cluster.
@@ -497,6 +509,15 @@ pub struct Finished {
     pub attempts: u32,
     /// Who ran the last one.
     pub node: NodeId,
+    /// The last that one printed and logged.
+    pub output: Bytes,
+}
+
+impl Finished {
+    /// Rough size.
+    pub fn size(&self) -> usize {
+        self.outcome.size() + self.output.len()
+    }
 }
 
 /// One attempt as it is sent to a node.
@@ -521,6 +542,8 @@ pub struct Ended {
     pub token: Token,
     /// How.
     pub report: Report,
+    /// The last it printed and logged.
+    pub output: Bytes,
     /// How long it ran; zero: it did not.
     pub took: Duration,
 }
@@ -538,6 +561,19 @@ pub struct NodeStatus {
     pub running: Vec<TaskId>,
     /// It takes no more work.
     pub draining: bool,
+    /// How far attempts are that said so since the last report.
+    pub progress: Vec<(TaskId, Token, Progress)>,
+}
+
+/// How far an attempt is, by its own words.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Progress {
+    /// So much is done ...
+    pub done: f64,
+    /// ... of so much; 0: it does not know.
+    pub total: f64,
+    /// A few words.
+    pub note: String,
 }
 
 /// Why a submission is refused before anything is stored.

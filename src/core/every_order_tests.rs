@@ -450,7 +450,8 @@ impl Model {
         }
         let report = Report::Value(Payload::inline(Codec::Json, Bytes::from(token.0.to_string())));
         let duration = Duration::from_millis(100);
-        self.work(node, Some(Event::AttemptEnded { task, token, report, duration }));
+        let output = Bytes::new();
+        self.work(node, Some(Event::AttemptEnded { task, token, report, output, duration }));
     }
 
     /// Its own clock has come to the time it set; all others stand still.

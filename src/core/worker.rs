@@ -2,7 +2,7 @@
 
 use super::Moment;
 use super::boundary::{Assignment, Effect, Ended, Event};
-use super::cluster::command::{Member, Report};
+use super::cluster::command::Member;
 use super::cluster::needs::{Needs, Taken};
 use super::ids::{TaskId, Term, Token};
 use std::collections::BTreeMap;
@@ -31,7 +31,7 @@ pub struct Worker {
     running: BTreeMap<(TaskId, Token), Running>,
     busy: u64,
     taken: Taken,
-    ended: BTreeMap<(TaskId, Token), (Report, Duration)>,
+    ended: BTreeMap<(TaskId, Token), Ended>,
     ask_at: Option<Moment>,
     ask_wait: Duration,
 }
@@ -183,8 +183,8 @@ impl Worker {
                     self.on_settled(&tasks);
                 }
             }
-            Event::AttemptEnded { task, token, report, duration } => {
-                self.on_ended(task, token, report, duration, out);
+            Event::AttemptEnded { task, token, report, output, duration } => {
+                self.on_ended(Ended { task, token, report, output, took: duration }, out);
             }
             Event::DrainStarted => self.draining = true,
             // The leader's events, and timers: only the common tail below.
@@ -215,13 +215,7 @@ impl Worker {
         let held = queued.chain(running).chain(ended).collect();
         out.push(Effect::SendInventory { term, held });
         if !self.ended.is_empty() {
-            let reports = self.ended.iter().map(|((task, token), (report, took))| Ended {
-                task: *task,
-                token: *token,
-                report: report.clone(),
-                took: *took,
-            });
-            out.push(Effect::SendReports { reports: reports.collect() });
+            out.push(Effect::SendReports { reports: self.ended.values().cloned().collect() });
         }
     }
 
@@ -274,24 +268,17 @@ impl Worker {
         }
     }
 
-    fn on_ended(
-        &mut self,
-        task: TaskId,
-        token: Token,
-        report: Report,
-        duration: Duration,
-        out: &mut Vec<Effect>,
-    ) {
-        let running = self.running.remove(&(task, token));
+    fn on_ended(&mut self, ended: Ended, out: &mut Vec<Effect>) {
+        let attempt = (ended.task, ended.token);
+        let running = self.running.remove(&attempt);
         if let Some(running) = &running {
             self.give_back(running.needs.as_deref());
         }
         if running.is_some_and(|running| running.killed) {
             return;
         }
-        self.ended.insert((task, token), (report.clone(), duration));
+        self.ended.insert(attempt, ended.clone());
         if self.connected {
-            let ended = Ended { task, token, report, took: duration };
             out.push(Effect::SendReports { reports: vec![ended] });
         }
     }

@@ -1,7 +1,7 @@
 //! A worker's decisions, one event at a time; no effect is left unexamined.
 
 use super::*;
-use crate::core::cluster::command::{Codec, FunctionRef, Payload, TaskSpec, Terms};
+use crate::core::cluster::command::{Codec, FunctionRef, Payload, Report, TaskSpec, Terms};
 use crate::core::ids::{FunctionHash, NodeId, SessionId};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -51,12 +51,14 @@ fn assigned(term: Term, assignments: Vec<Assignment>) -> Event {
 
 fn ended(id: u128, token: u64) -> Event {
     let duration = Duration::from_millis(1);
-    Event::AttemptEnded { task: TaskId(id), token: Token(token), report: value(), duration }
+    let (task, token) = (TaskId(id), Token(token));
+    Event::AttemptEnded { task, token, report: value(), output: Bytes::new(), duration }
 }
 
 fn report(id: u128, token: u64) -> Effect {
     let took = Duration::from_millis(1);
-    let ended = Ended { task: TaskId(id), token: Token(token), report: value(), took };
+    let (task, token) = (TaskId(id), Token(token));
+    let ended = Ended { task, token, report: value(), output: Bytes::new(), took };
     Effect::SendReports { reports: vec![ended] }
 }
 

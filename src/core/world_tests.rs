@@ -237,7 +237,8 @@ impl World {
         let (task, token) = hand.running.swap_remove(index);
         let report = Report::Value(Payload::inline(Codec::Json, Bytes::from(token.0.to_string())));
         let duration = Duration::from_millis(3);
-        self.work(node, Event::AttemptEnded { task, token, report, duration });
+        let output = Bytes::new();
+        self.work(node, Event::AttemptEnded { task, token, report, output, duration });
     }
 
     fn step(&mut self, weather: Weather) {
@@ -469,7 +470,8 @@ fn a_node_whose_lease_ran_out_comes_back_and_its_completion_is_refused() {
     let duration = Duration::from_secs(4);
     let hand = world.hands.get_mut(&NodeId(2)).unwrap();
     hand.running.retain(|running| *running != (task, token));
-    world.work(NodeId(2), Event::AttemptEnded { task, token, report, duration });
+    let output = Bytes::new();
+    world.work(NodeId(2), Event::AttemptEnded { task, token, report, output, duration });
     for _ in 0..2_000 {
         world.step(CALM);
     }

@@ -53,7 +53,7 @@ pub(super) async fn start(options: NodeOptions) -> Result<(Arc<Shared>, Arc<Pool
         consensus = Some(started.await?);
     }
     let runners = (options.runner_argv, options.runner_env);
-    let (pool, ends) = start_pool(&config, options.slots, options.allow_pickle, runners);
+    let (pool, ends) = start_pool(&config, &me, options.allow_pickle, runners);
     let blobs = Arc::new(BlobStore::open(storage.clone(), &config.limits)?);
     let shared = Arc::new(Shared::new(
         me.clone(),
@@ -162,19 +162,22 @@ async fn start_consensus(
 
 fn start_pool(
     config: &Config,
-    slots: u32,
+    me: &Member,
     allow_pickle: bool,
-    (argv, env): (Vec<String>, Vec<(String, String)>),
+    (argv, mut env): (Vec<String>, Vec<(String, String)>),
 ) -> (Arc<Pool>, mpsc::UnboundedReceiver<AttemptEnded>) {
+    env.push(("HUSTINGS_NODE_NAME".to_owned(), me.name.clone()));
     let (ended, ends) = mpsc::unbounded_channel();
     let pool = Pool::start(
         PoolOptions {
-            slots: slots as usize,
+            slots: me.slots as usize,
             argv,
             env,
             allow_pickle,
             payload_limit: config.limits.blob_bytes as usize,
             nice: RUNNER_NICE,
+            node: me.name.as_str().into(),
+            output_limit: config.limits.task_output_bytes as usize,
         },
         ended,
     );

@@ -10,7 +10,7 @@ use super::transport::links::Word;
 use super::transport::sessions::{OutcomesOutbox, Sessions, SubmitOutbox};
 use super::transport::upstream::{Upstream, Words};
 use crate::config::Config;
-use crate::core::boundary::{Assignment, Change, Effect, Event, NodeStatus};
+use crate::core::boundary::{Assignment, Change, Effect, Event, NodeStatus, Progress};
 use crate::core::cluster::command::{Function, Member};
 use crate::core::ids::{FunctionHash, NodeId, SessionId, TaskId, Term, Token};
 use crate::core::load::Load;
@@ -67,6 +67,10 @@ pub trait Hands: Send + Sync {
     fn run(&self, assignment: Assignment, function: Arc<Function>);
     /// Ends an attempt by force.
     fn kill(&self, task: TaskId, token: Token);
+    /// How far attempts are that said so since it was asked last.
+    fn take_progress(&self) -> Vec<(TaskId, Token, Progress)> {
+        Vec::new()
+    }
 }
 
 /// What the loop is built with.
@@ -329,6 +333,9 @@ impl TaskLoop {
                     self.sessions.reject(session, task, &refusal);
                 }
                 Effect::Deliver { session, outcomes } => self.sessions.deliver(session, outcomes),
+                Effect::TellProgress { session, task, progress } => {
+                    self.sessions.tell_progress(session, task, progress);
+                }
                 Effect::ConfirmRead { session, tasks } => {
                     self.proposals.confirm(Event::ReadConfirmed { session, tasks });
                 }
@@ -382,8 +389,9 @@ impl TaskLoop {
             return;
         }
         self.next_status = now.after(period);
-        let status = self.status();
+        let mut status = self.status();
         if let Some(upstream) = &mut self.upstream {
+            status.progress = self.hands.take_progress();
             upstream.status(&status);
         }
     }
@@ -402,6 +410,7 @@ impl TaskLoop {
             queued: self.worker.queued() as u32,
             running: self.worker.running(),
             draining: self.worker.is_draining(),
+            progress: Vec::new(),
         }
     }
 }

@@ -121,7 +121,8 @@ impl TaskLoop {
             }
         };
         let (task, token) = (spec.id, assignment.token);
-        let ended = Event::AttemptEnded { task, token, report, duration: Duration::ZERO };
+        let (output, duration) = (Bytes::new(), Duration::ZERO);
+        let ended = Event::AttemptEnded { task, token, report, output, duration };
         let _ = self.inputs.send(Input::Core(ended));
     }
 }

@@ -5,7 +5,7 @@
 
 use super::clock::Clock;
 use crate::core::ids::NodeId;
-use crate::core::record::Record;
+use crate::core::record::{Record, RecordKind};
 use std::collections::VecDeque;
 use std::fmt;
 use std::pin::pin;
@@ -42,6 +42,8 @@ struct Shared {
     node: NodeId,
     node_name: Arc<str>,
     limit: usize,
+    /// Each record is an event for the log too.
+    aloud: bool,
     wall_us: Box<dyn Fn() -> u64 + Send + Sync>,
     grown: Notify,
     kept: Mutex<Kept>,
@@ -58,21 +60,32 @@ struct Kept {
 impl History {
     /// The history of `node`, with at most `limit` records (`limits.events`).
     pub fn new(node: NodeId, node_name: &str, limit: u64) -> Self {
-        History::with_clock(node, node_name, limit, Clock::wall_us)
+        History::build(node, node_name, limit, true, Box::new(Clock::wall_us))
     }
 
-    /// The same with another wall clock, in microseconds since 1970.
+    /// The same, of an imagined node, with another wall clock, in microseconds since 1970. It is not logged.
     pub fn with_clock(
         node: NodeId,
         node_name: &str,
         limit: u64,
         wall_us: impl Fn() -> u64 + Send + Sync + 'static,
     ) -> Self {
+        History::build(node, node_name, limit, false, Box::new(wall_us))
+    }
+
+    fn build(
+        node: NodeId,
+        node_name: &str,
+        limit: u64,
+        aloud: bool,
+        wall_us: Box<dyn Fn() -> u64 + Send + Sync>,
+    ) -> Self {
         let shared = Shared {
             node,
             node_name: node_name.into(),
             limit: usize::try_from(limit).unwrap_or(usize::MAX).max(1),
-            wall_us: Box::new(wall_us),
+            aloud,
+            wall_us,
             grown: Notify::new(),
             kept: Mutex::default(),
         };
@@ -82,6 +95,9 @@ impl History {
     /// Appends a record and returns its `seq`. Never waits; drops the oldest record when the history is full.
     pub fn push(&self, mut record: Record) -> u64 {
         cut(&mut record.detail);
+        if self.shared.aloud {
+            log(&self.shared.node_name, &record);
+        }
         let now = (self.shared.wall_us)();
         let mut kept = self.kept();
         kept.last_seq += 1;
@@ -158,6 +174,23 @@ impl fmt::Debug for History {
     }
 }
 
+/// A record as an event of the log. What comes by the thousand is for whoever looks for a fault.
+fn log(node: &str, record: &Record) {
+    use RecordKind as K;
+    const TARGET: &str = "hustings::events";
+    let Record { kind, term, subject, task, detail, .. } = record;
+    let task = task.map(tracing::field::display);
+    let (kind, subject) =
+        (kind.as_str(), (subject.0 != 0).then(|| tracing::field::display(subject)));
+    match record.kind {
+        K::Scored | K::Loaded | K::Stolen | K::Retried | K::Reassigned | K::LateCompletion => {
+            tracing::debug!(target: TARGET, term, subject, task, detail, "{node} {kind}");
+        }
+        K::StorageFailed => tracing::error!(target: TARGET, detail, "{node} {kind}"),
+        _ => tracing::info!(target: TARGET, term, subject, detail, "{node} {kind}"),
+    }
+}
+
 /// Cuts `text` to [`MAX_DETAIL`] bytes at a character.
 fn cut(text: &mut String) {
     if text.len() > MAX_DETAIL {
@@ -169,7 +202,6 @@ fn cut(text: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::record::RecordKind;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     fn history(limit: u64) -> History {

@@ -30,8 +30,9 @@ pub(super) fn parse_codec(py: Python<'_>, name: &str) -> PyResult<Codec> {
     match name {
         "json" => Ok(Codec::Json),
         "pickle" => Ok(Codec::Pickle),
+        "safe" => Ok(Codec::Safe),
         other => {
-            let problem = format!("{other:?} is not a codec; choose json or pickle");
+            let problem = format!("{other:?} is not a codec; choose safe, json or pickle");
             Err(errors::raise(py, Error::config("codec", problem)))
         }
     }

@@ -205,6 +205,24 @@ impl Future {
         }
     }
 
+    /// How far the task was when it last said so, or `None`.
+    #[getter]
+    fn progress<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let Some(told) = self.handle.progress() else { return Ok(None) };
+        let total = Some(told.total).filter(|total| *total > 0.0);
+        let class = py.import("hustings.context")?.getattr("Progress")?;
+        class.call1((told.done, total, told.note)).map(Some)
+    }
+
+    /// The last that the task's last attempt printed and logged; empty while it has no outcome.
+    fn output(&self, py: Python<'_>) -> PyResult<String> {
+        self.check(py)?;
+        Ok(match self.handle.settled() {
+            Some(Settled::Outcome { output, .. }) => String::from_utf8_lossy(output).into_owned(),
+            _ => String::new(),
+        })
+    }
+
     /// The value, or raises what the task raised.
     #[pyo3(signature = (timeout=None))]
     fn result<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {

@@ -8,12 +8,14 @@ mod config;
 mod errors;
 mod faults;
 mod future;
+mod logs;
 mod node;
 mod outcome;
 mod records;
 mod resolver;
 mod runner;
 mod runtime;
+mod safe;
 mod shop;
 mod simulation;
 mod task_history;
@@ -39,6 +41,8 @@ mod _core {
     use super::resolver::_drain;
     #[pymodule_export]
     use super::runner::run_runner;
+    #[pymodule_export]
+    use super::safe::{safe_dumps, safe_dumps_call, safe_loads};
     #[pymodule_export]
     use super::shop::run_shop;
     #[pymodule_export]

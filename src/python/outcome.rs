@@ -59,8 +59,10 @@ pub(super) fn decode(
             let raised = errors::raise(py, error.clone());
             return Ok(Decoded::Raised(raised.into_value(py).into_any()));
         }
-        Settled::Outcome { outcome, attempts, node } => {
-            failed(py, outcome, *attempts, *node, allow_pickle)?
+        Settled::Outcome { outcome, attempts, node, output } => {
+            let story = failed(py, outcome, *attempts, *node, allow_pickle)?;
+            story.set_item(intern!(py, "output"), String::from_utf8_lossy(output))?;
+            story
         }
         Settled::Refused { refusal: Refusal::DuplicateKey, message, existing, .. } => {
             let existing = existing.map(|id| id.to_string()).unwrap_or_default();
@@ -86,6 +88,7 @@ pub(super) fn decode(
 fn decode_value(py: Python<'_>, value: &Payload, allow_pickle: bool) -> PyResult<Py<PyAny>> {
     let codec = match value.codec {
         Codec::Json => intern!(py, "json"),
+        Codec::Safe => intern!(py, "safe"),
         Codec::Pickle if allow_pickle => intern!(py, "pickle"),
         Codec::Pickle => {
             let remedy =

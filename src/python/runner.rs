@@ -5,6 +5,7 @@
 //! write. The watchdog is a native thread that never needs the interpreter: an endless loop that holds the GIL does
 //! not outlive its node.
 
+use super::arguments::parse_codec;
 use crate::config::Config;
 use crate::core::cluster::command::Codec;
 use crate::core::ids::FunctionHash;
@@ -168,7 +169,7 @@ impl<'py> RunnerLoop<'py, '_> {
         let body = body.as_bytes();
         if ok {
             let codec = text(&answer.get_item(1)?)?;
-            let codec = if codec == "json" { Codec::Json } else { Codec::Pickle };
+            let codec = parse_codec(py, &codec)?;
             if body.len() > self.payload_limit {
                 let message = format!(
                     "the result is {} bytes, the limit is {} (limits.blob_bytes)",
@@ -221,6 +222,7 @@ fn codec_name(codec: Codec) -> &'static str {
     match codec {
         Codec::Json => "json",
         Codec::Pickle => "pickle",
+        Codec::Safe => "safe",
     }
 }
 

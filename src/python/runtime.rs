@@ -1,11 +1,15 @@
-//! What this process runs natively: one stoppable tokio runtime and one resolver thread, made at first use, never
-//! shared with a forked child; and the interruptible way to wait for either.
+//! What this process runs natively: one stoppable tokio runtime and two threads that call Python, made at first use,
+//! never shared with a forked child; and the interruptible way to wait for either.
 
 use super::errors;
+use super::logs::LogThread;
 use super::resolver::Resolver;
 use crate::error::Error;
 use crate::node::client::lock;
 use crate::node::clock::Clock;
+use crate::node::log_events;
+use crate::node::log_filter::Filter;
+use crate::node::logbook::LOGBOOK;
 use pyo3::prelude::*;
 use std::future::Future;
 use std::pin::Pin;
@@ -34,6 +38,7 @@ pub(super) struct Process {
     runtime: Mutex<Option<Runtime>>,
     handle: Handle,
     pub resolver: Arc<Resolver>,
+    logs: LogThread,
     live: Mutex<Vec<Weak<dyn Live>>>,
 }
 
@@ -56,6 +61,8 @@ pub(super) fn process(py: Python<'_>) -> PyResult<&'static Process> {
     if let Some(process) = current() {
         return Ok(process);
     }
+    let filter = Filter::parse(&std::env::var("HUSTINGS_LOG").unwrap_or_default())
+        .map_err(|error| errors::raise(py, error))?;
     let runtime = Builder::new_multi_thread()
         .worker_threads(THREADS)
         .thread_name("hustings")
@@ -66,8 +73,14 @@ pub(super) fn process(py: Python<'_>) -> PyResult<&'static Process> {
         handle: runtime.handle().clone(),
         runtime: Mutex::new(Some(runtime)),
         resolver: Arc::new(Resolver::default()),
+        logs: LogThread::default(),
         live: Mutex::default(),
     }));
+    // A forked child may have got the logbook while somebody wrote into it: there it stays closed.
+    if generation() == 0 {
+        log_events::install(filter);
+        process.logs.start();
+    }
     PROCESS.store(process, Ordering::Release);
     Ok(process)
 }
@@ -95,6 +108,7 @@ pub(super) fn check_fork(py: Python<'_>, made: u32, what: &str) -> PyResult<()> 
 pub(super) extern "C" fn forget_parent() {
     PROCESS.store(std::ptr::null_mut(), Ordering::Release);
     GENERATION.fetch_add(1, Ordering::Release);
+    LOGBOOK.close();
 }
 
 /// Has every `fork` of this process call [`forget_parent`], also those that Python does not see.
@@ -255,7 +269,8 @@ pub(super) fn parse_seconds(py: Python<'_>, name: &str, value: f64) -> PyResult<
 }
 
 /// Ends nodes, clients and threads of this process, in this order: what speaks to the network, what calls Python, the
-/// runtime. The interpreter must be detached meanwhile, or a thread that wants it would wait for us and we for it.
+/// runtime, the log. The interpreter must be detached meanwhile, or a thread that wants it would wait for us and we
+/// for it.
 pub(super) fn shut_down(py: Python<'_>) {
     SHUT_DOWN.store(true, Ordering::Release);
     let Some(process) = current() else { return };
@@ -276,6 +291,7 @@ pub(super) fn shut_down(py: Python<'_>) {
         if let Some(runtime) = runtime {
             runtime.shutdown_timeout(SHUTDOWN);
         }
+        process.logs.stop();
         left
     });
     drop(left);

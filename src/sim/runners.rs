@@ -70,7 +70,8 @@ impl Hands for Runners {
             let done = matches!(report, Report::Value(_));
             world.note(Fact::Task(TaskFact::Ended { task, token, done }));
             world.tell(Kind::Ended, task, &name, Some(token));
-            let ended = Event::AttemptEnded { task, token, report, duration: takes };
+            let output = bytes::Bytes::new();
+            let ended = Event::AttemptEnded { task, token, report, output, duration: takes };
             let _ = inputs.send(Input::Core(ended));
         });
     }

@@ -52,9 +52,9 @@ impl Commit for Tampering {
 impl Tampering {
     fn change(&self, term: Term, command: Command) -> Option<Command> {
         Some(match (self.bug, command) {
-            (Bug::TokenIgnored, Command::Complete { task, token, node, report }) => {
+            (Bug::TokenIgnored, Command::Complete { task, token, node, report, output }) => {
                 let token = self.live(task).map_or(token, |(_, live, _)| live);
-                Command::Complete { task, token, node, report }
+                Command::Complete { task, token, node, report, output }
             }
             (Bug::DedupeById, Command::Submit { spec, to }) => {
                 let first = self.world.diary(|diary| diary.first(&spec));

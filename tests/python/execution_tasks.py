@@ -66,3 +66,45 @@ async def leave_work(path: str) -> int:
 @hs.task
 def pid() -> int:
     return os.getpid()
+
+
+@hs.task
+def step(gate: str) -> str:
+    """Says how far it is, and goes on when there is a file."""
+    context = hs.get_context()
+    context.progress(1, 4, "first")
+    while not os.path.exists(gate):
+        time.sleep(0.01)
+    return context.node
+
+
+@hs.task
+def tell_often(times: int) -> float:
+    """Seconds that so many words about progress take."""
+    context = hs.get_context()
+    began = time.perf_counter()
+    for n in range(times):
+        context.progress(n, None)
+    return time.perf_counter() - began
+
+
+@hs.task
+def work_until_cancelled(mark: str) -> None:
+    context = hs.get_context()
+    context.progress(0, None, "at work")
+    while not context.cancelled:
+        time.sleep(0.01)
+    with open(mark, "w") as file:
+        file.write(context.task_id)
+    os.rename(mark, mark + ".done")
+
+
+@hs.task
+async def wait_until_cancelled(mark: str) -> None:
+    hs.get_context().progress(0, None, "at work")
+    try:
+        await asyncio.sleep(1e6)
+    finally:
+        with open(mark, "w") as file:
+            file.write(hs.get_context().task_id)
+        os.rename(mark, mark + ".done")

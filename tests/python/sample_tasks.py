@@ -160,3 +160,13 @@ def fail_with_a_class_of_its_own() -> None:
 @hs.task
 def submit_inside() -> int:
     return square.submit(1).result(30)
+
+
+@hs.task(name="give_back")
+def give_back(value: object) -> object:
+    return value
+
+
+@hs.task(name="odd")
+def give_odd() -> object:
+    return {"id": object()}

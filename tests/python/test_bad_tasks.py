@@ -165,12 +165,12 @@ def test_pickle_is_refused_unread(submit: Callable[..., Any], tmp_path: Path) ->
     assert not trap.exists()
 
 
-@pytest.mark.parametrize("codec", [0, 3, 99])
+@pytest.mark.parametrize("codec", [0, 4, 99])
 def test_a_codec_nobody_knows(codec: int, submit: Callable[..., Any]) -> None:
     """Row 10."""
     refusal, message = submit(codec=codec)
     assert refusal == "REFUSAL_CODEC"
-    assert f"codec: {codec} is unknown; use CODEC_JSON or CODEC_PICKLE" in message
+    assert f"codec: {codec} is unknown; use CODEC_JSON, CODEC_SAFE or CODEC_PICKLE" in message
 
 
 @pytest.fixture(scope="module")

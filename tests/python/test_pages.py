@@ -13,6 +13,7 @@ import pytest
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 NEEDED = {
     "futures.md": (),
+    "output.md": (),
     "integrations/joblib.md": ("joblib", "sklearn"),
     "integrations/dask.md": ("dask", "numpy"),
     "integrations/notebooks.md": (),

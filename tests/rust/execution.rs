@@ -40,8 +40,16 @@ impl Bench {
     fn with_argv(slots: usize, argv: Vec<String>, mode: &str) -> Self {
         let (sender, ended) = unbounded_channel();
         let env = vec![("HUSTINGS_TEST_CHILD".to_owned(), mode.to_owned())];
-        let options =
-            PoolOptions { slots, argv, env, allow_pickle: false, payload_limit: LIMIT, nice: 5 };
+        let options = PoolOptions {
+            slots,
+            argv,
+            env,
+            allow_pickle: false,
+            payload_limit: LIMIT,
+            nice: 5,
+            node: "n1".into(),
+            output_limit: 4 << 10,
+        };
         Bench { pool: Pool::start(options, sender), ended }
     }
 
@@ -110,6 +118,10 @@ fn lives(pid: &str) -> bool {
 #[ignore = "the role of a runner, played for the other tests"]
 fn child() {
     let Ok(mode) = std::env::var("HUSTINGS_TEST_CHILD") else { return };
+    if mode == "deaf" {
+        // SAFETY: a plain system call.
+        unsafe { libc::signal(libc::SIGUSR1, libc::SIG_IGN) };
+    }
     // SAFETY: descriptor 0 is the socket the pool gave this process; nothing else uses it.
     let mut socket = unsafe { UnixStream::from_raw_fd(0) };
     let mut frames = FrameReader::new(socket.try_clone().expect("dup"), 4 << 20);
@@ -215,6 +227,17 @@ async fn a_kill_ends_running_and_waiting_attempts_and_ignores_others() {
     assert_eq!(bench.next().await, (1, r#"Crashed("cancelled")"#.into()));
     bench.run(3, "after");
     assert_eq!(bench.next().await, (3, "after".into()));
+}
+
+#[tokio::test]
+async fn a_runner_that_does_not_end_a_cancelled_attempt_is_killed() {
+    let mut bench = Bench::new(1, "deaf");
+    bench.run(1, "hang");
+    bench.run(2, "after");
+    bench.wait_running(&[1]).await;
+    bench.pool.kill(TaskId(1), Token(1));
+    assert_eq!(bench.next().await, (1, r#"Crashed("cancelled")"#.into()));
+    assert_eq!(bench.next().await.0, 2, "another runner takes its place");
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use super::story::{Step, StepKind, Story};
 use crate::core::boundary::{Change, Refusal};
 use crate::core::cluster::command::AssignCause;
 use crate::core::ids::{NodeId, TaskId, Token};
+use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,6 +70,7 @@ impl ClusterState {
             failures: 0,
             crashes: 0,
             reported: Token(0),
+            output: Bytes::new(),
             fingerprint,
         };
         self.live.insert(task, live);

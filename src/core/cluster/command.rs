@@ -72,6 +72,8 @@ pub enum Command {
         node: NodeId,
         /// How it ended.
         report: Report,
+        /// The last it printed and logged, for people.
+        output: Bytes,
     },
     /// A task must not run any more.
     Cancel {
@@ -115,7 +117,7 @@ impl Command {
     pub fn size(&self) -> usize {
         match self {
             Command::Submit { spec, .. } => super::live::spec_bytes(spec) as usize,
-            Command::Complete { report, .. } => report.size() + 48,
+            Command::Complete { report, output, .. } => report.size() + output.len() + 48,
             Command::Acknowledge { tasks, .. } => tasks.len() * 16 + 24,
             Command::Register(function) => function.name.len() + function.source.size() + 32,
             Command::Admit(member) => {
@@ -312,6 +314,8 @@ pub enum Codec {
     Json,
     /// pickle protocol 5; code, so it must be allowed on both sides.
     Pickle,
+    /// msgpack with extension types, so that Python's types survive; data only.
+    Safe,
 }
 
 /// Encoded bytes.

@@ -6,6 +6,7 @@ use super::state::ClusterState;
 use super::story::{Step, StepKind};
 use crate::core::boundary::{Change, Finished, RequeueReason};
 use crate::core::ids::{NodeId, TaskId, Token};
+use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,9 +45,9 @@ impl ClusterState {
     pub(super) fn complete(
         &mut self,
         task: TaskId,
-        token: Token,
-        node: NodeId,
+        (token, node): (Token, NodeId),
         report: &Report,
+        output: &Bytes,
         out: &mut Vec<Change>,
     ) {
         let Some(live) = self.live.get_mut(&task) else {
@@ -60,6 +61,7 @@ impl ClusterState {
             return;
         }
         live.reported = token;
+        live.output = output.clone();
         match report {
             Report::Value(payload) => {
                 self.decide(task, token);
@@ -174,6 +176,7 @@ impl ClusterState {
             return out.push(Change::Narrowed { spec, from, token, attempt, reason });
         }
         let Some(holder) = live.holder.take() else { return };
+        live.output = Bytes::new();
         let delay_ms = match reason {
             RequeueReason::Failed | RequeueReason::TimedOut => {
                 self.counters.retries += 1;
@@ -211,7 +214,7 @@ impl ClusterState {
 
     /// The task's one outcome.
     pub(super) fn finish(&mut self, task: TaskId, outcome: Outcome, out: &mut Vec<Change>) {
-        let Some(live) = self.live.remove(&task) else { return };
+        let Some(mut live) = self.live.remove(&task) else { return };
         self.live_bytes = self.live_bytes.saturating_sub(spec_bytes(&live.spec));
         if let Some(claim) = &live.spec.claim {
             self.keys.remove(&claim.key);
@@ -230,7 +233,8 @@ impl ClusterState {
         let (session, token, loser) = (live.spec.session, live.token(), live.copy);
         let from = live.holder.map(|holder| holder.node);
         let node = from.unwrap_or_default();
-        let finished = Arc::new(Finished { task, outcome, attempts: live.attempt, node });
+        let (attempts, output) = (live.attempt, std::mem::take(&mut live.output));
+        let finished = Arc::new(Finished { task, outcome, attempts, node, output });
         self.retention.keep(finished.clone(), live, self.clock_ms);
         out.push(Change::Finished { finished, session, from, token, loser });
     }

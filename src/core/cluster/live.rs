@@ -3,6 +3,7 @@
 use super::command::TaskSpec;
 use super::story::Story;
 use crate::core::ids::{NodeId, TaskId, Token};
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -31,6 +32,8 @@ pub struct Live {
     pub(super) crashes: u32,
     /// The last attempt that was reported, so that a re-sent report is told from a late one.
     pub(super) reported: Token,
+    /// The last that one printed and logged, on its way into the outcome.
+    pub(super) output: Bytes,
     pub(super) fingerprint: u64,
 }
 

@@ -114,7 +114,7 @@ impl Retention {
 
     /// Keeps an outcome.
     pub(super) fn keep(&mut self, finished: Arc<Finished>, live: Live, at_ms: u64) {
-        self.bytes += finished.outcome.size() as u64;
+        self.bytes += finished.size() as u64;
         self.by_age.push_back((at_ms, finished.task));
         let spec: &TaskSpec = &live.spec;
         let done = Done {
@@ -183,7 +183,7 @@ impl Retention {
         if let Outcome::Value(payload) = &done.finished.outcome {
             blobs.release(index, payload.blob);
         }
-        self.bytes = self.bytes.saturating_sub(done.finished.outcome.size() as u64);
+        self.bytes = self.bytes.saturating_sub(done.finished.size() as u64);
         self.remember(task, done.fingerprint, now_ms);
         for task in done.joined {
             if let Some(alias) = self.aliases.remove(&task) {

@@ -153,8 +153,8 @@ impl ClusterState {
             Command::Release { task, replaces, cause } => {
                 self.release(*task, *replaces, *cause, out);
             }
-            Command::Complete { task, token, node, report } => {
-                self.complete(*task, *token, *node, report, out);
+            Command::Complete { task, token, node, report, output } => {
+                self.complete(*task, (*token, *node), report, output, out);
             }
             Command::Cancel { task } => {
                 if self.live.contains_key(task) {

@@ -87,7 +87,8 @@ impl Log {
         node: NodeId,
         report: Report,
     ) -> Vec<Change> {
-        self.say(Command::Complete { task: TaskId(id), token, node, report })
+        let output = Bytes::new();
+        self.say(Command::Complete { task: TaskId(id), token, node, report, output })
     }
 }
 

@@ -3,7 +3,7 @@
 use super::leader::Leader;
 use crate::config::did_you_mean;
 use crate::core::Moment;
-use crate::core::boundary::{Effect, Event, Finished, Refusal};
+use crate::core::boundary::{Effect, Event, Finished, Progress, Refusal};
 use crate::core::cluster::command::{Command, Function, FunctionRef, TaskSpec};
 use crate::core::cluster::live::spec_bytes;
 use crate::core::cluster::state::ClusterState;
@@ -238,6 +238,26 @@ impl Leader {
         }
         for session in sessions {
             out.push(Effect::Deliver { session, outcomes: vec![finished.clone()] });
+        }
+    }
+
+    /// Tells whoever waits for tasks how far their live attempts are.
+    pub(super) fn pass_on_progress(
+        &self,
+        state: &ClusterState,
+        progress: Vec<(TaskId, Token, Progress)>,
+        out: &mut Vec<Effect>,
+    ) {
+        for (task, token, progress) in progress {
+            let Some(live) = state.live().get(&task).filter(|live| live.token() == token) else {
+                continue;
+            };
+            let followers = self.followers.get(&task).map_or(&[][..], Vec::as_slice);
+            let others = followers.iter().filter(|session| **session != live.spec.session);
+            for session in others.chain([&live.spec.session]).copied() {
+                let progress = progress.clone();
+                out.push(Effect::TellProgress { session, task, progress });
+            }
         }
     }
 

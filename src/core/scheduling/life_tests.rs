@@ -4,7 +4,7 @@ use super::Leader;
 use super::explanation::explain;
 use crate::config::{Config, OutOfReach, Placement};
 use crate::core::Moment;
-use crate::core::boundary::{Effect, Ended, Event, NodeStatus, Refusal};
+use crate::core::boundary::{Effect, Ended, Event, NodeStatus, Progress, Refusal};
 use crate::core::cluster::command::{
     AssignCause, Batch, Claim, Codec, Command, Failure, Function, FunctionRef, FunctionSource,
     Member, OnDuplicate, Outcome, Payload, ReleaseCause, Report, TaskSpec, Terms,
@@ -13,6 +13,7 @@ use crate::core::cluster::needs::Needs;
 use crate::core::cluster::state::ClusterState;
 use crate::core::ids::{FunctionHash, NodeId, SessionId, TaskId, Token};
 use crate::core::load::Position;
+use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -145,7 +146,13 @@ impl Bench {
     fn report(&mut self, task: u128, report: Report) {
         let holder = self.state.live()[&TaskId(task)].holder.unwrap();
         let took = Duration::from_millis(1);
-        let reports = vec![Ended { task: TaskId(task), token: holder.token, report, took }];
+        let reports = vec![Ended {
+            task: TaskId(task),
+            token: holder.token,
+            report,
+            output: Bytes::new(),
+            took,
+        }];
         self.tell(Event::Reported { node: holder.node, reports });
     }
 
@@ -544,7 +551,8 @@ fn the_leader_learns_what_tasks_take_and_streams_short_ones() {
     // A node that says it takes no time is believed as far as it can be true.
     let took = Duration::from_secs(3_600);
     let holder = bench.state.live()[&TaskId(2)].holder.unwrap();
-    let ended = Ended { task: TaskId(2), token: holder.token, report: value(), took };
+    let (token, output) = (holder.token, Bytes::new());
+    let ended = Ended { task: TaskId(2), token, report: value(), output, took };
     bench.pass(1);
     bench.tell(Event::Reported { node: NodeId(1), reports: vec![ended] });
     assert!(bench.leader.roster()[&NodeId(1)].speed.ratio() > 0.9);
@@ -596,6 +604,27 @@ fn a_thief_that_drains_gets_nothing_and_what_was_given_up_waits_for_others() {
     let refused: BTreeMap<&str, u64> = bench.leader.thefts().refused().collect();
     assert_eq!(refused["thief_gone"], 1);
     assert_eq!(bench.holder(4), Some(NodeId(1)), "it was placed again");
+}
+
+#[test]
+fn progress_of_the_live_attempt_is_told_to_who_submitted_and_who_follows() {
+    let mut bench = Bench::new(1);
+    bench.submit(spec(1));
+    let follower = SessionId(9);
+    bench.tell(Event::Followed { session: follower, tasks: vec![TaskId(1)] });
+    let how = |done| Progress { done, total: 4.0, note: "half".into() };
+    let live = bench.state.live()[&TaskId(1)].token();
+    let progress = vec![
+        (TaskId(1), live, how(2.0)),
+        (TaskId(1), Token(live.0 + 1), how(3.0)),
+        (TaskId(7), live, how(4.0)),
+    ];
+    bench.effects.clear();
+    let status = NodeStatus { progress, ..NodeStatus::default() };
+    bench.tell(Event::StatusArrived { node: NodeId(1), status });
+    let told = |session| Effect::TellProgress { session, task: TaskId(1), progress: how(2.0) };
+    bench.effects.retain(|effect| matches!(effect, Effect::TellProgress { .. }));
+    assert_eq!(bench.effects, [told(follower), told(SESSION)]);
 }
 
 #[test]
@@ -659,7 +688,8 @@ fn one_that_takes_too_long_gets_a_copy_and_the_first_to_end_counts() {
     assert_eq!(bench.state.counters().copies, 1, "one is enough");
     let token = bench.state.live()[&TaskId(1)].copy.unwrap().token;
     let took = Duration::from_millis(1);
-    let reports = vec![Ended { task: TaskId(1), token, report: value(), took }];
+    let reports =
+        vec![Ended { task: TaskId(1), token, report: value(), took, output: Default::default() }];
     bench.tell(Event::Reported { node: copy, reports });
     assert!(matches!(bench.outcome(1), Some(Outcome::Value(_))));
     assert!(bench.said(&Effect::Kill { node: first, tasks: vec![TaskId(1)] }));

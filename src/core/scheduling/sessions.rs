@@ -171,7 +171,8 @@ impl Leader {
                 self.settle.entry(node).or_default().push(task);
             } else {
                 self.learn(now, node, &ended);
-                commands.push(Command::Complete { task, token, node, report: ended.report });
+                let Ended { report, output, .. } = ended;
+                commands.push(Command::Complete { task, token, node, report, output });
             }
         }
         if !commands.is_empty() {

@@ -2,7 +2,7 @@
 //! the log become blobs before they are reported.
 
 use super::carrier;
-use crate::core::boundary::{Assignment, Event};
+use crate::core::boundary::{Assignment, Event, Progress};
 use crate::core::cluster::command::{Function, Payload, Report, TaskSpec};
 use crate::core::ids::{BlobRef, TaskId, Token};
 use crate::node::driver::{Hands, Input};
@@ -11,7 +11,6 @@ use crate::node::shared::Shared;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::AbortHandle;
 
@@ -57,7 +56,7 @@ impl BlobHands {
                 }
                 Err(error) => {
                     let report = Report::Crashed(format!("its arguments: {error}"));
-                    tell(&shared, AttemptEnded { task, token, report, duration: Duration::ZERO });
+                    tell(&shared, AttemptEnded::without_start(task, token, report));
                 }
             }
         });
@@ -73,6 +72,10 @@ impl Hands for BlobHands {
         }
     }
 
+    fn take_progress(&self) -> Vec<(TaskId, Token, Progress)> {
+        self.pool.take_progress()
+    }
+
     fn kill(&self, task: TaskId, token: Token) {
         let waiting = self.fetching.lock().unwrap_or_else(PoisonError::into_inner).remove(&token);
         match waiting {
@@ -80,7 +83,7 @@ impl Hands for BlobHands {
             Some(fetch) => {
                 fetch.abort();
                 let report = Report::Crashed("cancelled".into());
-                tell(&self.shared, AttemptEnded { task, token, report, duration: Duration::ZERO });
+                tell(&self.shared, AttemptEnded::without_start(task, token, report));
             }
         }
     }
@@ -107,6 +110,6 @@ fn report(shared: &Arc<Shared>, end: AttemptEnded) {
 }
 
 fn tell(shared: &Shared, end: AttemptEnded) {
-    let AttemptEnded { task, token, report, duration } = end;
-    shared.tell(Input::Core(Event::AttemptEnded { task, token, report, duration }));
+    let AttemptEnded { task, token, report, output, duration } = end;
+    shared.tell(Input::Core(Event::AttemptEnded { task, token, report, output, duration }));
 }

@@ -81,12 +81,12 @@ fn too_large(what: &str, size: usize, limit: usize) -> Error {
 
 /// Fetches a large result and settles whoever waits for it. Only if it came may the cluster forget it.
 pub(super) async fn fetch_and_settle(shared: Arc<Shared>, wanted: Fetch) {
-    let Fetch { task, blob, codec, attempts, node, handles } = wanted;
+    let Fetch { task, blob, codec, attempts, node, output, handles } = wanted;
     let fetched = fetch(&shared, blob).await;
     let settled = || match &fetched {
         Ok(body) => {
             let outcome = Outcome::Value(Payload::inline(codec, body.clone()));
-            Settled::Outcome { outcome, attempts, node }
+            Settled::Outcome { outcome, attempts, node, output: output.clone() }
         }
         Err(error) => Settled::Failed(error.clone()),
     };

@@ -7,6 +7,7 @@ use crate::core::cluster::command::{Codec, Outcome, Payload};
 use crate::core::ids::{BlobRef, FunctionHash, NodeId, SessionId, TaskId};
 use crate::error::Error;
 use crate::node::proto::{self, Refusal};
+use crate::node::transport::wire::progress_in;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +37,7 @@ pub(super) struct Fetch {
     pub codec: Codec,
     pub attempts: u32,
     pub node: NodeId,
+    pub output: Bytes,
     pub handles: Vec<Arc<Handle>>,
 }
 
@@ -201,20 +203,25 @@ impl Table {
         for outcome in message.outcomes {
             let Some(id) = TaskId::from_bytes(&outcome.task_id) else { continue };
             let (attempts, node) = (outcome.attempts, NodeId(outcome.node));
+            let output = outcome.output.clone();
             let Some(outcome) = wire::outcome_from_proto(outcome) else { continue };
             let entries = self.remove_all(id);
             if let Outcome::Value(Payload { codec, blob: Some(blob), .. }) = outcome
                 && !entries.is_empty()
             {
                 let handles = entries.into_iter().map(|entry| entry.handle).collect();
-                fetches.push(Fetch { task: id, blob, codec, attempts, node, handles });
+                fetches.push(Fetch { task: id, blob, codec, attempts, node, output, handles });
                 continue;
             }
             self.acknowledge.push(id);
             for entry in entries {
-                let settled = Settled::Outcome { outcome: outcome.clone(), attempts, node };
+                let (outcome, output) = (outcome.clone(), output.clone());
+                let settled = Settled::Outcome { outcome, attempts, node, output };
                 settlements.push((entry.handle, settled));
             }
+        }
+        for (id, _, progress) in message.progress.into_iter().filter_map(|p| progress_in(p).ok()) {
+            self.note_progress(id, &progress);
         }
         for id in wire::parse_ids(&message.unknown) {
             // Only what is accepted was followed; a task on its way is answered on the other stream.
@@ -295,7 +302,8 @@ impl Table {
 }
 
 fn cancelled() -> Settled {
-    Settled::Outcome { outcome: Outcome::Cancelled, attempts: 0, node: NodeId(0) }
+    let (outcome, output) = (Outcome::Cancelled, Bytes::new());
+    Settled::Outcome { outcome, attempts: 0, node: NodeId(0), output }
 }
 
 fn take(list: &mut Vec<TaskId>, most: usize) -> Vec<TaskId> {

@@ -2,10 +2,12 @@
 
 use super::completion::Slot;
 use super::lock;
+use crate::core::boundary::Progress;
 use crate::core::cluster::command::Outcome;
 use crate::core::ids::{NodeId, TaskId};
 use crate::error::{Error, Result};
 use crate::node::proto::Refusal;
+use bytes::Bytes;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Condvar, Mutex, OnceLock};
 use std::time::Duration;
@@ -24,6 +26,8 @@ pub enum Settled {
         attempts: u32,
         /// Who ran the last one; 0: nobody.
         node: NodeId,
+        /// The last that one printed and logged.
+        output: Bytes,
     },
     /// The cluster refused the task; nothing was stored.
     Refused {
@@ -118,6 +122,7 @@ pub struct Handle {
     joined: OnceLock<TaskId>,
     accepted: AtomicU8,
     settled: OnceLock<Settled>,
+    progress: Mutex<Option<Box<Progress>>>,
     watchers: Mutex<Watchers>,
     ready: Condvar,
 }
@@ -129,6 +134,7 @@ impl Handle {
             joined: OnceLock::new(),
             accepted: AtomicU8::new(0),
             settled: OnceLock::new(),
+            progress: Mutex::default(),
             watchers: Mutex::default(),
             ready: Condvar::new(),
         }
@@ -156,6 +162,15 @@ impl Handle {
             None if self.accepted.load(Ordering::Acquire) != 0 => Phase::Accepted,
             None => Phase::Submitted,
         }
+    }
+
+    /// How far its attempt was when it last said so.
+    pub fn progress(&self) -> Option<Progress> {
+        lock(&self.progress).as_deref().cloned()
+    }
+
+    pub(super) fn note_progress(&self, progress: Progress) {
+        *lock(&self.progress) = Some(Box::new(progress));
     }
 
     /// The final word, once there is one.
@@ -254,7 +269,8 @@ mod tests {
     use std::sync::atomic::AtomicU32;
 
     fn cancelled() -> Settled {
-        Settled::Outcome { outcome: Outcome::Cancelled, attempts: 1, node: NodeId(7) }
+        let (outcome, output) = (Outcome::Cancelled, Bytes::new());
+        Settled::Outcome { outcome, attempts: 1, node: NodeId(7), output }
     }
 
     #[test]

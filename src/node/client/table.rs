@@ -2,6 +2,7 @@
 
 use super::handle::{Handle, Settled};
 use super::identity::Identity;
+use crate::core::boundary::Progress;
 use crate::core::cluster::command::{Claim, Codec, Function, FunctionSource, Terms};
 use crate::core::cluster::needs::Needs;
 use crate::core::ids::{BlobRef, FunctionHash, TaskId};
@@ -270,6 +271,14 @@ impl Table {
         self.release(id);
         // Its outcome may have come before this.
         self.follow.push(existing);
+    }
+
+    /// How far a task is; those that joined it are as far.
+    pub fn note_progress(&self, id: TaskId, progress: &Progress) {
+        let joined = self.joined.get(&id).map_or(&[][..], Vec::as_slice);
+        for entry in joined.iter().chain([&id]).filter_map(|id| self.entries.get(id)) {
+            entry.handle.note_progress(progress.clone());
+        }
     }
 
     /// The id under which the cluster knows a task.

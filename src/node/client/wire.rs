@@ -27,6 +27,7 @@ pub(super) fn codec_to_proto(codec: Codec) -> proto::Codec {
     match codec {
         Codec::Json => proto::Codec::Json,
         Codec::Pickle => proto::Codec::Pickle,
+        Codec::Safe => proto::Codec::Safe,
     }
 }
 
@@ -82,6 +83,7 @@ pub(super) fn outcome_from_proto(message: proto::Outcome) -> Option<Outcome> {
             codec: match proto::Codec::try_from(value.codec).ok()? {
                 proto::Codec::Json => Codec::Json,
                 proto::Codec::Pickle => Codec::Pickle,
+                proto::Codec::Safe => Codec::Safe,
                 proto::Codec::Unspecified => return None,
             },
             blob: value.blob.as_ref().map(blob_in).transpose().ok()?,

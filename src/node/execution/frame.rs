@@ -13,7 +13,7 @@ use crate::core::ids::{FunctionHash, TaskId, Token};
 use std::io;
 
 /// The version both ends must share; a runner of another installation is refused.
-pub const PROTOCOL: u16 = 2;
+pub const PROTOCOL: u16 = 3;
 /// Functions a runner keeps. At the bound both ends forget all of them, by the same rule.
 pub const CACHED_FUNCTIONS: usize = 1024;
 /// What a frame may hold beside a payload: fixed fields, names, an exception's message and traceback.
@@ -272,6 +272,7 @@ fn codec_number(codec: Codec) -> u8 {
     match codec {
         Codec::Json => 1,
         Codec::Pickle => 2,
+        Codec::Safe => 3,
     }
 }
 
@@ -347,6 +348,7 @@ impl<'a> Reader<'a> {
         match self.u8("codec")? {
             1 => Ok(Codec::Json),
             2 => Ok(Codec::Pickle),
+            3 => Ok(Codec::Safe),
             _ => Err(FrameError::Invalid { field: "codec" }),
         }
     }

@@ -4,7 +4,7 @@
 //! ```text
 //!   run ──▶ Roster (one lock, decides) ──Act──▶ send(2), at once, on the caller's thread ──▶ runner process
 //!                     ▲                                                                          │ Done
-//!                     ├──────── reader thread, one per runner ◀──────────────────────────────────┘
+//!                     ├──────── reader thread, one per runner ◀────────── and what the task prints ┘
 //!                     ├──────── serving thread, one per runner: spawns it, waits for its end
 //!                     └──────── timekeeper thread: timeouts, start limits, back-off
 //! ```
@@ -14,18 +14,20 @@
 
 mod backoff;
 pub mod frame;
+mod output;
 mod roster;
 mod runner;
 mod slot;
 pub mod stream;
 
 use crate::core::Moment;
-use crate::core::boundary::Assignment;
+use crate::core::boundary::{Assignment, Progress};
 use crate::core::cluster::command::{Failure, Function, Payload, Report};
 use crate::core::ids::{TaskId, Token};
 use crate::node::clock::Clock;
 use bytes::Bytes;
 use frame::{Frame, RunResult};
+use output::{AtWork, Hearing, Pipes, Whereabouts};
 use roster::{Roster, RunnerId};
 use runner::{Runner, STACK};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -54,6 +56,10 @@ pub struct PoolOptions {
     pub payload_limit: usize,
     /// How much nicer than the node runners are.
     pub nice: i32,
+    /// The node's name, for whoever reads what its tasks print.
+    pub node: Arc<str>,
+    /// Of what an attempt prints, the last bytes that are kept.
+    pub output_limit: usize,
 }
 
 /// How an attempt ended here.
@@ -65,8 +71,18 @@ pub struct AttemptEnded {
     pub token: Token,
     /// How.
     pub report: Report,
+    /// The last it printed and logged.
+    pub output: Bytes,
     /// How long it ran, from being sent to its runner.
     pub duration: Duration,
+}
+
+impl AttemptEnded {
+    /// One that ended before it began.
+    pub fn without_start(task: TaskId, token: Token, report: Report) -> Self {
+        let (output, duration) = (Bytes::new(), Duration::ZERO);
+        AttemptEnded { task, token, report, output, duration }
+    }
 }
 
 /// The runners of one node.
@@ -93,6 +109,8 @@ enum Act {
     Start(RunnerId),
     /// Send frames.
     Send(Arc<Runner>, Vec<u8>),
+    /// Tell it that its attempt is not wanted any more.
+    Ask(Arc<Runner>),
     /// Kill it; its death is then told as [`Roster::on_dead`].
     Kill(Arc<Runner>),
     /// Let it end by itself.
@@ -127,14 +145,20 @@ impl Pool {
         self.inner.update(|roster, now, acts| roster.accept(now, assignment, function, acts));
     }
 
-    /// Kills an attempt by killing its runner; it ends as `Crashed("cancelled")`. Unknown attempts are ignored.
+    /// Asks the runner of an attempt to end it, and kills it a second later; it ends as `Crashed("cancelled")`, or as
+    /// it ends by then. Unknown attempts are ignored.
     pub fn kill(&self, task: TaskId, token: Token) {
-        self.inner.update(|roster, _, acts| roster.kill(task, token, acts));
+        self.inner.update(|roster, now, acts| roster.kill(now, task, token, acts));
     }
 
     /// Tasks that are in a runner now.
     pub fn running(&self) -> Vec<TaskId> {
         self.inner.lock().running()
+    }
+
+    /// How far attempts are that said so since this was asked last.
+    pub fn take_progress(&self) -> Vec<(TaskId, Token, Progress)> {
+        self.inner.lock().take_progress()
     }
 
     /// Its runners' processes.
@@ -201,6 +225,7 @@ impl Inner {
         match act {
             Act::Start(id) => self.start_thread(id),
             Act::Send(runner, frames) => runner.send(frames),
+            Act::Ask(runner) => runner.ask(),
             Act::Kill(runner) => runner.kill(),
             Act::Close(runner) => runner.close(),
             // Nobody listens any more only when the node itself is gone.
@@ -218,7 +243,7 @@ impl Inner {
         let serve = move || inner.serve(id);
         let name = format!("hustings-run{id}");
         if let Err(error) = thread::Builder::new().name(name).stack_size(STACK).spawn(serve) {
-            let words = format!("cannot start a thread for a runner: {error}");
+            let words = (format!("cannot start a thread for a runner: {error}"), Bytes::new());
             self.update(|roster, now, acts| roster.on_dead(now, id, words, acts));
         }
     }
@@ -226,13 +251,14 @@ impl Inner {
     /// One runner's life, on its serving thread.
     fn serve(self: &Arc<Self>, id: RunnerId) {
         let words = match Runner::spawn(&self.options) {
-            Ok((runner, child)) => {
+            Ok((runner, child, pipes)) => {
                 self.update(|roster, _, acts| roster.on_spawned(id, Arc::clone(&runner), acts));
                 let (inner, source) = (Arc::clone(self), Arc::clone(&runner));
                 let read = move || {
-                    inner.read(id, &source);
+                    let output = inner.read(id, &source, pipes);
                     // It closed its stream: nothing more can come of it.
                     source.kill();
+                    output
                 };
                 let name = format!("hustings-read{id}");
                 let reader = thread::Builder::new().name(name).stack_size(STACK).spawn(read);
@@ -240,40 +266,47 @@ impl Inner {
                     runner.kill();
                 }
                 let words = runner.reap(child);
-                match reader {
-                    // All it said before its end is heard first.
-                    Ok(reader) => drop(reader.join()),
+                // All it said before its end is heard first.
+                let output = match reader {
+                    Ok(reader) => reader.join().unwrap_or_default(),
                     Err(error) => {
                         let words = format!("cannot start a thread for a runner: {error}");
                         self.update(|roster, _, acts| roster.on_broken(id, words, acts));
+                        Bytes::new()
                     }
-                }
-                words
+                };
+                (words, output)
             }
             Err(error) => {
                 let program = self.options.argv.first().map_or("", String::as_str);
-                format!("cannot start runner {program:?}: {error}")
+                (format!("cannot start runner {program:?}: {error}"), Bytes::new())
             }
         };
         self.update(|roster, now, acts| roster.on_dead(now, id, words, acts));
     }
 
-    /// Hears a runner until its stream ends or breaks.
-    fn read(self: &Arc<Self>, id: RunnerId, runner: &Runner) {
+    /// Hears a runner until its stream ends or breaks. Returns the last it said since its last answer.
+    fn read(self: &Arc<Self>, id: RunnerId, runner: &Runner, pipes: Option<Pipes>) -> Bytes {
         let limit = frame::to_node_limit(self.options.payload_limit);
-        let mut frames = FrameReader::new(&runner.socket, limit);
+        let (node, bound) = (self.options.node.clone(), self.options.output_limit);
+        let ear = Ear { inner: Arc::clone(self), id };
+        let hearing = Hearing::new(&runner.socket, pipes, bound, node, ear);
+        let mut frames = FrameReader::new(hearing, limit);
         let problem = loop {
             let body = match frames.read_body() {
                 Ok(Some(body)) => body,
-                Ok(None) => return,
+                Ok(None) => return frames.into_source().finish(),
                 // The socket's own errors come with the death of the process, which has better words.
-                Err(error) if error.kind() != std::io::ErrorKind::InvalidData => return,
+                Err(error) if error.kind() != std::io::ErrorKind::InvalidData => {
+                    return frames.into_source().finish();
+                }
                 Err(error) => break error.to_string(),
             };
             match frame::decode(body) {
                 Ok(Frame::Done { seq, result }) => {
                     let report = report(&result);
-                    self.update(|roster, now, acts| roster.on_done(now, id, seq, report, acts));
+                    let heard = (report, frames.source_mut().take_output());
+                    self.update(|roster, now, acts| roster.on_done(now, id, seq, heard, acts));
                 }
                 Ok(Frame::Ready { protocol }) => {
                     self.update(|roster, now, acts| roster.on_ready(now, id, protocol, acts));
@@ -284,6 +317,7 @@ impl Inner {
         };
         let words = format!("runner broke its protocol: {problem}");
         self.update(|roster, _, acts| roster.on_broken(id, words, acts));
+        frames.into_source().finish()
     }
 
     fn rearm(self: &Arc<Self>) {
@@ -325,6 +359,22 @@ impl Inner {
             }
             changed.await;
         }
+    }
+}
+
+/// What the reader of one runner asks the roster.
+struct Ear {
+    inner: Arc<Inner>,
+    id: RunnerId,
+}
+
+impl Whereabouts for Ear {
+    fn at_work(&self) -> Option<AtWork> {
+        self.inner.lock().at_work(self.id)
+    }
+
+    fn progressed(&self, progress: Progress) {
+        self.inner.lock().on_progress(self.id, progress);
     }
 }
 

@@ -3,8 +3,11 @@
 //! Touches no process: every method says by [`Act`]s what the pool shall do after it has let go of the lock. A slot
 //! that is to be killed is *doomed* first, so that a late kill never hits the next attempt of the same runner.
 
+mod views;
+
 use super::backoff::Backoff;
 use super::frame::{self, PROTOCOL};
+use super::output::last_line;
 use super::runner::Runner;
 use super::slot::{Busy, Doom, Job, Slot};
 use super::{Act, PoolOptions};
@@ -12,6 +15,7 @@ use crate::core::Moment;
 use crate::core::boundary::Assignment;
 use crate::core::cluster::command::{Function, Report};
 use crate::core::ids::{TaskId, Token};
+use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +25,8 @@ pub(super) type RunnerId = u64;
 
 /// Attempts that may wait for a runner beyond the slots; the worker never gives so many.
 const MAX_WAITING: usize = 4096;
-/// How long after its timeout an attempt is killed: first the runner itself raises, and says where it stood.
+/// How long after its timeout, or after it was cancelled, an attempt is killed: first the runner itself raises, and
+/// says where it stood.
 const KILL_AFTER: Duration = Duration::from_secs(1);
 /// How long a runner may take until it is ready; a cold disk can be slow.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -29,6 +34,7 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 enum Timer {
     Start(RunnerId),
     Attempt { id: RunnerId, seq: u64 },
+    Doomed(RunnerId),
     Restart,
 }
 
@@ -75,38 +81,6 @@ impl Roster {
         }
     }
 
-    pub(super) fn is_closed(&self) -> bool {
-        self.phase == Phase::Closed
-    }
-
-    pub(super) fn has_runners(&self) -> bool {
-        !self.runners.is_empty()
-    }
-
-    pub(super) fn has_work(&self) -> bool {
-        self.busy + self.waiting.len() > 0
-    }
-
-    pub(super) fn idle_slots(&self) -> usize {
-        self.slots.saturating_sub(self.busy + self.waiting.len())
-    }
-
-    pub(super) fn running(&self) -> Vec<TaskId> {
-        let busy = self.runners.values().filter_map(|slot| slot.busy.as_ref());
-        busy.map(|busy| busy.job.assignment.spec.id).collect()
-    }
-
-    /// The processes of all runners.
-    pub(super) fn processes(&self) -> Vec<u32> {
-        let runners = self.runners.values().filter_map(|slot| slot.runner.as_ref());
-        runners.map(|runner| runner.process()).collect()
-    }
-
-    /// When [`Roster::expire`] shall be called.
-    pub(super) fn next_timer(&self) -> Option<Moment> {
-        self.timers.keys().next().map(|(at, _)| *at)
-    }
-
     pub(super) fn accept(
         &mut self,
         now: Moment,
@@ -116,10 +90,10 @@ impl Roster {
     ) {
         let job = Job { assignment, function };
         if self.phase != Phase::Open {
-            acts.push(job.end(Report::Crashed("the node is stopping".into()), Duration::ZERO));
+            acts.push(job.end_unbegun(Report::Crashed("the node is stopping".into())));
         } else if self.waiting.len() >= MAX_WAITING {
             let words = format!("{MAX_WAITING} attempts wait for a runner already");
-            acts.push(job.end(Report::Crashed(words), Duration::ZERO));
+            acts.push(job.end_unbegun(Report::Crashed(words)));
         } else {
             self.waiting.push_back(job);
             self.dispatch(now, acts);
@@ -165,7 +139,7 @@ impl Roster {
         now: Moment,
         id: RunnerId,
         seq: u64,
-        report: Report,
+        (report, output): (Report, Bytes),
         acts: &mut Vec<Act>,
     ) {
         let Some(slot) = self.runners.get_mut(&id) else { return };
@@ -173,13 +147,15 @@ impl Roster {
             return self.on_broken(id, "runner answered what it was not asked".into(), acts);
         };
         slot.served = true;
-        if slot.doom.is_none() {
-            self.idle.push(id);
+        match (&slot.doom, &slot.runner) {
+            (None, _) => self.idle.push(id),
+            (Some(_), Some(runner)) => acts.push(Act::Kill(Arc::clone(runner))),
+            (Some(_), None) => {}
         }
         self.backoff.reset();
         self.release(&busy);
         self.dispatch(now, acts);
-        acts.push(busy.job.end(report, now.since(busy.started)));
+        acts.push(busy.job.end(report, output, now.since(busy.started)));
         self.announce_idle(acts);
     }
 
@@ -193,7 +169,7 @@ impl Roster {
         &mut self,
         now: Moment,
         id: RunnerId,
-        words: String,
+        (words, output): (String, Bytes),
         acts: &mut Vec<Act>,
     ) {
         let Some(slot) = self.runners.remove(&id) else { return };
@@ -211,10 +187,10 @@ impl Roster {
                 self.backoff.reset();
                 self.spare = true;
                 if let Some(report) = report {
-                    acts.push(busy.job.end(report, now.since(busy.started)));
+                    acts.push(busy.job.end(report, output, now.since(busy.started)));
                 }
             }
-            None if !slot.served => self.start_failed(now, report, acts),
+            None if !slot.served => self.start_failed(now, report, last_line(&output), acts),
             None => {}
         }
         self.dispatch(now, acts);
@@ -222,11 +198,11 @@ impl Roster {
     }
 
     /// Kills an attempt, wherever it is.
-    pub(super) fn kill(&mut self, task: TaskId, token: Token, acts: &mut Vec<Act>) {
+    pub(super) fn kill(&mut self, now: Moment, task: TaskId, token: Token, acts: &mut Vec<Act>) {
         let is_meant = |job: &Job| job.is(task, token);
         if let Some(at) = self.waiting.iter().position(is_meant) {
             if let Some(job) = self.waiting.remove(at) {
-                acts.push(job.end(Report::Crashed("cancelled".into()), Duration::ZERO));
+                acts.push(job.end_unbegun(Report::Crashed("cancelled".into())));
             }
             return self.announce_idle(acts);
         }
@@ -235,7 +211,7 @@ impl Roster {
             .iter()
             .find(|(_, slot)| slot.busy.as_ref().is_some_and(|busy| is_meant(&busy.job)));
         if let Some((&id, _)) = found {
-            self.doom(id, Doom::Cancelled, acts);
+            self.ask_to_end(now, id, acts);
         }
     }
 
@@ -256,6 +232,10 @@ impl Roster {
                         let ms = busy.job.assignment.spec.timeout_ms;
                         self.doom(id, Doom::TimedOut(ms), acts);
                     }
+                }
+                Timer::Doomed(id) => {
+                    let runner = self.runners.get(&id).and_then(|slot| slot.runner.as_ref());
+                    acts.extend(runner.map(|runner| Act::Kill(Arc::clone(runner))));
                 }
                 Timer::Restart => {
                     self.backoff.cool();
@@ -323,13 +303,13 @@ impl Roster {
             Ok(frames) => frames,
             Err(error) => {
                 self.idle.push(id);
-                return acts.push(job.end(job.too_large(&error), Duration::ZERO));
+                return acts.push(job.end_unbegun(job.too_large(&error)));
             }
         };
         let timeout = job.assignment.spec.timeout_ms;
         let kill_after = Duration::from_millis(timeout).saturating_add(KILL_AFTER);
         let timer = (timeout > 0).then(|| (now.after(kill_after), seq));
-        slot.busy = Some(Busy { seq, job, started: now, timer });
+        slot.busy = Some(Busy { seq, job, started: now, timer, progress: None });
         self.busy += 1;
         if let Some((at, _)) = timer {
             self.arm(at, seq, Timer::Attempt { id, seq }, acts);
@@ -345,7 +325,13 @@ impl Roster {
     }
 
     /// Waits before the next start; gives up what waits if there is no hope.
-    fn start_failed(&mut self, now: Moment, report: Option<Report>, acts: &mut Vec<Act>) {
+    fn start_failed(
+        &mut self,
+        now: Moment,
+        report: Option<Report>,
+        said: Option<String>,
+        acts: &mut Vec<Act>,
+    ) {
         let Some(report) = report else { return };
         if let Some(wait) = self.backoff.fail() {
             let number = self.number();
@@ -357,11 +343,25 @@ impl Roster {
                 Report::Crashed(words) => words.as_str(),
                 _ => "unknown",
             };
-            let words = format!("no runner could be started in {rounds} tries: {why}");
+            let said = said.map_or_else(String::new, |said| format!("; it said: {said}"));
+            let words = format!("no runner could be started in {rounds} tries: {why}{said}");
             for job in self.waiting.drain(..) {
-                acts.push(job.end(Report::Crashed(words.clone()), Duration::ZERO));
+                acts.push(job.end_unbegun(Report::Crashed(words.clone())));
             }
         }
+    }
+
+    /// Its attempt is not wanted any more. It may end it properly, but soon.
+    fn ask_to_end(&mut self, now: Moment, id: RunnerId, acts: &mut Vec<Act>) {
+        let Some(slot) = self.runners.get_mut(&id).filter(|slot| slot.doom.is_none()) else {
+            return;
+        };
+        slot.doom = Some(Doom::Cancelled);
+        if let Some(runner) = &slot.runner {
+            acts.push(Act::Ask(Arc::clone(runner)));
+        }
+        let number = self.number();
+        self.arm(now.after(KILL_AFTER), number, Timer::Doomed(id), acts);
     }
 
     fn doom(&mut self, id: RunnerId, doom: Doom, acts: &mut Vec<Act>) {

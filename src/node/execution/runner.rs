@@ -1,10 +1,11 @@
 //! One runner subprocess: spawn, send, kill, reap. Knows processes and sockets, not tasks.
 //!
 //! A runner leads a process group of its own: a Ctrl-C at the terminal does not reach it, and it can be killed
-//! together with whatever its callbacks started. Its socket is its stdin, so `std` may use `posix_spawn`; nothing
-//! else is inherited but stdout and stderr.
+//! together with whatever its callbacks started. Its socket is its stdin, so `std` may use `posix_spawn`; its stdout
+//! and stderr are pipes, and nothing else is inherited.
 
 use super::PoolOptions;
+use super::output::Pipes;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -33,24 +34,27 @@ impl Runner {
     }
 
     /// Starts a runner. Takes about a millisecond: never called on a runtime thread.
-    pub(super) fn spawn(options: &PoolOptions) -> io::Result<(Arc<Runner>, Child)> {
+    pub(super) fn spawn(options: &PoolOptions) -> io::Result<(Arc<Runner>, Child, Option<Pipes>)> {
         let (program, arguments) = options
             .argv
             .split_first()
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "argv is empty"))?;
         let (ours, theirs) = UnixStream::pair()?;
-        let child = Command::new(program)
+        let mut child = Command::new(program)
             .args(arguments)
             .envs(options.env.iter().map(|(key, value)| (key, value)))
             .env("HUSTINGS_ALLOW_PICKLE", if options.allow_pickle { "1" } else { "0" })
             .env("HUSTINGS_PAYLOAD_LIMIT", options.payload_limit.to_string())
             .env("HUSTINGS_NODE_PID", std::process::id().to_string())
             .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .process_group(0)
             .spawn()?;
         let pid = child.id() as libc::pid_t;
         lower_priority(pid, options.nice);
-        Ok((Arc::new(Runner { pid, socket: ours, alive: Mutex::new(true) }), child))
+        let pipes = pipes(&mut child);
+        Ok((Arc::new(Runner { pid, socket: ours, alive: Mutex::new(true) }), child, pipes))
     }
 
     /// Sends whole frames. Never blocks: what the socket does not take at once, a short-lived thread sends. The caller
@@ -93,6 +97,15 @@ impl Runner {
         let alive = self.alive.lock().unwrap_or_else(PoisonError::into_inner);
         if *alive {
             self.kill_group();
+        }
+    }
+
+    /// Tells it that its attempt is not wanted any more, by a signal that `hustings._runner` handles.
+    pub(super) fn ask(&self) {
+        let alive = self.alive.lock().unwrap_or_else(PoisonError::into_inner);
+        if *alive {
+            // SAFETY: a plain system call. The process is not reaped yet, so its id cannot belong to anybody else.
+            unsafe { libc::kill(self.pid, libc::SIGUSR1) };
         }
     }
 
@@ -146,6 +159,16 @@ impl Runner {
             }
         }
     }
+}
+
+/// Our ends of its pipes; reading them never blocks.
+fn pipes(child: &mut Child) -> Option<Pipes> {
+    let pipes = [OwnedFd::from(child.stdout.take()?), OwnedFd::from(child.stderr.take()?)];
+    for pipe in &pipes {
+        // SAFETY: a plain system call on a descriptor we own, which has no other flag.
+        unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) };
+    }
+    Some(pipes)
 }
 
 /// Callbacks must not starve the control plane, neither this node's nor another's on the same machine.

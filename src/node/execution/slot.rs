@@ -4,7 +4,7 @@ use super::frame::{self, CACHED_FUNCTIONS, Frame, Load, Run};
 use super::runner::Runner;
 use super::{Act, AttemptEnded};
 use crate::core::Moment;
-use crate::core::boundary::Assignment;
+use crate::core::boundary::{Assignment, Progress};
 use crate::core::cluster::command::{Failure, Function, Report};
 use crate::core::ids::{FunctionHash, TaskId, Token};
 use bytes::Bytes;
@@ -24,6 +24,8 @@ pub(super) struct Busy {
     pub(super) job: Job,
     pub(super) started: Moment,
     pub(super) timer: Option<(Moment, u64)>,
+    /// What it said last of how far it is, until that is passed on.
+    pub(super) progress: Option<Progress>,
 }
 
 /// Why a runner is being killed.
@@ -55,9 +57,14 @@ impl Job {
     }
 
     /// The end of this attempt.
-    pub(super) fn end(&self, report: Report, duration: Duration) -> Act {
+    pub(super) fn end(&self, report: Report, output: Bytes, duration: Duration) -> Act {
         let Assignment { spec, token, .. } = &self.assignment;
-        Act::End(AttemptEnded { task: spec.id, token: *token, report, duration })
+        Act::End(AttemptEnded { task: spec.id, token: *token, report, output, duration })
+    }
+
+    /// The end of this attempt, which never began.
+    pub(super) fn end_unbegun(&self, report: Report) -> Act {
+        self.end(report, Bytes::new(), Duration::ZERO)
     }
 
     /// What to report when it does not fit into a frame.

@@ -21,6 +21,16 @@ impl<R: Read> FrameReader<R> {
         FrameReader { source, buffer: vec![0; Self::CHUNK], start: 0, end: 0, limit }
     }
 
+    /// Where its bytes come from.
+    pub(super) fn source_mut(&mut self) -> &mut R {
+        &mut self.source
+    }
+
+    /// Gives the source back; what was read of it and is no whole frame is lost.
+    pub(super) fn into_source(self) -> R {
+        self.source
+    }
+
     /// The next frame's body, `None` at the end of the stream. Blocks as the source does.
     pub fn read_body(&mut self) -> io::Result<Option<&[u8]>> {
         loop {

@@ -1,7 +1,7 @@
 //! Who owns a data directory: a small text file, replaced as a whole, that people may read and nobody may edit.
 //!
 //! ```text
-//! hustings data directory, format 1
+//! hustings data directory, format 2
 //! node 5f0e6c1d9a3b2c41
 //! store 8c1f...            tells this directory's files from those of any other
 //! cluster 0d9e...          or -
@@ -18,7 +18,7 @@ use xxhash_rust::xxh3::xxh3_64;
 /// The file's name.
 pub const IDENTITY: &str = "identity";
 /// The format this version writes, of the whole directory.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 /// The longest such file.
 const LIMIT: u64 = 4_096;
 const TITLE: &str = "hustings data directory, format ";
@@ -58,11 +58,11 @@ impl Identity {
         let text = String::from_utf8(content).map_err(|_| corrupt("it is no text"))?;
         match Identity::parse(&text) {
             Ok(identity) => Ok(Some(identity)),
-            Err(Unreadable::Newer(format)) => Err(Error::Storage {
+            Err(Unreadable::OtherFormat(format)) => Err(Error::Storage {
                 path: disk.path(IDENTITY),
                 problem: format!(
-                    "it has format {format}, this version knows {FORMAT}; run the version that wrote it, or a newer \
-                     one, or give another data_dir"
+                    "it has format {format}, this version knows {FORMAT}; run the version that wrote it, or \
+                     give another data_dir"
                 ),
             }),
             Err(Unreadable::Corrupt) => Err(corrupt("it is not what was written")),
@@ -89,8 +89,8 @@ impl Identity {
     fn parse(text: &str) -> std::result::Result<Self, Unreadable> {
         let (title, fields) = text.split_once('\n').ok_or(Unreadable::Corrupt)?;
         let format = title.strip_prefix(TITLE).and_then(|format| format.parse().ok());
-        if let Some(newer) = format.filter(|format| *format > FORMAT) {
-            return Err(Unreadable::Newer(newer));
+        if let Some(other) = format.filter(|format| *format != FORMAT && *format > 0) {
+            return Err(Unreadable::OtherFormat(other));
         }
         // Whatever differs in a byte is not what was written: no field needs a check of its own.
         Identity::fields(fields).filter(|read| read.text() == text).ok_or(Unreadable::Corrupt)
@@ -113,7 +113,7 @@ impl Identity {
 }
 
 enum Unreadable {
-    Newer(u32),
+    OtherFormat(u32),
     Corrupt,
 }
 
@@ -143,8 +143,11 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_format_is_named() {
-        let text = identity(None).text().replace("format 1", "format 2");
-        assert!(matches!(Identity::parse(&text), Err(Unreadable::Newer(2))));
+    fn another_format_is_named() {
+        for other in [1, 3] {
+            let text = identity(None).text().replace("format 2", &format!("format {other}"));
+            let read = Identity::parse(&text);
+            assert!(matches!(read, Err(Unreadable::OtherFormat(format)) if format == other));
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! What was well formed is mangled in thousands of ways: no decoder panics, and each understands its samples.
 
 use super::*;
-use crate::core::boundary::Finished;
+use crate::core::boundary::{Finished, Progress};
 use crate::core::chance::Chance;
 use crate::core::cluster::command::{
     AssignCause, Codec, Command, Failure, Function, FunctionRef, FunctionSource, Member, Outcome,
@@ -58,7 +58,13 @@ fn batch() -> Batch {
             cause: AssignCause::Placed,
             replaces: Token(0),
         },
-        Command::Complete { task, token: Token::new(1, 3), node, report: Report::Value(value) },
+        Command::Complete {
+            task,
+            token: Token::new(1, 3),
+            node,
+            report: Report::Value(value),
+            output: "printed".into(),
+        },
         Command::Cancel { task: TaskId(2) },
         Command::Acknowledge { session: SessionId(3), tasks: vec![task] },
         Command::Remove { node },
@@ -115,6 +121,7 @@ fn message_samples() -> Vec<(&'static str, Vec<u8>)> {
         outcome: Outcome::Failure(failure),
         attempts: 1,
         node: NodeId(7),
+        output: "printed".into(),
     };
     let spec = pb::TaskSpec {
         task_id: TaskId(1).to_bytes().to_vec().into(),
@@ -149,8 +156,11 @@ fn message_samples() -> Vec<(&'static str, Vec<u8>)> {
     };
     let join = pb::JoinRequest { me: Some(member()), ..Default::default() };
     let followed = pb::OutcomesRequest { follow: vec![id.clone()], ..Default::default() };
-    let outcomes =
-        pb::OutcomesResponse { outcomes: vec![wire::outcome_out(&finished)], unknown: vec![id] };
+    let outcomes = pb::OutcomesResponse {
+        outcomes: vec![wire::outcome_out(&finished)],
+        unknown: vec![id],
+        progress: vec![wire::client_progress_out(TaskId(1), Progress::default())],
+    };
     let fault = pb::LinkFault { delay_s: 0.005, ..Default::default() };
     let faults = pb::InjectFaultsRequest { links: vec![fault], ..Default::default() };
     let poll = pb::PollRequest { suspect_node: 4, score: 0.5, ..Default::default() };

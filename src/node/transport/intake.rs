@@ -105,7 +105,8 @@ pub fn spec_in(
         .and_then(|id| check_time(id, Clock::wall_us() / 1_000).map(|()| id))
         .map_err(|text| (pb::Refusal::InvalidId, text))?;
     let codec = codec_in(spec.codec()).ok_or_else(|| {
-        let text = format!("codec: {} is unknown; use CODEC_JSON or CODEC_PICKLE", spec.codec);
+        let text =
+            format!("codec: {} is unknown; use CODEC_JSON, CODEC_SAFE or CODEC_PICKLE", spec.codec);
         (pb::Refusal::Codec, text)
     })?;
     check_name("function_name", &spec.function_name).map_err(invalid)?;
@@ -204,7 +205,7 @@ fn check_numbers(spec: &pb::TaskSpec) -> Result<(), String> {
 
 fn pickle_remedy() -> String {
     "codec pickle is refused by this node: pickle is code; start the nodes with allow_pickle=True \
-     (--allow-pickle) and connect with allow_pickle=True, or send data as CODEC_JSON"
+     (--allow-pickle) and connect with allow_pickle=True, or send data as CODEC_SAFE or CODEC_JSON"
         .to_owned()
 }
 

@@ -5,7 +5,7 @@
 //! forgets meanwhile is forgotten here too, and the client is told so.
 
 use super::wire;
-use crate::core::boundary::{Finished, Refusal};
+use crate::core::boundary::{Finished, Progress, Refusal};
 use crate::core::ids::{SessionId, TaskId};
 use crate::node::driver::Input;
 use crate::node::proto as pb;
@@ -52,6 +52,8 @@ struct Session {
     joined: Vec<pb::Joined>,
     rejected: Vec<pb::Rejection>,
     finished: VecDeque<Arc<Finished>>,
+    /// The last word of each task.
+    progress: BTreeMap<TaskId, Progress>,
     /// Somebody waits until the client has taken a message.
     awaited: bool,
     unknown: Vec<TaskId>,
@@ -156,6 +158,15 @@ impl Sessions {
         }
     }
 
+    /// How far a task is. With too many of them waiting it is not told: the next word says more.
+    pub fn tell_progress(&mut self, id: SessionId, task: TaskId, progress: Progress) {
+        if let Some(session) = self.open.get_mut(&id)
+            && (session.progress.len() < PER_MESSAGE || session.progress.contains_key(&task))
+        {
+            session.progress.insert(task, progress);
+        }
+    }
+
     /// Followed ids that the cluster does not hold.
     pub fn deny(&mut self, id: SessionId, tasks: Vec<TaskId>) {
         if let Some(session) = self.open.get_mut(&id) {
@@ -214,6 +225,7 @@ impl Session {
             let excess = self.finished.len().saturating_sub(HELD_BACK);
             self.finished.drain(..excess);
             self.unknown.clear();
+            self.progress.clear();
             return;
         }
         let gone = self.outcomes.as_ref().is_some_and(|(_, outbox)| outbox.is_closed());
@@ -224,7 +236,7 @@ impl Session {
         let has_room = |session: &Session| {
             session.outcomes.as_ref().is_some_and(|(_, outbox)| outbox.capacity() > 0)
         };
-        while has_room(self) && !(self.finished.is_empty() && self.unknown.is_empty()) {
+        while has_room(self) && self.has_news() {
             let response = self.next_outcomes();
             if let Some((_, outbox)) = &self.outcomes
                 && outbox.try_send(Ok(response)).is_err()
@@ -235,16 +247,22 @@ impl Session {
         self.let_go();
     }
 
+    fn has_news(&self) -> bool {
+        !(self.finished.is_empty() && self.unknown.is_empty() && self.progress.is_empty())
+    }
+
     fn next_outcomes(&mut self) -> pb::OutcomesResponse {
         let rest = self.unknown.split_off(self.unknown.len().min(PER_MESSAGE));
         let unknown = std::mem::replace(&mut self.unknown, rest);
         let (mut outcomes, mut bytes) = (Vec::new(), 0);
         while outcomes.len() < PER_MESSAGE && bytes <= MESSAGE_BYTES {
             let Some(finished) = self.finished.pop_front() else { break };
-            bytes += finished.outcome.size();
+            bytes += finished.size();
             outcomes.push(wire::outcome_out(&finished));
         }
-        pb::OutcomesResponse { outcomes, unknown: wire::task_ids_out(&unknown) }
+        let told = std::mem::take(&mut self.progress).into_iter();
+        let progress = told.map(|(task, how)| wire::client_progress_out(task, how)).collect();
+        pb::OutcomesResponse { outcomes, unknown: wire::task_ids_out(&unknown), progress }
     }
 
     /// What nobody else holds any more is not held for a slow client either.

@@ -127,7 +127,7 @@ impl Upstream {
     /// Ended attempts.
     pub fn report(&mut self, reports: Vec<Ended>) {
         for ended in reports {
-            self.pending_bytes += ended.report.size() + 64;
+            self.pending_bytes += ended.report.size() + ended.output.len() + 64;
             self.pending.reports.push(wire::report_out(&ended));
             if self.pending_bytes > MESSAGE_BYTES {
                 self.flush();

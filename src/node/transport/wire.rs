@@ -4,7 +4,7 @@ use super::blob_calls::{blob_in, blob_out};
 use super::wire_needs::{
     check_position, labels_in, labels_out, needs_in, needs_out, resources_in, resources_out,
 };
-use crate::core::boundary::{Assignment, Ended, Finished, NodeStatus, Refusal};
+use crate::core::boundary::{Assignment, Ended, Finished, NodeStatus, Progress, Refusal};
 use crate::core::cluster::command::{
     Claim, Codec, Failure, Function, FunctionRef, FunctionSource, Member, OnDuplicate, Outcome,
     Payload, Report, TaskSpec, Terms,
@@ -19,6 +19,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tonic::Status;
 
+/// Longest note about how far an attempt is.
+pub const MAX_NOTE: usize = 1_024;
 /// Longest name of a function or node.
 pub const MAX_NAME: usize = 256;
 /// Bytes of an id.
@@ -73,6 +75,7 @@ pub(super) fn codec_in(codec: pb::Codec) -> Option<Codec> {
     match codec {
         pb::Codec::Json => Some(Codec::Json),
         pb::Codec::Pickle => Some(Codec::Pickle),
+        pb::Codec::Safe => Some(Codec::Safe),
         pb::Codec::Unspecified => None,
     }
 }
@@ -81,6 +84,7 @@ fn codec_out(codec: Codec) -> i32 {
     match codec {
         Codec::Json => pb::Codec::Json as i32,
         Codec::Pickle => pb::Codec::Pickle as i32,
+        Codec::Safe => pb::Codec::Safe as i32,
     }
 }
 
@@ -196,6 +200,7 @@ pub fn report_out(ended: &Ended) -> pb::Report {
         token: ended.token.0,
         duration_us: ended.took.as_micros() as u64,
         result: Some(result),
+        output: ended.output.clone(),
     }
 }
 
@@ -213,6 +218,7 @@ pub fn report_in(report: pb::Report) -> Result<Ended, Status> {
         task: task_id(&report.task_id)?,
         token: Token(report.token),
         report: result,
+        output: report.output,
         took: Duration::from_micros(report.duration_us),
     })
 }
@@ -234,6 +240,7 @@ pub fn outcome_out(finished: &Finished) -> pb::Outcome {
         attempts: finished.attempts,
         node: finished.node.0,
         result: Some(result),
+        output: finished.output.clone(),
     }
 }
 
@@ -361,6 +368,7 @@ pub fn status_out(status: &NodeStatus) -> pb::NodeStatus {
         queued: status.queued,
         running: task_ids_out(&status.running),
         draining: status.draining,
+        progress: status.progress.iter().map(progress_out).collect(),
     }
 }
 
@@ -372,5 +380,25 @@ pub fn status_in(status: pb::NodeStatus) -> Result<NodeStatus, Status> {
         queued: status.queued,
         running: task_ids(&status.running)?,
         draining: status.draining,
+        progress: status.progress.into_iter().map(progress_in).collect::<Result<_, Status>>()?,
     })
+}
+
+fn progress_out((task, token, progress): &(TaskId, Token, Progress)) -> pb::Progress {
+    let Progress { done, total, note } = progress.clone();
+    pb::Progress { task_id: id_bytes(task.to_bytes()), token: token.0, done, total, note }
+}
+
+/// How far an attempt is; numbers that are none count as 0, and a long note is cut.
+pub fn progress_in(told: pb::Progress) -> Result<(TaskId, Token, Progress), Status> {
+    let number = |x: f64| if x.is_finite() { x.max(0.0) } else { 0.0 };
+    let mut note = told.note;
+    note.truncate((0..=MAX_NOTE).rev().find(|at| note.is_char_boundary(*at)).unwrap_or(0));
+    let progress = Progress { done: number(told.done), total: number(told.total), note };
+    Ok((task_id(&told.task_id)?, Token(told.token), progress))
+}
+
+/// How far a task is, into a message for its client.
+pub fn client_progress_out(task: TaskId, progress: Progress) -> pb::Progress {
+    progress_out(&(task, Token(0), progress))
 }

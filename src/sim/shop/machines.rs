@@ -95,6 +95,7 @@ impl Machine {
             queued: self.worker.queued() as u32,
             running: self.worker.running(),
             draining: self.worker.is_draining(),
+            ..NodeStatus::default()
         }
     }
 }
@@ -184,7 +185,8 @@ impl Shop<'_> {
             self.diary.node_saw(at, Kind::Ended, task, &name, Some(token));
         }
         self.tally.busy += duration;
-        self.work(machine, vec![Event::AttemptEnded { task, token, report, duration }]);
+        let output = Bytes::new();
+        self.work(machine, vec![Event::AttemptEnded { task, token, report, output, duration }]);
     }
 
     /// Everything a step collected leaves together, in the order in which the leader must hear it.

@@ -49,13 +49,14 @@ impl State {
         let body = self.tasks[id].payload.clone();
         let value = Payload { codec: Codec::Json.into(), body, blob: None };
         let result = Some(outcome::Result::Value(value));
-        let outcome = Outcome { task_id: id.clone(), attempts: 1, node: 1, result };
+        let outcome =
+            Outcome { task_id: id.clone(), attempts: 1, node: 1, result, ..Default::default() };
         self.finished.insert(id.clone(), outcome.clone());
         self.deliver(session, outcome);
     }
 
     fn deliver(&mut self, session: &Bytes, outcome: Outcome) {
-        let message = OutcomesResponse { outcomes: vec![outcome.clone()], unknown: vec![] };
+        let message = OutcomesResponse { outcomes: vec![outcome.clone()], ..Default::default() };
         let sent = self.listeners.get(session).is_some_and(|tx| tx.send(Ok(message)).is_ok());
         if !sent {
             self.undelivered.entry(session.clone()).or_default().push(outcome);
@@ -176,7 +177,7 @@ impl ClientService for Service {
                     if let Some(outcome) = state.finished.get(&id).cloned() {
                         state.deliver(&session, outcome);
                     } else if !state.tasks.contains_key(&id) {
-                        let unknown = OutcomesResponse { outcomes: vec![], unknown: vec![id] };
+                        let unknown = OutcomesResponse { unknown: vec![id], ..Default::default() };
                         let _ = tx.send(Ok(unknown));
                     }
                 }
