@@ -249,7 +249,9 @@ impl Leader {
         out: &mut Vec<Effect>,
     ) {
         for (task, token, progress) in progress {
-            let Some(live) = state.live().get(&task).filter(|live| live.token() == token) else {
+            let Some(live) =
+                state.live().get(&task).filter(|live| live.attempt_of(token).is_some())
+            else {
                 continue;
             };
             let followers = self.followers.get(&task).map_or(&[][..], Vec::as_slice);

@@ -196,10 +196,7 @@ impl Leader {
             Event::InventoryArrived { node, incarnation, held } => {
                 self.on_inventory(now, state, (node, incarnation), &held, out)
             }
-            Event::StatusArrived { node, mut status } => {
-                self.pass_on_progress(state, std::mem::take(&mut status.progress), out);
-                self.on_status(now, state, node, status);
-            }
+            Event::StatusArrived { node, status } => self.hear(now, state, node, status, out),
             Event::Reported { node, reports } => self.on_reported(now, state, node, reports, out),
             Event::Released { node, tasks } => self.on_released(now, state, node, tasks, out),
             Event::Kept { node, tasks } => self.on_kept(now, state, node, &tasks),

@@ -133,6 +133,19 @@ impl Leader {
         }
     }
 
+    /// A node says how it is, and how far its tasks are.
+    pub(super) fn hear(
+        &mut self,
+        now: Moment,
+        state: &ClusterState,
+        node: NodeId,
+        mut status: NodeStatus,
+        out: &mut Vec<Effect>,
+    ) {
+        self.pass_on_progress(state, std::mem::take(&mut status.progress), out);
+        self.on_status(now, state, node, status);
+    }
+
     pub(super) fn on_status(
         &mut self,
         now: Moment,

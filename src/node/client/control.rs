@@ -215,8 +215,8 @@ impl Client {
         let call = |mut grpc: Grpc| async move {
             grpc.remove_member(proto::RemoveMemberRequest { node: node.0, check_only }).await
         };
-        let response =
-            self.ask_or(timeout, "the removal", call, change_refused("the removal")).await?;
+        let refused = |at: &str, said: &tonic::Status| change_refused("the removal", at, said);
+        let response = self.ask_or(timeout, "the removal", call, refused).await?;
         Ok(response.warning)
     }
 
@@ -231,7 +231,8 @@ impl Client {
         let call = |mut grpc: Grpc| async move {
             grpc.move_member(proto::MoveMemberRequest { node: node.0, x, y }).await
         };
-        self.ask_or(timeout, "the move", call, change_refused("the move")).await.map(|_| ())
+        let refused = |at: &str, said: &tonic::Status| change_refused("the move", at, said);
+        self.ask_or(timeout, "the move", call, refused).await.map(|_| ())
     }
 
     /// Makes and mends faults at the node at `address`.
@@ -391,11 +392,7 @@ impl From<Error> for Attempt {
 }
 
 /// Why members were not changed; what will pass is asked again.
-fn change_refused(what: &'static str) -> impl Fn(&str, &tonic::Status) -> Attempt {
-    move |address, status| judge_refusal(what, address, status)
-}
-
-fn judge_refusal(what: &str, address: &str, status: &tonic::Status) -> Attempt {
+fn change_refused(what: &str, address: &str, status: &tonic::Status) -> Attempt {
     use tonic::Code;
     let problem = describe(status);
     // The texts are those of our own errors, whose heads are added again here.
