@@ -50,7 +50,7 @@ impl Consensus {
 /// Something from 0 to `most` that differs between nodes and from one snapshot, at `covered`, to the next.
 fn stagger(me: NodeId, covered: LogIndex, most: u64) -> u64 {
     let drawn = xxh3_64_with_seed(&covered.to_le_bytes(), me.0);
-    (u128::from(drawn) * u128::from(most) >> 64) as u64
+    ((u128::from(drawn) * u128::from(most)) >> 64) as u64
 }
 
 #[cfg(test)]

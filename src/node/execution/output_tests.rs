@@ -55,7 +55,7 @@ impl Bench {
 fn all_that_was_printed_before_a_frame_is_heard_with_it() {
     let mut bench = Bench::new();
     write!(bench.writers[0], "one\ntwo\r\n\nthree").unwrap();
-    write!(bench.writers[1], "warned\n").unwrap();
+    writeln!(bench.writers[1], "warned").unwrap();
     assert_eq!(bench.heard(1_000), "one\ntwo\nwarned\nthree\n");
 }
 
