@@ -54,7 +54,8 @@ def second_opinion(options: argparse.Namespace, spare: bool, seed: int) -> tuple
     run = world(options, spare, seed).run(seconds=min(options.seconds, SECOND_OPINION_S))
     whole = run.tasks is not None and run.tasks.drained_s is not None
     native = _core.check_history(run.task_rows, whole)
-    apart = check_history(run.task_rows)
+    # In an imagined history `cancelled` is a wish, to the other checker the word that it is done.
+    apart = check_history(row for row in run.task_rows if row["kind"] != "cancelled")
     nothing = {flaw: [] for flaw in FLAWS}
     same = {flaw: list(native[flaw]) for flaw in FLAWS} == nothing and apart.ok
     return same, len(run.task_rows)
