@@ -3,20 +3,28 @@
 use super::{Fact, Promise, TaskFact};
 use crate::core::ids::{LogIndex, TaskId, Token};
 use crate::sim::work::attempt_of;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// The live attempts of each task, in log order: one, or two while a copy runs.
+/// A task's live attempt, and the copy that runs beside it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tokens {
+    holder: Option<Token>,
+    copy: Option<Token>,
+}
+
+/// The live attempts of each task, in log order.
 #[derive(Default)]
 pub struct Fencing {
-    live: BTreeMap<TaskId, BTreeMap<LogIndex, BTreeSet<Token>>>,
+    live: BTreeMap<TaskId, BTreeMap<LogIndex, Tokens>>,
 }
 
 impl Fencing {
-    /// Those that are live once that entry is applied, as far as it is known.
-    fn live_at(&self, task: TaskId, index: LogIndex) -> BTreeSet<Token> {
-        let entries = self.live.get(&task).and_then(|live| live.range(..=index).next_back());
-        entries.map(|(_, live)| live.clone()).unwrap_or_default()
+    /// Notes what is live once that entry is applied; every node tells of each, so a second telling changes nothing.
+    fn note(&mut self, task: TaskId, index: LogIndex, change: impl FnOnce(Tokens) -> Tokens) {
+        let entries = self.live.entry(task).or_default();
+        let before = entries.range(..=index).next_back().map(|(_, live)| *live);
+        entries.insert(index, change(before.unwrap_or_default()));
     }
 }
 
@@ -29,21 +37,25 @@ impl Promise for Fencing {
         let Fact::Task(fact) = fact else { return None };
         match fact {
             TaskFact::Assigned { index, task, token, copy } => {
-                let mut now = if *copy { self.live_at(*task, *index) } else { BTreeSet::new() };
-                now.insert(*token);
-                self.live.entry(*task).or_default().insert(*index, now);
+                let token = Some(*token);
+                self.note(*task, *index, |live| match copy {
+                    true => Tokens { copy: token, ..live },
+                    // The attempt may be stolen before it starts while its copy runs on.
+                    false => Tokens { holder: token, ..live },
+                });
                 None
             }
             TaskFact::Narrowed { index, task, token } => {
-                let mut now = self.live_at(*task, *index);
-                now.remove(token);
-                self.live.entry(*task).or_default().insert(*index, now);
+                self.note(*task, *index, |live| match live.holder == Some(*token) {
+                    true => Tokens { holder: live.copy, copy: None },
+                    false => Tokens { copy: None, ..live },
+                });
                 None
             }
             TaskFact::Finished { index, task, outcome, .. } => {
                 let from = attempt_of(outcome)?;
                 let (_, live) = self.live.get(task)?.range(..index).next_back()?;
-                (!live.contains(&from))
+                (![live.holder, live.copy].contains(&Some(from)))
                     .then(|| format!("{task} ends by attempt {}, and live were {live:?}", from.0))
             }
             _ => None,
