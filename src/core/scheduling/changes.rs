@@ -186,6 +186,14 @@ impl Leader {
         }
     }
 
+    /// An attempt ended without an outcome; a node that reported it is told that it was heard.
+    fn take_ended(&mut self, from: NodeId, task: TaskId, token: Token, reason: RequeueReason) {
+        self.take_from(from, task, Some(token));
+        if !matches!(reason, RequeueReason::HandedBack | RequeueReason::NodeLost) {
+            self.settle.entry(from).or_default().push(task);
+        }
+    }
+
     /// One of two attempts ended without an outcome: the other one may get another copy.
     fn on_narrowed(
         &mut self,
@@ -196,10 +204,7 @@ impl Leader {
         token: Token,
         reason: RequeueReason,
     ) {
-        self.take_from(from, spec.id, Some(token));
-        if !matches!(reason, RequeueReason::HandedBack | RequeueReason::NodeLost) {
-            self.settle.entry(from).or_default().push(spec.id);
-        }
+        self.take_ended(from, spec.id, token, reason);
         self.copies.forget(spec.id);
         if let Some(live) = state.live().get(&spec.id) {
             self.watch_attempt(now, live);
@@ -243,10 +248,7 @@ impl Leader {
         delay: Duration,
         reason: RequeueReason,
     ) {
-        self.take_from(from, spec.id, Some(token));
-        if !matches!(reason, RequeueReason::HandedBack | RequeueReason::NodeLost) {
-            self.settle.entry(from).or_default().push(spec.id);
-        }
+        self.take_ended(from, spec.id, token, reason);
         self.leave_queue(spec.id);
         self.copies.forget(spec.id);
         let Some(live) = state.live().get(&spec.id) else { return };

@@ -134,11 +134,11 @@ impl Encoder {
             let (real, imag) = (number.real().to_le_bytes(), number.imag().to_le_bytes());
             return self.extension(kind::COMPLEX, |to| to.raw(&[real, imag].concat()));
         }
-        self.library(value)
+        self.by_class(value)
     }
 
     /// What is no builtin, but known.
-    fn library(&mut self, value: &Bound<'_, PyAny>) -> Done {
+    fn by_class(&mut self, value: &Bound<'_, PyAny>) -> Done {
         let class = value.get_type();
         let (module, known) = (class.module()?.to_string(), class.qualname()?.to_string());
         let name = format!("{module}.{known}");
