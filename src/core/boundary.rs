@@ -616,8 +616,13 @@ pub enum Refusal {
 /// What the election loop shall do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ElectionEffect {
-    /// Ask every other voter (not the suspect) whether it suspects too.
-    Poll(PollQuestion),
+    /// Ask every other voter whether it suspects too.
+    Poll {
+        /// What they are asked.
+        question: PollQuestion,
+        /// Who need not be asked: as long as others may do, the suspect, whose silence would be waited for.
+        spared: Option<NodeId>,
+    },
     /// A quorum suspects: campaign now.
     Campaign,
     /// Hand leadership to a live, caught-up voter.

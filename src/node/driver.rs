@@ -5,6 +5,7 @@ use super::consensus::Replica;
 use super::errands;
 use super::history::History;
 use super::proposals::{Commit, Proposals};
+use super::shared::Whereabouts;
 use super::transport::lines::Lines;
 use super::transport::links::Word;
 use super::transport::sessions::{OutcomesOutbox, Sessions, SubmitOutbox};
@@ -39,6 +40,8 @@ pub enum Input {
     FromLink(u64, Event),
     /// This node leads that term and has applied the log up to its own first entry.
     LeadGained(Term),
+    /// This node leads no more; who is about to, as far as it voted for somebody.
+    LeadLost(Option<Whereabouts>),
     /// A client opened its Submit stream.
     SubmitOpened(SessionId, u64, SubmitOutbox),
     /// A client opened its Outcomes stream.
@@ -256,6 +259,11 @@ impl TaskLoop {
                 let voters = self.voters.clone();
                 self.feed(Event::LeadershipGained { term, wall_ms, followed, voters }, effects);
             }
+            Input::LeadLost(to) => {
+                self.feed(Event::LeadershipLost, effects);
+                self.proposals.clear();
+                self.sessions.cut_all(to.as_ref());
+            }
             Input::SubmitOpened(session, stream, outbox) => {
                 self.sessions.open_submit(session, stream, outbox);
             }
@@ -301,11 +309,6 @@ impl TaskLoop {
                 self.feed_leader(now, event, effects);
             }
             Event::TimerFired => self.worker.on_event(now, event, effects),
-            Event::LeadershipLost => {
-                self.feed_leader(now, event, effects);
-                self.proposals.clear();
-                self.sessions.cut_all();
-            }
             Event::Applied { changes, .. } => {
                 let moved =
                     |c: &Change| matches!(c, Change::Admitted { .. } | Change::Removed { .. });

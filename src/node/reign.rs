@@ -3,7 +3,6 @@
 use super::consensus::View;
 use super::driver::Input;
 use super::shared::{Shared, Whereabouts};
-use crate::core::boundary::Event;
 use crate::core::ids::{NodeId, Term};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,7 +20,7 @@ impl Reign {
         if before == now {
             return Vec::new();
         }
-        let lost = before.map(|_| Input::Core(Event::LeadershipLost));
+        let lost = before.map(|_| Input::LeadLost(view.successor()));
         let gained = now.map(Input::LeadGained);
         lost.into_iter().chain(gained).collect()
     }

@@ -193,7 +193,7 @@ impl World {
     fn effect(&mut self, id: NodeId, effect: ElectionEffect) {
         match effect {
             ElectionEffect::Record(record) => self.tell(id, &record),
-            ElectionEffect::Poll(question) => self.poll(id, &question),
+            ElectionEffect::Poll { question, spared } => self.poll(id, &question, spared),
             ElectionEffect::Campaign => self.campaign(id),
             ElectionEffect::TransferLeader { to } => {
                 self.node(id).let_go = true;
@@ -212,11 +212,11 @@ impl World {
         }
     }
 
-    fn poll(&mut self, id: NodeId, question: &PollQuestion) {
+    fn poll(&mut self, id: NodeId, question: &PollQuestion, spared: Option<NodeId>) {
         let now = self.now();
         let mut answers: Vec<(NodeId, PollAnswer)> = Vec::new();
         for voter in self.ids() {
-            if voter != id && self.reaches(id, voter) {
+            if voter != id && Some(voter) != spared && self.reaches(id, voter) {
                 self.observe(voter);
                 answers.push((voter, self.node(voter).elector.on_poll(now, question)));
             }

@@ -48,6 +48,11 @@ impl ClusterState {
         self.clock_ms
     }
 
+    /// The bounds that hold now, once a leader has written some down.
+    pub fn rules(&self) -> Option<&Rules> {
+        self.rules.as_ref()
+    }
+
     /// The unfinished task that holds `key`.
     pub fn holder_of(&self, key: &str) -> Option<TaskId> {
         self.keys.get(key).copied()

@@ -115,6 +115,12 @@ impl Campaign {
         self.tries > PATIENT_TRIES
     }
 
+    /// The suspect need not be asked. Later it is: one that is back, with less in its log than others hold, can lead no
+    /// more, and its vote may be the one that is wanted.
+    pub fn spares_suspect(&self) -> bool {
+        self.tries <= ORDERLY_TRIES
+    }
+
     /// This round is worth a row of history.
     pub fn is_notable(&self) -> bool {
         self.tries <= PATIENT_TRIES || self.tries.is_multiple_of(RECORDED_EVERY)
@@ -281,6 +287,7 @@ mod tests {
         for lost in 1..=12 {
             assert_eq!(c.is_insistent(), lost > 9, "after {} lost rounds", lost - 1);
             ask(&mut c, now);
+            assert_eq!(c.spares_suspect(), lost <= 3, "in round {lost}");
             assert!(c.is_polling(now) && c.close_poll().is_some());
             c.on_poll_lost(now, &[refuse(4), refuse(3)]);
             let wait = c.deadline().unwrap().since(now);

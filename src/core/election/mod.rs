@@ -363,7 +363,8 @@ impl Elector {
         if self.quorum() == 1 {
             self.on_poll_closed(now, &[]);
         } else {
-            self.push(ElectionEffect::Poll(question));
+            let spared = self.campaign.spares_suspect().then_some(suspect);
+            self.push(ElectionEffect::Poll { question, spared });
         }
     }
 

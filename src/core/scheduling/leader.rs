@@ -271,7 +271,11 @@ impl Leader {
                 None => {}
             }
         }
-        out.push(Effect::Propose(vec![Command::Adopt(self.rules())]));
+        // What holds already is not written again: the first tasks would wait for it.
+        let rules = self.rules();
+        if state.rules() != Some(&rules) {
+            out.push(Effect::Propose(vec![Command::Adopt(rules)]));
+        }
     }
 
     /// The log says a node holds it that is no member any more: its Release did not make it.

@@ -354,6 +354,24 @@ fn an_old_id_is_refused_unless_its_task_is_known() {
 }
 
 #[test]
+fn bounds_are_written_down_once_and_again_when_they_are_others() {
+    let mut bench = Bench::new(1);
+    let gain = |bench: &mut Bench| {
+        bench.term += 1;
+        let (term, wall_ms, before) = (bench.term, NOON_MS, bench.state.applied());
+        let voters = BTreeSet::new();
+        bench.tell(Event::LeadershipGained { term, wall_ms, followed: true, voters });
+        bench.state.applied() > before
+    };
+    assert!(!gain(&mut bench), "the first leader of this cluster did it");
+    let mut config = Config::default();
+    config.limits.crash_budget += 1;
+    bench.leader = Leader::new(NodeId(1), Arc::new(config), 0);
+    assert!(gain(&mut bench), "this one has others");
+    assert!(!gain(&mut bench));
+}
+
+#[test]
 fn a_name_nobody_registered_is_refused_once_every_voter_was_heard_or_had_its_time() {
     let mut bench = Bench::new(1);
     bench.term += 1;

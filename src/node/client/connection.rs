@@ -2,18 +2,21 @@
 
 use super::blobs::fetch_and_settle;
 use super::exchange::{session_bytes, settle_all};
+use super::found::{Found, Respondent, leader_in, leads, quorum_of};
 use super::handle::Settled;
 use super::identity::Backoff;
-use super::peers::{Found, Grpc, STATUS_TIMEOUT, describe, leads, own_id, quorum_of};
+use super::peers::{Grpc, STATUS_TIMEOUT, describe};
 use super::{Shared, lock};
 use crate::error::Error;
 use crate::node::clock::Clock;
 use crate::node::proto::{OutcomesRequest, SubmitRequest};
+use crate::node::transport::succession::{self, named_in};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::Request;
 
 /// Messages handed to the transport and not yet taken by it.
 const STREAM_DEPTH: usize = 4;
@@ -47,7 +50,7 @@ pub(super) async fn run(shared: Arc<Shared>, first: Found) {
     loop {
         {
             let mut table = lock(&shared.table);
-            table.payload_limit = target.status.payload_bytes as usize;
+            table.heed_limit(target.payload_bytes);
             table.restart();
         }
         let heard = shared.heard.load(Ordering::Relaxed);
@@ -69,7 +72,7 @@ pub(super) async fn run(shared: Arc<Shared>, first: Found) {
                     _ = shared.closing.acquire() => break,
                     found = async {
                         tokio::time::sleep(wait).await;
-                        shared.find_node().await
+                        shared.find_node(Some(target.term)).await
                     } => found,
                 };
                 target = found;
@@ -83,7 +86,6 @@ pub(super) async fn run(shared: Arc<Shared>, first: Found) {
 }
 
 async fn serve(shared: &Arc<Shared>, target: &Found) -> End {
-    // It answered a moment ago, so its channel is open.
     let grpc = match shared.peers.grpc(&target.address) {
         Ok(grpc) => grpc,
         Err(error) => return End::Broken(error.to_string()),
@@ -97,9 +99,13 @@ async fn serve(shared: &Arc<Shared>, target: &Found) -> End {
     if ids.send(hello).await.is_err() {
         return End::Broken("the stream closed".into());
     }
+    let expected = target.expected.then_some(target.term);
+    let ids_queue = succession::expect(Request::new(ReceiverStream::new(ids_queue)), expected);
+    let submit_queue =
+        succession::expect(Request::new(ReceiverStream::new(submit_queue)), expected);
     tokio::select! { biased;
-        problem = hear_outcomes(shared, grpc.clone(), ids_queue) => End::Broken(problem),
-        problem = hear_answers(shared, grpc.clone(), submit_queue) => End::Broken(problem),
+        end = hear_outcomes(shared, grpc.clone(), ids_queue) => end,
+        end = hear_answers(shared, grpc.clone(), submit_queue) => end,
         problem = say_ids(shared, &ids) => End::Broken(problem),
         problem = say_tasks(shared, &submit) => End::Broken(problem),
         end = look_around(shared, target) => end,
@@ -109,16 +115,23 @@ async fn serve(shared: &Arc<Shared>, target: &Found) -> End {
     }
 }
 
+/// What the end of a stream means: the next leader may be named.
+fn ended(shared: &Shared, status: &tonic::Status) -> End {
+    match named_in(status).filter(|_| !shared.options.pinned) {
+        Some(leader) => End::Moved(Box::new(leader.into())),
+        None => End::Broken(describe(status)),
+    }
+}
+
 async fn hear_outcomes(
     shared: &Arc<Shared>,
     mut grpc: Grpc,
-    ids: mpsc::Receiver<OutcomesRequest>,
-) -> String {
-    let opened = tokio::time::timeout(OPEN_TIMEOUT, grpc.outcomes(ReceiverStream::new(ids))).await;
-    let mut stream = match opened {
+    ids: Request<ReceiverStream<OutcomesRequest>>,
+) -> End {
+    let mut stream = match tokio::time::timeout(OPEN_TIMEOUT, grpc.outcomes(ids)).await {
         Ok(Ok(response)) => response.into_inner(),
-        Ok(Err(status)) => return describe(&status),
-        Err(_) => return format!("no Outcomes stream within {OPEN_TIMEOUT:?}"),
+        Ok(Err(status)) => return ended(shared, &status),
+        Err(_) => return End::Broken(format!("no Outcomes stream within {OPEN_TIMEOUT:?}")),
     };
     loop {
         match stream.message().await {
@@ -136,8 +149,8 @@ async fn hear_outcomes(
                 }
                 shared.ids_ready.notify_one();
             }
-            Ok(None) => return "the node ended the Outcomes stream".into(),
-            Err(status) => return describe(&status),
+            Ok(None) => return End::Broken("the node ended the Outcomes stream".into()),
+            Err(status) => return ended(shared, &status),
         }
     }
 }
@@ -145,12 +158,12 @@ async fn hear_outcomes(
 async fn hear_answers(
     shared: &Shared,
     mut grpc: Grpc,
-    batches: mpsc::Receiver<SubmitRequest>,
-) -> String {
+    batches: Request<ReceiverStream<SubmitRequest>>,
+) -> End {
     // A server may wait for the first batch before it answers, so opening has no bound of its own here.
-    let mut stream = match grpc.submit(ReceiverStream::new(batches)).await {
+    let mut stream = match grpc.submit(batches).await {
         Ok(response) => response.into_inner(),
-        Err(status) => return describe(&status),
+        Err(status) => return ended(shared, &status),
     };
     loop {
         match stream.message().await {
@@ -173,8 +186,8 @@ async fn hear_answers(
                     shared.deferred.notify_one();
                 }
             }
-            Ok(None) => return "the node ended the Submit stream".into(),
-            Err(status) => return describe(&status),
+            Ok(None) => return End::Broken("the node ended the Submit stream".into()),
+            Err(status) => return ended(shared, &status),
         }
     }
 }
@@ -210,28 +223,20 @@ async fn await_successor(shared: &Shared, target: &Found) -> Found {
     if shared.options.pinned {
         std::future::pending::<()>().await;
     }
-    let own = own_id(&target.status);
     // Whoever has voted knows the next term before it hears the next leader: asking for a later one would miss it.
-    let term = target.status.term;
+    let term = target.known_term();
     let mut backoff = Backoff::new();
     let clock = Clock::start();
     loop {
         let asked = clock.now();
-        if let Some(other) = shared.peers.another(&target.address)
-            && let Ok(heard) = shared.peers.await_leader(&other, term, QUESTION).await
+        if let Some(address) = shared.peers.another(&target.address)
+            && let Ok(status) = shared.peers.await_leader(&address, term, QUESTION).await
+            && let Some(found) = leader_in(&Respondent { address, status }, Some(term))
+            // A leader that was replaced may not know it yet.
+            && found.term > term
+            && found.node != target.node
         {
-            let address = heard.leader_address.clone();
-            let elsewhere = heard.leader_node != 0 && heard.leader_node != own.0;
-            // It may have won a moment ago and not be ready yet.
-            if elsewhere
-                && !address.is_empty()
-                && let Ok(status) = shared.peers.await_leader(&address, term, STATUS_TIMEOUT).await
-                && leads(&status)
-                // A leader that was replaced may not know it yet.
-                && status.term > term
-            {
-                return Found { address, status };
-            }
+            return found;
         }
         if clock.now().since(asked) >= QUESTION / 2 {
             backoff.reset();
@@ -295,14 +300,13 @@ async fn look_once(shared: &Shared, target: &Found, silent: bool) -> Look {
     };
     let (here, there) =
         if shared.options.pinned { (here.await, None) } else { tokio::join!(here, there) };
-    let own = own_id(&target.status);
     if let Ok(status) = &here {
         let nobody = !leads(status) && status.leader_node == 0;
         *lock(&shared.leaderless) = nobody.then(|| quorum_of(std::iter::once(status)));
     }
     let views = [here.as_ref().ok(), there.as_ref()];
     for view in views.into_iter().flatten().filter(|_| !shared.options.pinned) {
-        let elsewhere = view.leader_node != 0 && view.leader_node != own.0;
+        let elsewhere = view.leader_node != 0 && view.leader_node != target.node.0;
         if !elsewhere || view.leader_address.is_empty() {
             continue;
         }
@@ -310,7 +314,7 @@ async fn look_once(shared: &Shared, target: &Found, silent: bool) -> Look {
         if let Ok(status) = shared.peers.status(&address, STATUS_TIMEOUT).await
             && leads(&status)
         {
-            return Look::Leader(Box::new(Found { address, status }));
+            return Look::Leader(Box::new((&Respondent { address, status }).into()));
         }
     }
     match here {

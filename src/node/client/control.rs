@@ -2,7 +2,8 @@
 
 use super::address;
 use super::exchange::settle_all;
-use super::peers::{STATUS_TIMEOUT, describe, leads, quorum_of};
+use super::found::quorum_of;
+use super::peers::{STATUS_TIMEOUT, describe};
 use super::{Client, Grpc, lock, wire};
 use crate::core::ids::{NodeId, TaskId};
 use crate::core::load::Position;
@@ -30,7 +31,7 @@ impl Client {
             return answer.map_err(|why| no_quorum(&format!("{address}: {why}")));
         }
         self.within(timeout, "status", || async {
-            let (leader, mut others, silent) = self.shared.peers.ask_all(leads).await;
+            let (leader, mut others, silent) = self.shared.peers.ask_all().await;
             let best = |s: &StatusResponse| std::cmp::Reverse((s.term, s.voters_reachable));
             others.sort_by_key(|found| best(&found.status));
             leader
@@ -48,7 +49,7 @@ impl Client {
         let (began, mut pause) = (clock.now(), Duration::from_millis(10));
         loop {
             self.check_open()?;
-            let (leader, others, silent) = self.shared.peers.ask_all(leads).await;
+            let (leader, others, silent) = self.shared.peers.ask_all().await;
             if let Some(leader) = leader {
                 return Ok(leader.status);
             }

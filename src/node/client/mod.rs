@@ -14,6 +14,7 @@ mod completion;
 mod connection;
 mod control;
 mod exchange;
+mod found;
 mod handle;
 mod identity;
 mod peers;
@@ -128,7 +129,8 @@ impl Client {
             records: Mutex::default(),
             options,
         });
-        let found = match tokio::time::timeout(shared.options.timeout, shared.find_node()).await {
+        let found = match tokio::time::timeout(shared.options.timeout, shared.find_node(None)).await
+        {
             Ok(found) => found,
             Err(_) => {
                 let trouble = lock(&shared.trouble).clone();
@@ -141,7 +143,7 @@ impl Client {
             }
         };
         *lock(&shared.connected) = Some(found.address.clone());
-        lock(&shared.table).payload_limit = found.status.payload_bytes as usize;
+        lock(&shared.table).heed_limit(found.payload_bytes);
         if shared.options.watch {
             tokio::spawn(watch::watch_members(shared.clone()));
         }

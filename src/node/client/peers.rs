@@ -1,5 +1,6 @@
 //! Which nodes this client knows, how it calls them, and which of them it should be connected to.
 
+use super::found::{Found, Respondent, leader_in, leads, own_id, quorum_of};
 use super::identity::Backoff;
 use super::table::MAX_BODY;
 use super::{Shared, lock};
@@ -7,7 +8,7 @@ use crate::core::ids::NodeId;
 use crate::error::{Error, Result};
 use crate::node::clock::Clock;
 use crate::node::proto::client_service_client::ClientServiceClient;
-use crate::node::proto::{self, Role, StatusResponse};
+use crate::node::proto::{self, StatusResponse};
 use futures::stream::{self, StreamExt};
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -47,12 +48,6 @@ struct Known {
     members: Vec<String>,
     leader: Option<String>,
     turn: usize,
-}
-
-/// A node that answered.
-pub(super) struct Found {
-    pub address: String,
-    pub status: StatusResponse,
 }
 
 impl Peers {
@@ -151,38 +146,35 @@ impl Peers {
         }
     }
 
-    /// Asks everybody; ends early at a node for which `good` holds. The rest: who answered, who did not and why.
-    pub async fn ask_all(
-        &self,
-        good: impl Fn(&StatusResponse) -> bool,
-    ) -> (Option<Found>, Vec<Found>, String) {
+    /// Asks everybody; ends early at a node that leads. The rest: who answered, who did not and why.
+    pub async fn ask_all(&self) -> (Option<Respondent>, Vec<Respondent>, String) {
         let ask = |address: String| async move { self.status(&address, STATUS_TIMEOUT).await };
-        self.gather(ask, STATUS_TIMEOUT, good).await
+        let pick = |answer: &Respondent| leads(&answer.status).then_some(());
+        let (leader, others, silent) = self.gather(ask, STATUS_TIMEOUT, pick).await;
+        (leader.map(|((), answer)| answer), others, silent)
     }
 
     /// The same, for whoever looks for a leader: with a term they answer when they hear a newer one, or after a round;
     /// and once most have answered, the others are not waited for.
-    async fn ask_hastily(
-        &self,
-        term: Option<u64>,
-        good: impl Fn(&StatusResponse) -> bool,
-    ) -> (Option<Found>, Vec<Found>, String) {
+    async fn ask_hastily(&self, after: Option<u64>) -> (Option<Found>, Vec<Respondent>, String) {
         let ask = |address: String| async move {
-            match term {
-                Some(term) => self.await_leader(&address, term, ROUND).await,
+            match after {
+                Some(after) => self.await_leader(&address, after, ROUND).await,
                 None => self.status(&address, STATUS_TIMEOUT).await,
             }
         };
-        self.gather(ask, STRAGGLERS, good).await
+        let pick = |answer: &Respondent| leader_in(answer, after);
+        let (leader, others, silent) = self.gather(ask, STRAGGLERS, pick).await;
+        (leader.map(|(found, _)| found), others, silent)
     }
 
-    /// Asks everybody; once most have answered, the others have `stragglers` left.
-    async fn gather<F>(
+    /// Asks everybody until `pick` takes an answer; once most have answered, the others have `stragglers` left.
+    async fn gather<T, F>(
         &self,
         ask: impl Fn(String) -> F,
         stragglers: Duration,
-        good: impl Fn(&StatusResponse) -> bool,
-    ) -> (Option<Found>, Vec<Found>, String)
+        pick: impl Fn(&Respondent) -> Option<T>,
+    ) -> (Option<(T, Respondent)>, Vec<Respondent>, String)
     where
         F: Future<Output = Result<StatusResponse, String>>,
     {
@@ -199,10 +191,15 @@ impl Peers {
                 false => next.await,
             };
             match next {
-                Some((address, Ok(status))) if good(&status) => {
-                    return (Some(Found { address, status }), found, silent.join("; "));
+                Some((address, Ok(status))) => {
+                    let respondent = Respondent { address, status };
+                    match pick(&respondent) {
+                        Some(picked) => {
+                            return (Some((picked, respondent)), found, silent.join("; "));
+                        }
+                        None => found.push(respondent),
+                    }
                 }
-                Some((address, Ok(status))) => found.push(Found { address, status }),
                 Some((address, Err(problem))) => silent.push(format!("{address}: {problem}")),
                 None => break,
             }
@@ -212,35 +209,14 @@ impl Peers {
     }
 }
 
-/// True for a leader that holds its quorum's lease.
-pub(super) fn leads(status: &StatusResponse) -> bool {
-    status.role() == Role::Leader && status.leader_ready
-}
-
-/// How the quorum stands by the best informed of those that answered.
-pub(super) fn quorum_of<'a>(found: impl Iterator<Item = &'a StatusResponse>) -> String {
-    let best = found.filter(|s| s.voters > 0).max_by_key(|s| (s.term, s.voters_reachable));
-    match best {
-        Some(s) => {
-            let need = s.voters / 2 + 1;
-            format!("{} of {} voters reachable, need {need}", s.voters_reachable, s.voters)
-        }
-        None => "no voter answers".into(),
-    }
-}
-
-/// The id of the node that answered.
-pub(super) fn own_id(status: &StatusResponse) -> NodeId {
-    NodeId(status.me.as_ref().map_or(0, |me| me.id))
-}
-
 impl Shared {
-    /// Finds the node to be connected to; tries until there is one.
-    pub async fn find_node(&self) -> Found {
+    /// Finds the node to be connected to; tries until there is one. With `after`, a leader of a later term is taken as
+    /// soon as one node has heard of it.
+    pub async fn find_node(&self, after: Option<u64>) -> Found {
         let mut backoff = Backoff::new();
         let clock = Clock::start();
         let began = clock.now();
-        let mut term = None;
+        let mut term = after;
         loop {
             let (asked, asked_term) = (clock.now(), term);
             let found = if self.options.pinned {
@@ -266,7 +242,7 @@ impl Shared {
         let mut silent = Vec::new();
         for address in self.peers.pinned_candidates() {
             match self.peers.status(&address, STATUS_TIMEOUT).await {
-                Ok(status) => return Ok(Found { address, status }),
+                Ok(status) => return Ok((&Respondent { address, status }).into()),
                 Err(problem) => silent.push(format!("{address}: {problem}")),
             }
         }
@@ -276,7 +252,7 @@ impl Shared {
 
     /// `term`: the highest one known to those that answered, once there are any.
     async fn find_leader(&self, patient: bool, term: &mut Option<u64>) -> Result<Found, String> {
-        let (leader, mut found, silent) = self.peers.ask_hastily(*term, leads).await;
+        let (leader, mut found, silent) = self.peers.ask_hastily(*term).await;
         *term = found.iter().map(|f| f.status.term).max();
         *lock(&self.leaderless) = match &leader {
             Some(_) => None,
@@ -287,13 +263,13 @@ impl Shared {
         }
         // A leader we cannot reach ourselves: somebody who can will forward.
         let answered: Vec<NodeId> = found.iter().map(|f| own_id(&f.status)).collect();
-        let elsewhere = |f: &Found| {
+        let elsewhere = |f: &Respondent| {
             f.status.leader_node != 0 && !answered.contains(&NodeId(f.status.leader_node))
         };
         let choice =
             found.iter().position(|f| !patient && elsewhere(f)).or((!patient).then_some(0));
         match choice.filter(|&i| i < found.len()) {
-            Some(i) => Ok(found.swap_remove(i)),
+            Some(i) => Ok((&found.swap_remove(i)).into()),
             None if found.is_empty() => Err(silent),
             None => Err(format!("{} nodes answer, none leads; {silent}", found.len())),
         }

@@ -116,7 +116,7 @@ pub(super) struct Table {
     bytes: usize,
     next_order: u64,
     /// Most bytes of arguments the cluster takes; 0: it has not said.
-    pub payload_limit: usize,
+    payload_limit: usize,
     /// Threads that wait for room.
     pub waiting: u32,
     /// Why no more is taken.
@@ -124,6 +124,13 @@ pub(super) struct Table {
 }
 
 impl Table {
+    /// The node this client is connected to from now on takes arguments of so many bytes, if it said so.
+    pub fn heed_limit(&mut self, payload_bytes: Option<u64>) {
+        if let Some(bytes) = payload_bytes {
+            self.payload_limit = bytes as usize;
+        }
+    }
+
     pub fn has_room(&self) -> bool {
         self.entries.len() < MAX_PENDING && self.bytes < MAX_QUEUED_BYTES
     }

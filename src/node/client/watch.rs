@@ -1,6 +1,7 @@
 //! One Watch stream per known member, merged as received: a killed leader's story survives it (design D5e).
 
-use super::peers::{STATUS_TIMEOUT, own_id};
+use super::found::own_id;
+use super::peers::STATUS_TIMEOUT;
 use super::{Shared, lock};
 use crate::core::ids::NodeId;
 use crate::node::proto::{Record, WatchRequest};

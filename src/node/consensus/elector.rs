@@ -120,8 +120,8 @@ impl Consensus {
     async fn perform(self: &Arc<Self>, effect: ElectionEffect) {
         // An error means that the library has stopped; the loop ends with its metrics.
         let _ = match effect {
-            ElectionEffect::Poll(question) => {
-                let poll = tokio::spawn(self.clone().poll_voters(question));
+            ElectionEffect::Poll { question, spared } => {
+                let poll = tokio::spawn(self.clone().poll_voters(question, spared));
                 self.keep(poll);
                 Ok(())
             }
@@ -165,11 +165,11 @@ impl Consensus {
         self.voters().into_iter().filter(|(node, _)| *node != self.me).map(target).collect()
     }
 
-    /// Asks all voters but the suspect at once, and closes the poll as soon as it is decided.
-    async fn poll_voters(self: Arc<Self>, question: PollQuestion) {
+    /// Asks all voters but the spared one at once, and closes the poll as soon as it is decided.
+    async fn poll_voters(self: Arc<Self>, question: PollQuestion, spared: Option<NodeId>) {
         let ttl = self.elector().poll_ttl();
         let mut asked = FuturesUnordered::new();
-        for target in self.others().into_iter().filter(|t| t.node != question.suspect) {
+        for target in self.others().into_iter().filter(|t| Some(t.node) != spared) {
             let answer = self.peers.poll(&target, question.clone(), ttl);
             asked.push(async move { (target.node, answer.await) });
         }

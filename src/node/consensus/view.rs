@@ -7,6 +7,7 @@ use crate::core::election::lease::may_dispatch;
 use crate::core::election::{RaftRole, RaftView};
 use crate::core::ids::{LogIndex, NodeId, Term};
 use crate::error::{Error, Result};
+use crate::node::shared::Whereabouts;
 use openraft::metrics::RaftDataMetrics;
 use openraft::{Instant, ReadPolicy, ServerState};
 use std::collections::BTreeMap;
@@ -25,6 +26,8 @@ pub struct View {
     pub role: RaftRole,
     /// Who leads it, if known.
     pub leader: Option<NodeId>,
+    /// Whom this node voted for in it, if anybody; a candidate and a leader voted for themselves.
+    pub voted_for: Option<NodeId>,
     /// Where the leader listens; empty if unknown.
     pub leader_address: String,
     /// This node leads, has applied its own first entry, and a quorum answered within the lease: it may dispatch.
@@ -38,6 +41,13 @@ pub struct View {
 }
 
 impl View {
+    /// Who may be about to lead: whom this node voted for, and not itself.
+    pub fn successor(&self) -> Option<Whereabouts> {
+        let node = self.voted_for.filter(|_| self.role == RaftRole::Follower)?;
+        let address = self.voters.get(&node)?.address.clone();
+        Some(Whereabouts { term: self.term, node, address })
+    }
+
     /// Whether a listener would want to know: all but the ends of the log.
     fn differs(&self, other: &View) -> bool {
         (self.term, self.role, self.leader, self.ready)
@@ -67,6 +77,7 @@ impl Consensus {
                 .map_or_else(String::new, |voter| voter.address.clone()),
             term: raft.term,
             role: raft.role,
+            voted_for: self.voted_for(raft.term),
             leader: raft.leader,
             last_log: raft.last_log,
             voters,
@@ -162,6 +173,12 @@ impl Consensus {
             *old = view;
             news
         });
+    }
+
+    fn voted_for(&self, term: Term) -> Option<NodeId> {
+        let metrics = self.raft.server_metrics();
+        let leader_id = *metrics.value().vote.leader_id();
+        (leader_id.term == term).then_some(NodeId(leader_id.voted_for))
     }
 
     fn holds_lease(&self) -> bool {

@@ -1,6 +1,7 @@
 //! A node that does not lead passes a client's calls on to the leader, unread.
 
 use super::client_service::Seat;
+use super::succession;
 use crate::core::ids::NodeId;
 use crate::node::proto as pb;
 use crate::node::proto::client_service_client::ClientServiceClient;
@@ -17,6 +18,8 @@ use tonic::{Request, Response, Status, Streaming};
 const FORWARDED: &str = "hustings-forwarded";
 /// How long a call waits for somebody to lead.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a call waits for this node to lead the term it is expected to lead, or for somebody to lead a later one.
+const EXPECTED: Duration = Duration::from_millis(400);
 /// How long the leader may take to answer the dial.
 const CONNECT: Duration = Duration::from_millis(500);
 
@@ -43,6 +46,9 @@ pub fn origin(metadata: &MetadataMap) -> NodeId {
 /// Decides who serves a call, waiting a while for a leader if there is none.
 pub async fn route(shared: &Arc<Shared>, metadata: &MetadataMap) -> Result<Route, Status> {
     shared.gate.hear(origin(metadata)).await;
+    if let Some(term) = succession::expected_in(metadata) {
+        shared.wait_newer_leader(term.saturating_sub(1), EXPECTED).await;
+    }
     if shared.leads() {
         return Ok(Route::Here);
     }
@@ -150,7 +156,6 @@ fn hold<T: Send + 'static>(answers: Streaming<T>, seat: Seat) -> Answers<T> {
         answer.map_err(moved)
     });
     // A clean end of the leader's stream is a break as well: the client must look for the next leader.
-    let end =
-        futures::stream::once(async { Err(Status::unavailable("leadership moved; reconnect")) });
+    let end = futures::stream::once(async { Err(succession::moved(None)) });
     Box::pin(answers.chain(end))
 }

@@ -24,6 +24,7 @@ pub mod server;
 pub mod sessions;
 mod socket;
 pub mod status;
+pub mod succession;
 pub mod upstream;
 pub mod wire;
 pub mod wire_needs;

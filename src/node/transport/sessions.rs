@@ -4,11 +4,13 @@
 //! Outcomes wait here for a client that is slow, as pointers to what the replicated state holds anyway; whatever that
 //! forgets meanwhile is forgotten here too, and the client is told so.
 
+use super::succession::moved;
 use super::wire;
 use crate::core::boundary::{Finished, Progress, Refusal};
 use crate::core::ids::{SessionId, TaskId};
 use crate::node::driver::Input;
 use crate::node::proto as pb;
+use crate::node::shared::Whereabouts;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -111,15 +113,14 @@ impl Sessions {
         last
     }
 
-    /// Leadership moved: every client shall look for the new leader.
-    pub fn cut_all(&mut self) {
+    /// Leadership moved: every client shall look for the new leader, first at `to`, if somebody is about to lead.
+    pub fn cut_all(&mut self, to: Option<&Whereabouts>) {
         for (_, session) in std::mem::take(&mut self.open) {
-            let moved = || Status::unavailable("leadership moved; reconnect");
             if let Some((_, outbox)) = session.submit {
-                let _ = outbox.try_send(Err(moved()));
+                let _ = outbox.try_send(Err(moved(to)));
             }
             if let Some((_, outbox)) = session.outcomes {
-                let _ = outbox.try_send(Err(moved()));
+                let _ = outbox.try_send(Err(moved(to)));
             }
         }
     }
