@@ -11,6 +11,7 @@ use crate::core::Moment;
 use crate::core::cluster::state::ClusterState;
 use crate::core::ids::NodeId;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::time::Duration;
 
 /// How long a call for work holds; idle nodes call again sooner than that.
@@ -19,6 +20,9 @@ const HOLDS: Duration = Duration::from_millis(500);
 const TRIES: usize = 4;
 /// So many are looked at, in each cell of the plane, for those in reach.
 const LOOKS: usize = 16;
+/// When some of those are tried again for whom nothing was worth its cost: what runs at a victim may come to take longer
+/// than it should have.
+const TRY_AGAIN: Duration = Duration::from_millis(4);
 
 /// One call for work.
 #[derive(Clone, Copy, Debug)]
@@ -41,17 +45,56 @@ pub(super) struct Bids {
     /// Where they stand; those that were not tried for longest come first.
     by_cell: BTreeMap<Cell, BTreeSet<(u64, NodeId)>>,
     turns: u64,
+    /// There was something for them, but it was not worth its cost.
+    hesitant: BTreeSet<NodeId>,
+    /// The last of them that was tried again.
+    tried: NodeId,
+    try_at: Option<Moment>,
 }
 
 impl Bids {
     pub(super) fn note(&mut self, node: NodeId, cell: Cell, bid: Bid) {
-        self.forget(node);
+        self.unseat(node);
         self.turns += 1;
         self.by_node.insert(node, (bid, cell, self.turns));
         self.by_cell.entry(cell).or_default().insert((self.turns, node));
     }
 
     pub(super) fn forget(&mut self, node: NodeId) {
+        self.unseat(node);
+        self.hesitant.remove(&node);
+    }
+
+    /// That node could be given nothing.
+    pub(super) fn note_refusal(&mut self, now: Moment, node: NodeId, why: StealRefusal) {
+        if !why.may_pass() {
+            self.forget(node);
+        } else if why == StealRefusal::NoProfit && self.of(now, node).is_some() {
+            self.hesitant.insert(node);
+            self.try_at.get_or_insert(now.after(TRY_AGAIN));
+        }
+    }
+
+    /// When some are to be tried again.
+    pub(super) fn next(&self) -> Option<Moment> {
+        self.try_at
+    }
+
+    /// Some of those that are to be tried again, in turn.
+    fn next_hesitant(&mut self, now: Moment) -> Vec<NodeId> {
+        if self.try_at.is_none_or(|at| at > now) {
+            return Vec::new();
+        }
+        let after = (Bound::Excluded(self.tried), Bound::Unbounded);
+        let rest = self.hesitant.range(after).chain(self.hesitant.range(..=self.tried));
+        let next: Vec<NodeId> = rest.take(TRIES).copied().collect();
+        self.tried = next.last().copied().unwrap_or(self.tried);
+        self.hesitant.retain(|node| !next.contains(node));
+        self.try_at = (!self.hesitant.is_empty()).then(|| now.after(TRY_AGAIN));
+        next
+    }
+
+    fn unseat(&mut self, node: NodeId) {
         let Some((_, cell, turn)) = self.by_node.remove(&node) else { return };
         if let Some(there) = self.by_cell.get_mut(&cell) {
             there.remove(&(turn, node));
@@ -115,7 +158,7 @@ impl Leader {
     pub(super) fn serve_bids(&mut self, now: Moment, state: &ClusterState) {
         for victim in self.pools.take_enriched() {
             if self.bids.by_node.is_empty() {
-                return;
+                break;
             }
             let Some(post) = self.roster.get(&victim) else { continue };
             let cells = self.reach.cells_around(self.reach.cell(post.member.position));
@@ -126,25 +169,31 @@ impl Leader {
                 near && !thefts.is_served(now, thief)
             };
             for (thief, bid) in self.bids.next_around(now, &cells, may) {
-                let market = self.market(state);
-                let found = market.offer(victim, thief, bid.free_slots, bid.cpu_available);
-                if let Ok(steal) = found {
-                    self.begin_theft(now, thief, steal);
+                let market = self.market(now, state);
+                match market.offer(victim, thief, bid.free_slots, bid.cpu_available) {
+                    Ok(steal) => self.begin_theft(now, thief, steal),
+                    Err(StealRefusal::NoProfit) => {
+                        self.bids.note_refusal(now, thief, StealRefusal::NoProfit);
+                    }
+                    Err(_) => {}
                 }
             }
         }
+        for thief in self.bids.next_hesitant(now) {
+            self.serve_again(now, state, thief);
+        }
     }
 
-    /// What a thief was to get had been started: it gets something else, if there is anything.
+    /// What a thief was to get had been started, or was not worth its cost: it gets something else, if there is anything.
     pub(super) fn serve_again(&mut self, now: Moment, state: &ClusterState, thief: NodeId) {
         let Some(bid) = self.bids.of(now, thief).filter(|_| !self.thefts.is_served(now, thief))
         else {
             return;
         };
         self.follow_nodes();
-        let found = self.plan_theft(state, thief, bid.free_slots, bid.cpu_available);
-        if let Ok(steal) = found {
-            self.begin_theft(now, thief, steal);
+        match self.plan_theft(now, state, thief, bid.free_slots, bid.cpu_available) {
+            Ok(steal) => self.begin_theft(now, thief, steal),
+            Err(why) => self.bids.note_refusal(now, thief, why),
         }
     }
 }
@@ -191,6 +240,29 @@ mod tests {
             .map(|(node, _)| node.0)
             .collect();
         assert_eq!(next, [4, 6, 1, 2]);
+    }
+
+    #[test]
+    fn those_who_hesitate_are_tried_in_turn_and_again_only_if_they_still_do() {
+        let mut bids = Bids::default();
+        let hesitate = |bids: &mut Bids, now, nodes: &[u64]| {
+            let all = nodes.iter().map(|node| NodeId(*node));
+            all.for_each(|node| bids.note_refusal(now, node, StealRefusal::NoProfit));
+        };
+        (1..=6).for_each(|node| bids.note(NodeId(node), (0, 0), Bid::new(at(0), 1, 1.0)));
+        hesitate(&mut bids, at(0), &[1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(bids.next(), Some(at(4)));
+        let next = |bids: &mut Bids, now| -> Vec<u64> {
+            bids.next_hesitant(now).into_iter().map(|node| node.0).collect()
+        };
+        assert!(next(&mut bids, at(3)).is_empty());
+        assert_eq!(next(&mut bids, at(4)), [1, 2, 3, 4]);
+        hesitate(&mut bids, at(4), &[2]);
+        bids.forget(NodeId(6));
+        assert_eq!(next(&mut bids, at(8)), [5, 2], "the seventh never called");
+        assert_eq!((bids.next(), next(&mut bids, at(99)).len()), (None, 0));
+        bids.note_refusal(at(99), NodeId(5), StealRefusal::CpuFloor);
+        assert!(bids.of(at(99), NodeId(5)).is_none());
     }
 
     #[test]

@@ -1,15 +1,17 @@
 //! What one node holds of tasks, by the log and on its way there, and how much work that is.
 
 use super::durations::{Durations, Kind, remaining_us};
+use super::row::Row;
 use crate::core::Moment;
 use crate::core::cluster::needs::{Needs, Taken};
 use crate::core::ids::{TaskId, Token};
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Kinds that are counted apart on one node; the rest count as one.
 const KINDS: usize = 16;
+/// Of the oldest on a node so many are looked at for those that run.
+const LOOKS: usize = 64;
 
 /// What a task costs whoever holds it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -47,10 +49,10 @@ pub struct Held {
 /// All of them on one node, and their sums.
 #[derive(Clone, Debug, Default)]
 pub struct Holdings {
-    assigned: BTreeMap<TaskId, Held>,
-    by_age: BTreeSet<(Token, TaskId)>,
+    assigned: Row<TaskId, Held>,
+    by_age: Row<(Token, TaskId), ()>,
     /// Proposed for this node and not yet committed.
-    incoming: BTreeMap<TaskId, Charge>,
+    incoming: Row<TaskId, Charge>,
     slots: u64,
     kinds: Vec<(Kind, u64)>,
     taken: Taken,
@@ -68,7 +70,7 @@ impl Holdings {
 
     /// It does not come.
     pub fn give_up_on(&mut self, task: TaskId) {
-        if let Some(charge) = self.incoming.remove(&task) {
+        if let Some(charge) = self.incoming.remove(task) {
             self.subtract(&charge);
         }
     }
@@ -78,14 +80,14 @@ impl Holdings {
         self.give_up_on(task);
         self.let_go(task);
         self.add(&charge);
-        self.by_age.insert((token, task));
+        self.by_age.insert((token, task), ());
         let held = Held { token, charge, since: now, started: None, leaving: false, age_us: 0 };
         self.assigned.insert(task, held);
     }
 
     /// The node gave it up, and will not have it again under this token.
     pub fn leave(&mut self, task: TaskId) -> Option<&Held> {
-        let held = self.assigned.get_mut(&task)?;
+        let held = self.assigned.get_mut(task)?;
         self.leaving += usize::from(!std::mem::replace(&mut held.leaving, true));
         Some(held)
     }
@@ -97,8 +99,8 @@ impl Holdings {
 
     /// The log says that it does no more.
     pub fn let_go(&mut self, task: TaskId) -> Option<Held> {
-        let held = self.assigned.remove(&task)?;
-        self.by_age.remove(&(held.token, task));
+        let held = self.assigned.remove(task)?;
+        self.by_age.remove((held.token, task));
         self.age_us -= held.age_us;
         self.leaving -= usize::from(held.leaving);
         self.subtract(&held.charge);
@@ -107,23 +109,31 @@ impl Holdings {
 
     /// The token of the attempt it holds.
     pub fn token(&self, task: TaskId) -> Option<Token> {
-        self.assigned.get(&task).map(|held| held.token)
+        self.assigned.get(task).map(|held| held.token)
     }
 
     /// The attempt it holds.
     pub fn get(&self, task: TaskId) -> Option<&Held> {
-        self.assigned.get(&task)
+        self.assigned.get(task)
     }
 
     /// Live attempts, by task.
     pub fn iter(&self) -> impl Iterator<Item = (TaskId, &Held)> {
-        self.assigned.iter().map(|(task, held)| (*task, held))
+        self.assigned.iter()
     }
 
     /// The same, the newest first.
     pub fn newest_first(&self) -> impl Iterator<Item = (TaskId, &Held)> {
-        let pairs = self.by_age.iter().rev();
-        pairs.filter_map(|(_, task)| self.assigned.get(task).map(|held| (*task, held)))
+        self.by_age.iter().rev().filter_map(|(by, _)| self.with(by))
+    }
+
+    /// The oldest, as many as may run.
+    fn oldest(&self) -> impl Iterator<Item = (TaskId, &Held)> {
+        self.by_age.iter().take(LOOKS).filter_map(|(by, _)| self.with(by))
+    }
+
+    fn with(&self, (_, task): (Token, TaskId)) -> Option<(TaskId, &Held)> {
+        self.assigned.get(task).map(|held| (task, held))
     }
 
     /// How many are live.
@@ -164,9 +174,28 @@ impl Holdings {
         whole.saturating_add_signed(self.age_us)
     }
 
+    /// The same as things are now: what it said last of those that run may be a while ago.
+    pub fn work_by(&self, now: Moment, durations: &Durations, speed: f64) -> u64 {
+        let since = |held: &Held| {
+            held.started.map_or(0, |started| {
+                aged_us(now.since(started), held, durations, speed) - held.age_us
+            })
+        };
+        let aged: i64 = self.oldest().map(|(_, held)| since(held)).sum();
+        self.work_us(durations).saturating_add_signed(aged)
+    }
+
+    /// One that ran has ended, so the oldest that waits begins.
+    pub fn begin_next(&mut self, now: Moment) -> Option<TaskId> {
+        let waits = |(_, held): &(TaskId, &Held)| held.started.is_none() && !held.leaving;
+        let (next, _) = self.oldest().find(waits)?;
+        self.begin(now, next);
+        Some(next)
+    }
+
     /// It has begun, for all that is known.
     pub fn begin(&mut self, now: Moment, task: TaskId) {
-        if let Some(held) = self.assigned.get_mut(&task) {
+        if let Some(held) = self.assigned.get_mut(task) {
             held.started.get_or_insert(now);
         }
     }
@@ -182,14 +211,12 @@ impl Holdings {
     ) -> Vec<TaskId> {
         let mut begun = Vec::new();
         for task in running {
-            let Some(held) = self.assigned.get_mut(task) else { continue };
+            let Some(held) = self.assigned.get_mut(*task) else { continue };
             if held.started.is_none() {
                 begun.push(*task);
             }
             let age = now.since(*held.started.get_or_insert(now));
-            let expected = durations.expected_us(held.charge.kind);
-            let worked = Duration::from_secs_f64(age.as_secs_f64() * speed);
-            let age_us = remaining_us(expected, worked) as i64 - expected as i64;
+            let age_us = aged_us(age, held, durations, speed);
             self.age_us += age_us - held.age_us;
             held.age_us = age_us;
         }
@@ -230,4 +257,11 @@ impl Holdings {
             None => {}
         }
     }
+}
+
+/// What the age of a running task says about the time it takes, beside what its kind says.
+fn aged_us(age: Duration, held: &Held, durations: &Durations, speed: f64) -> i64 {
+    let expected = durations.expected_us(held.charge.kind);
+    let worked = Duration::from_secs_f64(age.as_secs_f64() * speed);
+    remaining_us(expected, worked) as i64 - expected as i64
 }

@@ -239,7 +239,8 @@ impl Leader {
         let (leases, terms) = (self.next_lease(), self.dues.next());
         let again = [self.retry_at, self.place_at].into_iter().flatten().min();
         let copies = self.copies.next();
-        let always = [Some(self.next_load_record), delayed, leases, terms, again, copies];
+        let bids = self.bids.next();
+        let always = [Some(self.next_load_record), delayed, leases, terms, again, copies, bids];
         always.into_iter().flatten().min()
     }
 
@@ -298,7 +299,7 @@ impl Leader {
 
     fn on_lost(&mut self, out: &mut Vec<Effect>) {
         for node in self.roster.keys() {
-            out.push(Effect::CloseSession { node: *node });
+            out.push(Effect::CloseSession { node });
         }
         let (chance, era) = (self.chance.clone(), self.era);
         *self = Leader { chance, era, ..Leader::new(self.me, self.config.clone(), 0) };

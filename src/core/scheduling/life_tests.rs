@@ -855,6 +855,37 @@ fn a_thief_whose_loot_had_started_gets_something_else_until_nothing_is_left() {
 }
 
 #[test]
+fn a_thief_for_whom_nothing_was_worth_it_is_served_when_what_runs_there_takes_too_long() {
+    let mut bench = thief_out_of_reach();
+    bench.teach();
+    bench.submit(spec(1));
+    bench.run(NodeId(1), 1);
+    bench.submit(spec(2));
+    ask(&mut bench);
+    assert!(revoked(&bench).is_empty(), "it would be done as soon where it is");
+    // Nobody says anything meanwhile.
+    for _ in 0..10 {
+        bench.now = bench.leader.next_deadline().unwrap().max(bench.now);
+        bench.tell(Event::TimerFired);
+    }
+    assert_eq!(revoked(&bench), [TaskId(2)]);
+}
+
+#[test]
+fn the_next_in_a_nodes_queue_begins_when_the_one_before_it_has_ended() {
+    let mut bench = Bench::with(Config { placement: Placement::Random, ..Config::default() }, 1);
+    (1..=3).for_each(|id| bench.submit(spec(id)));
+    let started = |bench: &Bench, task| {
+        let held = bench.leader.roster()[&NodeId(1)].holds.get(TaskId(task)).cloned();
+        held.and_then(|held| held.started)
+    };
+    assert!(started(&bench, 1).is_some() && started(&bench, 2).is_none());
+    bench.pass(5);
+    bench.report(1, value());
+    assert_eq!((started(&bench, 2), started(&bench, 3)), (Some(bench.now), None));
+}
+
+#[test]
 fn what_a_node_gave_up_is_not_sent_there_again_before_the_log_has_moved_it() {
     let mut bench = thief_out_of_reach();
     for id in 1..=2 {

@@ -15,6 +15,7 @@ pub mod pools;
 mod queue;
 pub mod reach;
 pub mod roster;
+mod row;
 mod sessions;
 mod speculation;
 pub mod stealing;

@@ -60,6 +60,7 @@ impl Field {
     fn choose(&mut self, name: &str, needs: Option<Needs>, chance: &mut Chance) -> Option<u64> {
         let reach = Reach::new(&self.config);
         let cap = self.config.limits.node_queue;
+        self.pools.tell_apart();
         self.pools.follow(&mut self.roster, &self.durations, &reach, cap);
         let charge =
             Charge { kind: self.durations.kind_of(&spec(name, 0)), needs: needs.map(Arc::new) };

@@ -18,6 +18,9 @@ const MAX_FAILURES: usize = 256;
 impl Leader {
     /// What a task costs whoever holds it.
     pub(super) fn charge_of(&mut self, spec: &TaskSpec) -> Charge {
+        if spec.needs.is_some() {
+            self.pools.tell_apart();
+        }
         Charge { kind: self.durations.kind_of(spec), needs: spec.needs.clone() }
     }
 

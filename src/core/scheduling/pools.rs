@@ -4,6 +4,7 @@
 use super::durations::Durations;
 use super::reach::{Cell, Reach};
 use super::roster::{Post, Roster};
+use super::row::Row;
 use super::stealing::waiting_us;
 use crate::core::chance::Chance;
 use crate::core::cluster::command::Member;
@@ -32,6 +33,13 @@ struct Offer {
     slots: u32,
     labels: BTreeMap<String, String>,
     resources: BTreeMap<String, u64>,
+}
+
+impl Rank {
+    /// Without resources in it: all nodes are compared by their backlog alone.
+    fn plain(self) -> Self {
+        Rank { scarce: 0, ..self }
+    }
 }
 
 impl Offer {
@@ -90,15 +98,28 @@ impl Pool {
 
     fn seat(&mut self, node: NodeId, rank: Rank, has_room: bool) {
         self.order.insert((rank, node));
-        if has_room {
-            self.places.insert(node, self.roomy.len());
-            self.roomy.push(node);
-        }
+        self.note_room(node, has_room);
     }
 
     fn unseat(&mut self, node: NodeId, rank: Rank) {
         self.order.remove(&(rank, node));
-        if let Some(at) = self.places.remove(&node) {
+        self.note_room(node, false);
+    }
+
+    fn move_to(&mut self, node: NodeId, from: Rank, to: Rank) {
+        if from != to {
+            self.order.remove(&(from, node));
+            self.order.insert((to, node));
+        }
+    }
+
+    fn note_room(&mut self, node: NodeId, has_room: bool) {
+        if has_room {
+            self.places.entry(node).or_insert_with(|| {
+                self.roomy.push(node);
+                self.roomy.len() - 1
+            });
+        } else if let Some(at) = self.places.remove(&node) {
             self.roomy.swap_remove(at);
             if let Some(moved) = self.roomy.get(at) {
                 self.places.insert(*moved, at);
@@ -110,8 +131,10 @@ impl Pool {
 /// All orders of all nodes.
 #[derive(Debug, Default)]
 pub struct Pools {
-    seats: BTreeMap<NodeId, Seat>,
+    seats: Row<NodeId, Box<Seat>>,
     all: Pool,
+    /// Nodes by what they offer are told apart once a task asks for something.
+    apart: bool,
     by_offer: BTreeMap<Arc<Offer>, Pool>,
     unreached: usize,
     slots: u64,
@@ -133,20 +156,38 @@ impl Pools {
         node_queue: u64,
     ) {
         for node in roster.take_changed() {
-            let known = self.seats.get(&node).and_then(|seat| seat.eligible.as_ref());
-            let offer = known.map(|(offer, _)| offer);
-            let seat =
-                roster.get(&node).map(|post| seat_of(post, offer, durations, reach, node_queue));
-            if self.seats.get(&node) != seat.as_ref() {
-                let had = self.unseat(node).and_then(|seat| seat.rich).map(|(_, work_us)| work_us);
-                if let Some(seat) = seat {
+            let old = self.seats.get(node);
+            let known = old.and_then(|seat| seat.eligible.as_ref()).map(|(offer, _)| offer);
+            let new =
+                roster.get(&node).map(|post| seat_of(post, known, durations, reach, node_queue));
+            if old.map(|seat| &**seat) == new.as_ref() {
+                continue;
+            }
+            let had = old.and_then(|seat| seat.rich).map(|(_, work_us)| work_us);
+            match new {
+                Some(seat) => {
                     let has = seat.rich.map(|(_, work_us)| work_us);
                     match has > had {
                         true => self.enriched.insert(node),
                         false => has.is_none() && self.enriched.remove(&node),
                     };
-                    self.seat(node, seat);
+                    self.reseat(node, seat);
                 }
+                None => self.unseat(node),
+            }
+        }
+    }
+
+    /// From now on nodes are told apart by what they offer.
+    pub fn tell_apart(&mut self) {
+        if std::mem::replace(&mut self.apart, true) {
+            return;
+        }
+        self.offers_version += 1;
+        for (node, seat) in self.seats.iter() {
+            if let Some((offer, rank)) = &seat.eligible {
+                let pool = self.by_offer.entry(offer.clone()).or_default();
+                pool.seat(node, *rank, seat.has_room);
             }
         }
     }
@@ -204,29 +245,59 @@ impl Pools {
             .map(|(Reverse(work_us), node)| (*work_us, *node))
     }
 
+    /// The node has that seat from now on; what is as before is not touched.
+    fn reseat(&mut self, node: NodeId, seat: Seat) {
+        let Some(old) = self.seats.get(node) else { return self.seat(node, seat) };
+        let (Some((was, from)), Some((is, to))) = (&old.eligible, &seat.eligible) else {
+            self.unseat(node);
+            return self.seat(node, seat);
+        };
+        if was != is || old.unreached != seat.unreached {
+            self.unseat(node);
+            return self.seat(node, seat);
+        }
+        let turns = old.has_room != seat.has_room;
+        self.all.move_to(node, from.plain(), to.plain());
+        if turns {
+            self.all.note_room(node, seat.has_room);
+        }
+        if let Some(pool) = self.by_offer.get_mut(is) {
+            pool.move_to(node, *from, *to);
+            if turns {
+                pool.note_room(node, seat.has_room);
+            }
+        }
+        let rich = old.rich;
+        if rich != seat.rich {
+            self.unlist(node, rich);
+            self.list(node, seat.rich);
+        }
+        if let Some(old) = self.seats.get_mut(node) {
+            **old = seat;
+        }
+    }
+
     fn seat(&mut self, node: NodeId, seat: Seat) {
         if let Some((offer, rank)) = &seat.eligible {
             self.slots += u64::from(offer.slots);
-            // Without resources in it all nodes are compared by their backlog alone.
-            self.all.seat(node, Rank { scarce: 0, ..*rank }, seat.has_room);
-            if !self.by_offer.contains_key(offer) {
-                self.offers_version += 1;
+            self.all.seat(node, rank.plain(), seat.has_room);
+            if self.apart {
+                if !self.by_offer.contains_key(offer) {
+                    self.offers_version += 1;
+                }
+                self.by_offer.entry(offer.clone()).or_default().seat(node, *rank, seat.has_room);
             }
-            self.by_offer.entry(offer.clone()).or_default().seat(node, *rank, seat.has_room);
         }
         self.unreached += usize::from(seat.unreached);
-        if let Some((cell, work_us)) = seat.rich {
-            self.rich.entry(cell).or_default().insert((Reverse(work_us), node));
-            self.rich_count += 1;
-        }
-        self.seats.insert(node, seat);
+        self.list(node, seat.rich);
+        self.seats.insert(node, Box::new(seat));
     }
 
-    fn unseat(&mut self, node: NodeId) -> Option<Seat> {
-        let seat = self.seats.remove(&node)?;
+    fn unseat(&mut self, node: NodeId) {
+        let Some(seat) = self.seats.remove(node) else { return };
         if let Some((offer, rank)) = &seat.eligible {
             self.slots -= u64::from(offer.slots);
-            self.all.unseat(node, Rank { scarce: 0, ..*rank });
+            self.all.unseat(node, rank.plain());
             if let Some(pool) = self.by_offer.get_mut(offer) {
                 pool.unseat(node, *rank);
                 if pool.order.is_empty() {
@@ -236,15 +307,25 @@ impl Pools {
             }
         }
         self.unreached -= usize::from(seat.unreached);
-        if let Some((cell, work_us)) = seat.rich
-            && let Some(rich) = self.rich.get_mut(&cell)
+        self.unlist(node, seat.rich);
+    }
+
+    fn list(&mut self, node: NodeId, rich: Option<(Cell, u64)>) {
+        if let Some((cell, work_us)) = rich {
+            self.rich.entry(cell).or_default().insert((Reverse(work_us), node));
+            self.rich_count += 1;
+        }
+    }
+
+    fn unlist(&mut self, node: NodeId, rich: Option<(Cell, u64)>) {
+        if let Some((cell, work_us)) = rich
+            && let Some(there) = self.rich.get_mut(&cell)
         {
-            self.rich_count -= usize::from(rich.remove(&(Reverse(work_us), node)));
-            if rich.is_empty() {
+            self.rich_count -= usize::from(there.remove(&(Reverse(work_us), node)));
+            if there.is_empty() {
                 self.rich.remove(&cell);
             }
         }
-        Some(seat)
     }
 }
 
@@ -334,6 +415,13 @@ mod tests {
         assert_eq!(pools.rich_count(), rich);
         let unreached = roster.values().any(|post| post.eligible() && post.hops.is_none());
         assert_eq!(pools.has_unreached(), unreached);
+        let mut apart: Vec<NodeId> = pools.by_offer.values().flat_map(Pool::by_want).collect();
+        apart.sort_unstable();
+        let mut eligible = wanting;
+        eligible.sort_unstable();
+        assert_eq!(apart, if pools.apart { eligible } else { Vec::new() });
+        let room = pools.by_offer.values().map(Pool::roomy).sum::<usize>();
+        assert_eq!(room, if pools.apart { roomy.len() } else { 0 });
     }
 
     #[test]
@@ -342,6 +430,9 @@ mod tests {
         let (mut pools, mut roster) = (Pools::default(), Roster::default());
         let mut chance = Chance::seeded(5);
         for round in 0..5_000u128 {
+            if round == 1_000 {
+                pools.tell_apart();
+            }
             let id = NodeId(chance.below(12) as u64 + 1);
             let task = TaskId(chance.below(9) as u128 + 1);
             match (chance.below(9), roster.get_mut(&id)) {

@@ -2,13 +2,12 @@
 
 use super::durations::{Durations, Speed};
 use super::holdings::Holdings;
+use super::row::Row;
 use crate::core::Moment;
 use crate::core::boundary::NodeStatus;
 use crate::core::cluster::command::Member;
 use crate::core::ids::{NodeId, TaskId};
 use std::collections::BTreeMap;
-use std::collections::btree_map;
-use std::ops::Index;
 
 /// One member in the leader's eyes.
 #[derive(Clone, Debug)]
@@ -77,6 +76,17 @@ impl Post {
         self.time_us(self.holds.work_us(durations) / self.slots())
     }
 
+    /// The same as things are now, not as they were when it last said something.
+    pub fn backlog_by(&self, now: Moment, durations: &Durations) -> u64 {
+        let work_us = self.holds.work_by(now, durations, self.speed.ratio());
+        self.time_us(work_us / self.slots())
+    }
+
+    /// It reported an end: where slots are all that tasks take, the next one has begun there, which is returned.
+    pub fn note_end(&mut self, now: Moment) -> Option<TaskId> {
+        if self.holds.taken().is_empty() { self.holds.begin_next(now) } else { None }
+    }
+
     /// How long it takes over what a node of usual speed does in `work_us`.
     pub fn time_us(&self, work_us: u64) -> u64 {
         (work_us as f64 / self.speed.ratio()) as u64
@@ -109,19 +119,19 @@ impl Post {
 /// All members. Whoever is changed is remembered, so that what is derived from it can follow.
 #[derive(Debug, Default)]
 pub struct Roster {
-    posts: BTreeMap<NodeId, Post>,
+    posts: Row<NodeId, Box<Post>>,
     touched: Vec<NodeId>,
 }
 
 impl Roster {
     /// The member of that id.
     pub fn get(&self, node: &NodeId) -> Option<&Post> {
-        self.posts.get(node)
+        self.posts.get(*node).map(|post| &**post)
     }
 
     /// The same, to change it.
     pub fn get_mut(&mut self, node: &NodeId) -> Option<&mut Post> {
-        let post = self.posts.get_mut(node)?;
+        let post = self.posts.get_mut(*node)?;
         if !std::mem::replace(&mut post.touched, true) {
             self.touched.push(*node);
         }
@@ -132,28 +142,28 @@ impl Roster {
     pub fn insert(&mut self, post: Post) {
         let node = post.member.id;
         self.touched.push(node);
-        self.posts.insert(node, Post { touched: true, ..post });
+        self.posts.insert(node, Box::new(Post { touched: true, ..post }));
     }
 
     /// It is no member any more.
     pub fn remove(&mut self, node: &NodeId) -> Option<Post> {
         self.touched.push(*node);
-        self.posts.remove(node)
+        self.posts.remove(*node).map(|post| *post)
     }
 
     /// Whether it is a member.
     pub fn contains_key(&self, node: &NodeId) -> bool {
-        self.posts.contains_key(node)
+        self.posts.contains(*node)
     }
 
     /// All of them, by id.
-    pub fn values(&self) -> btree_map::Values<'_, NodeId, Post> {
-        self.posts.values()
+    pub fn values(&self) -> impl Iterator<Item = &Post> {
+        self.posts.iter().map(|(_, post)| &**post)
     }
 
     /// Their ids.
-    pub fn keys(&self) -> btree_map::Keys<'_, NodeId, Post> {
-        self.posts.keys()
+    pub fn keys(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.posts.iter().map(|(node, _)| node)
     }
 
     /// How many there are.
@@ -175,7 +185,7 @@ impl Roster {
     pub fn take_changed(&mut self) -> Vec<NodeId> {
         let changed = std::mem::take(&mut self.touched);
         for node in &changed {
-            if let Some(post) = self.posts.get_mut(node) {
+            if let Some(post) = self.posts.get_mut(*node) {
                 post.touched = false;
             }
         }
@@ -184,22 +194,23 @@ impl Roster {
 
     /// How far each is from the leader has changed.
     pub fn set_hops(&mut self, hops: impl Fn(&Post) -> Option<u32>) {
-        for (node, post) in &mut self.posts {
+        for (node, post) in self.posts.iter_mut() {
             let found = hops(post);
             if found != post.hops {
                 post.hops = found;
                 if !std::mem::replace(&mut post.touched, true) {
-                    self.touched.push(*node);
+                    self.touched.push(node);
                 }
             }
         }
     }
 }
 
-impl Index<&NodeId> for Roster {
+#[cfg(test)]
+impl std::ops::Index<&NodeId> for Roster {
     type Output = Post;
 
     fn index(&self, node: &NodeId) -> &Post {
-        &self.posts[node]
+        self.get(node).unwrap()
     }
 }

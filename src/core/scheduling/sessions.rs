@@ -184,12 +184,21 @@ impl Leader {
                 self.settle.entry(node).or_default().push(task);
             } else {
                 self.learn(now, node, &ended);
+                self.note_end(now, state, node);
                 let Ended { report, output, .. } = ended;
                 commands.push(Command::Complete { task, token, node, report, output });
             }
         }
         if !commands.is_empty() {
             out.push(Effect::Propose(commands));
+        }
+    }
+
+    /// An attempt ended there, so that another one begins, for all that is known.
+    fn note_end(&mut self, now: Moment, state: &ClusterState, node: NodeId) {
+        let next = self.roster.get_mut(&node).and_then(|post| post.note_end(now));
+        if let Some(live) = next.and_then(|task| state.live().get(&task)) {
+            self.watch_attempt(now, live);
         }
     }
 

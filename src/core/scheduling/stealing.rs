@@ -6,6 +6,7 @@ use super::pools::Pools;
 use super::reach::Reach;
 use super::roster::{Post, Roster};
 use crate::config::StealPolicy;
+use crate::core::Moment;
 use crate::core::chance::Chance;
 use crate::core::cluster::needs::Taken;
 use crate::core::cluster::state::ClusterState;
@@ -87,6 +88,8 @@ impl StealRefusal {
 
 /// What a plan looks at.
 pub struct Market<'a> {
+    /// As it is at this moment.
+    pub now: Moment,
     /// All nodes.
     pub roster: &'a Roster,
     /// Those with work to give.
@@ -239,7 +242,8 @@ impl Market<'_> {
         if self.policy.profit <= 0.0 {
             return true;
         }
-        let there = victim.backlog_us(self.durations).max(victim.time_us(last_us)) as f64;
+        let backlog_us = victim.backlog_by(self.now, self.durations);
+        let there = backlog_us.max(victim.time_us(last_us)) as f64;
         let gain = there - thief.time_us(last_us) as f64;
         gain >= self.policy.profit * self.cost_us as f64
     }

@@ -87,6 +87,7 @@ impl Field {
         let reach = Reach::new(&self.config);
         self.pools.follow(&mut self.roster, &self.durations, &reach, 1_024);
         let market = Market {
+            now: Moment(0),
             roster: &self.roster,
             pools: &self.pools,
             state: &self.state,

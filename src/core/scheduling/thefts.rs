@@ -119,19 +119,18 @@ impl Leader {
         if self.thefts.is_served(now, thief) {
             return self.thefts.refuse(StealRefusal::NotIdle);
         }
-        match self.plan_theft(state, thief, free_slots, cpu_available) {
+        match self.plan_theft(now, state, thief, free_slots, cpu_available) {
             Ok(steal) => self.begin_theft(now, thief, steal),
             Err(why) => {
                 self.thefts.refuse(why);
-                if !why.may_pass() {
-                    self.bids.forget(thief);
-                }
+                self.bids.note_refusal(now, thief, why);
             }
         }
     }
 
-    pub(super) fn market<'a>(&'a self, state: &'a ClusterState) -> Market<'a> {
+    pub(super) fn market<'a>(&'a self, now: Moment, state: &'a ClusterState) -> Market<'a> {
         Market {
+            now,
             roster: &self.roster,
             pools: &self.pools,
             state,
@@ -144,13 +143,14 @@ impl Leader {
 
     pub(super) fn plan_theft(
         &mut self,
+        now: Moment,
         state: &ClusterState,
         thief: NodeId,
         free_slots: u32,
         cpu_available: f64,
     ) -> Result<Steal, StealRefusal> {
         let mut chance = self.chance.clone();
-        let found = self.market(state).plan(thief, free_slots, cpu_available, &mut chance);
+        let found = self.market(now, state).plan(thief, free_slots, cpu_available, &mut chance);
         self.chance = chance;
         found
     }
