@@ -67,8 +67,11 @@ def cells(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
 def simulated(options: argparse.Namespace) -> dict[str, Any]:
     """Makespan over bound, steals per task and idle spells, per policy and workload."""
     result: dict[str, Any] = {}
-    for column, cell in cells(options).items():
-        if options.only and column not in options.only.split(","):
+    columns = cells(options)
+    if unknown := set(options.only) - set(columns):
+        raise SystemExit(f"--only {unknown.pop()!r}: give one of {', '.join(map(repr, columns))}")
+    for column, cell in columns.items():
+        if options.only and column not in options.only:
             continue
         reach = cell.pop("reach", None)
         row = result[column] = {}
@@ -218,7 +221,13 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=60, help="simulated: per worker")
     parser.add_argument("--arrivals", type=int, default=10_000, help="online: tasks of a run")
     parser.add_argument("--mean", type=float, default=0.1, help="simulated seconds of a task")
-    parser.add_argument("--only", default="", help="simulated: these columns, by commas")
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="COLUMN",
+        help='simulated: this column, e.g. "pareto, learnt"; may be given again',
+    )
     parser.add_argument("--policies", default="", help="real: these rows, by |")
     parser.add_argument("--real-mean", type=float, default=0.02, help="real seconds of a task")
     parser.add_argument("--reps", type=int, default=3, help="real: repetitions")

@@ -338,6 +338,11 @@ def _add_submit(commands: Any) -> None:
     )
     p.add_argument("--retries", type=int, default=0)
     p.add_argument("--task-timeout", type=float, metavar="S", help="seconds one attempt may take")
+    p.add_argument(
+        "--idempotent",
+        action="store_true",
+        help="it may run twice at once: stragglers get a copy elsewhere",
+    )
     p.add_argument("--wait", type=float, default=60.0, help="seconds for the last outcomes")
     _add_connect(p)
 

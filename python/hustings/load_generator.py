@@ -48,7 +48,12 @@ def run(
         raise ConfigError(f"--count {count}: give 1 to {MAX_COUNT}")
     if rate is not None and not 0 < rate <= MAX_RATE:
         raise ConfigError(f"--rate {rate}: give more than 0 and at most {MAX_RATE:.0f} per second")
-    where = cluster.options(retries=arguments.retries, timeout=arguments.task_timeout, codec="json")
+    where = cluster.options(
+        retries=arguments.retries,
+        timeout=arguments.task_timeout,
+        idempotent=arguments.idempotent,
+        codec="json",
+    )
     began = time.monotonic()
     futures: list[Future[Any]] = []
     for i in range(count):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 import fault_tasks
 import hustings as hs
-from conftest import eventually
+from conftest import eventually, run_command
 from fault_views import settle
 
 LESSONS = 12
@@ -43,6 +44,16 @@ def test_a_straggler_ends_by_its_copy_and_is_killed(gate: Any) -> None:
         assert (counters["copies"], counters["copies_first"]) == (1, 1)
         (row,) = cluster.events.filter("copied").to_dicts()
         assert (row["subject_name"], row["detail"]) == (copy.node, first.node)
+
+
+def test_the_command_line_says_that_a_task_may_run_twice(gate: Any) -> None:
+    with hs.Cluster.local(2, name="submits", voters=1, slots=1, config=config()) as cluster:
+        teach(cluster, gate.path)
+        address = cluster.members()[0].address
+        call = ("submit", "fault_tasks.stall_first", json.dumps([gate.path]))
+        done = run_command(*call, "--idempotent", "--json", "--connect", address)
+        assert done.returncode == 0, done
+        assert json.loads(done.stdout)["result"] == 2, "only the second attempt can return"
 
 
 def test_why_tells_of_the_copy(gate: Any) -> None:
