@@ -400,7 +400,12 @@ class Future(Generic[_R]):
         """
     def output(self) -> str:
         """The last that the task's last attempt printed and logged, at most
-        ``limits.task_output_bytes``; empty while it has no outcome. Does not block.
+        ``limits.task_output_bytes``; empty while it has no outcome. Does not block. Of the last one
+        that came to an end, where the task's own end was none (a node died, it was cancelled).
+        """
+    def outputs(self) -> dict[int, str]:
+        """The same by attempt, oldest first: of attempts before the last one, the last 2 KiB of all
+        together. Does not block. Attempts that said nothing, or died with their node, are missing.
         """
     def result(self, timeout: float | None = None) -> _R: ...
     def exception(self, timeout: float | None = None) -> BaseException | None: ...
