@@ -16,6 +16,7 @@ __all__ = [
     "Client",
     "CompletionQueue",
     "Future",
+    "ItemReader",
     "Node",
     "__version__",
     "_drain",
@@ -375,6 +376,23 @@ class Client:
     def connected_to(self) -> str | None: ...
     @property
     def addresses(self) -> list[str]: ...
+
+@final
+class ItemReader:
+    """Reads what a generator task yields, each item once and in order. Thread-safe."""
+
+    def __new__(cls, future: Future[Any]) -> ItemReader: ...
+    def next(self, timeout: float | None = None) -> tuple[Any] | None:
+        """The next item, in a tuple; ``None`` after the last one, when the task has its outcome, or
+        after ``close``. Blocks, interruptibly. Raises ``WaitTimeoutError``, ``StreamError``.
+        """
+    def ready(self) -> AsyncioFuture[None]:
+        """For a coroutine: done when ``next`` would not wait."""
+    def close(self) -> None:
+        """Reads no more; a task without an outcome is cancelled and killed. Waits for nothing."""
+    @property
+    def attempt(self) -> int:
+        """The attempt that yielded the item given last; 0: none was given."""
 
 @final
 class Future(Generic[_R]):

@@ -35,6 +35,14 @@ impl Future {
         &self.handle
     }
 
+    pub fn shared_handle(&self) -> Arc<Handle> {
+        self.handle.clone()
+    }
+
+    pub fn home(&self) -> Arc<Home> {
+        self.home.clone()
+    }
+
     pub fn check(&self, py: Python<'_>) -> PyResult<()> {
         check_fork(py, self.home.generation, "client and its futures")
     }
@@ -226,14 +234,6 @@ impl Future {
         })
     }
 
-    /// The value, or raises what the task raised.
-    #[pyo3(signature = (timeout=None))]
-    fn result<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
-        let settled = self.wait(py, timeout)?;
-        if self.is_cancelled() {
-            return Err(cancelled(py));
-        }
-        self.finish(py, settled)
     /// What is kept of that of all attempts, by their number; empty while it has no outcome.
     fn outputs<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         self.check(py)?;
@@ -246,6 +246,14 @@ impl Future {
         Ok(outputs)
     }
 
+    /// The value, or raises what the task raised.
+    #[pyo3(signature = (timeout=None))]
+    fn result<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
+        let settled = self.wait(py, timeout)?;
+        if self.is_cancelled() {
+            return Err(cancelled(py));
+        }
+        self.finish(py, settled)
     }
 
     /// What the task raised, or `None`; raises `CancelledError` for a cancelled one.

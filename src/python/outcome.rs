@@ -87,7 +87,11 @@ pub(super) fn decode(
     Ok(Decoded::Raised(raised))
 }
 
-fn decode_value(py: Python<'_>, value: &Payload, allow_pickle: bool) -> PyResult<Py<PyAny>> {
+pub(super) fn decode_value(
+    py: Python<'_>,
+    value: &Payload,
+    allow_pickle: bool,
+) -> PyResult<Py<PyAny>> {
     let codec = match value.codec {
         Codec::Json => intern!(py, "json"),
         Codec::Safe => intern!(py, "safe"),
