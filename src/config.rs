@@ -147,6 +147,12 @@ pub struct Limits {
     pub sessions: u64,
     /// The last that an attempt printed and logged, which comes home with its outcome.
     pub task_output_bytes: u64,
+    /// Items of one generator that a node holds until they are read.
+    pub stream_items: u64,
+    /// Their bytes, hence also the most bytes of one item; no more than half of `message_bytes` is used of it.
+    pub stream_bytes: u64,
+    /// How long a generator waits for a sign of its reader.
+    pub stream_idle: Duration,
     /// Log entries after which a snapshot is taken and the log is cut.
     pub log_entries: u64,
     /// Bytes of log entries after which a snapshot is taken and the log is cut. Memory and disk of a voter hold about
@@ -225,6 +231,9 @@ impl Default for Limits {
             copies_ratio: 0.05,
             sessions: 10_000,
             task_output_bytes: 4 << 10,
+            stream_items: 64,
+            stream_bytes: 1 << 20,
+            stream_idle: Duration::from_secs(30),
             log_entries: 20_000,
             log_bytes: 64 << 20,
         }

@@ -117,6 +117,12 @@ pub enum Error {
         /// The knob that sets the limit.
         knob: &'static str,
     },
+    /// The items of a generator task cannot be read.
+    #[error("stream: {problem}")]
+    Stream {
+        /// Why.
+        problem: String,
+    },
     /// A codec one side does not allow.
     #[error("codec {codec} is refused: {remedy}")]
     CodecRefused {

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .members import Leader, Member, Snapshot, StealCounts
     from .node import Node
     from .simulation import LeaderChange, Outcome, Run, Simulation, Sweep, Violation
+    from .stream import Stream
     from .summary import Steadiness, Summary
     from .task_simulation import TaskRun, TaskSimulation, grid
     from .tasks import Task, task
@@ -80,6 +81,7 @@ _HOMES = {
     "Snapshot": "members",
     "StealCounts": "members",
     "Node": "node",
+    "Stream": "stream",
     "Steadiness": "summary",
     "Summary": "summary",
     "TaskRun": "task_simulation",
@@ -124,6 +126,9 @@ _ERRORS = (
     "RunnerError",
     "StoppedError",
     "StorageError",
+    "StreamDivergedError",
+    "StreamError",
+    "StreamUnreadError",
     "TaskError",
     "TaskIdConflictError",
     "TaskIdExpiredError",
@@ -210,6 +215,7 @@ __all__ = [
     "Steal",
     "StealCounts",
     "StealPolicy",
+    "Stream",
     "Summary",
     "Sweep",
     "Task",

@@ -16,6 +16,7 @@ __all__ = [
     "Client",
     "CompletionQueue",
     "Future",
+    "ItemReader",
     "Node",
     "__version__",
     "_drain",
@@ -377,6 +378,23 @@ class Client:
     def addresses(self) -> list[str]: ...
 
 @final
+class ItemReader:
+    """Reads what a generator task yields, each item once and in order. Thread-safe."""
+
+    def __new__(cls, future: Future[Any]) -> ItemReader: ...
+    def next(self, timeout: float | None = None) -> tuple[Any] | None:
+        """The next item, in a tuple; ``None`` after the last one, when the task has its outcome, or
+        after ``close``. Blocks, interruptibly. Raises ``WaitTimeoutError``, ``StreamError``.
+        """
+    def ready(self) -> AsyncioFuture[None]:
+        """For a coroutine: done when ``next`` would not wait."""
+    def close(self) -> None:
+        """Reads no more; a task without an outcome is cancelled and killed. Waits for nothing."""
+    @property
+    def attempt(self) -> int:
+        """The attempt that yielded the item given last; 0: none was given."""
+
+@final
 class Future(Generic[_R]):
     """A task's outcome to come. Thread-safe; the result stays bytes until it is asked for."""
 
@@ -400,7 +418,12 @@ class Future(Generic[_R]):
         """
     def output(self) -> str:
         """The last that the task's last attempt printed and logged, at most
-        ``limits.task_output_bytes``; empty while it has no outcome. Does not block.
+        ``limits.task_output_bytes``; empty while it has no outcome. Does not block. Of the last one
+        that came to an end, where the task's own end was none (a node died, it was cancelled).
+        """
+    def outputs(self) -> dict[int, str]:
+        """The same by attempt, oldest first: of attempts before the last one, the last 2 KiB of all
+        together. Does not block. Attempts that said nothing, or died with their node, are missing.
         """
     def result(self, timeout: float | None = None) -> _R: ...
     def exception(self, timeout: float | None = None) -> BaseException | None: ...

@@ -136,8 +136,14 @@ def _is_task(value: Any) -> bool:
 # --- one attempt ----------------------------------------------------------------------------------
 
 
-def call(fn: Callable[..., Any], codec: str, payload: bytes, attempt: dict[str, Any]) -> Answer:
-    """Runs one attempt; never raises.
+def call(
+    fn: Callable[..., Any],
+    codec: str,
+    payload: bytes,
+    attempt: dict[str, Any],
+    outlet: Any = None,
+) -> Answer:
+    """Runs one attempt; never raises. What it yields goes through ``outlet``.
 
     Returns ``(True, codec, body, "", "", "")``, or ``(False, codec, pickled exception, type name,
     message, traceback)``.
@@ -150,7 +156,9 @@ def call(fn: Callable[..., Any], codec: str, payload: bytes, attempt: dict[str, 
             _alarm.begin(attempt.get("fencing_token", 0))
             _words.begin_attempt()
             timeout = attempt.get("timeout_s")
-            run = functools.partial(_run, fn, args, kwargs)
+            encode = functools.partial(encode_result, codec)
+            sink = (encode, outlet, attempt.get("fencing_token", 0))
+            run = functools.partial(_run, fn, args, kwargs, sink)
             if timeout and threading.current_thread() is threading.main_thread():
                 value = _alarm.call_within(timeout, run)
             else:
@@ -165,15 +173,14 @@ def call(fn: Callable[..., Any], codec: str, payload: bytes, attempt: dict[str, 
         return describe_failure(exc, codec)
 
 
-def _run(fn: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
+def _run(fn: Callable[..., Any], args: Any, kwargs: dict[str, Any], sink: Any) -> Any:
     value = fn(*args, **kwargs)
     if isinstance(value, CoroutineType):
         return _coroutine.run(value)
     if isinstance(value, (GeneratorType, AsyncGeneratorType)):
-        raise TypeError(
-            f"{value.__qualname__} yields: a task returns one result, it does not stream; return a "
-            "list, or submit a task for each item"
-        )
+        from . import _outlet
+
+        return _outlet.run(value, *sink)
     return value
 
 
@@ -220,15 +227,15 @@ _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 # --- results --------------------------------------------------------------------------------------
 
 
-def encode_result(codec: str, value: Any) -> bytes:
+def encode_result(codec: str, value: Any, what: str = "result") -> bytes:
     """``value`` in ``codec``; refuses what would come back changed, and what is over the limit."""
     limit = payload_limit()
     if codec == "json":
-        body = _encode_json(value, limit)
+        body = _encode_json(value, limit, what)
     elif codec == "safe":
-        body = _native().safe_dumps(value, "result", limit)
+        body = _native().safe_dumps(value, what, limit)
     else:
-        _require_pickle("result")
+        _require_pickle(what)
         body = _pickle(value)
     if len(body) > limit:
         raise _too_large(f"{len(body)} bytes", limit)
@@ -262,19 +269,20 @@ _PLAIN = (type(None), bool, int, str)
 _ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"))
 
 
-def _encode_json(value: Any, limit: int) -> bytes:
+def _encode_json(value: Any, limit: int, what: str) -> bytes:
     if type(value) not in _PLAIN:
-        _check_json(value, limit)
+        _check_json(value, limit, what)
     try:
         return _ENCODER.encode(value).encode()
     except UnicodeEncodeError:  # a lone surrogate survives as an escape
         return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
 
 
-def _check_json(value: Any, limit: int) -> None:
+def _check_json(value: Any, limit: int, what: str) -> None:
     """Raises for the first value that JSON would change or lose, with its path."""
     open_ids: set[int] = set()
     left = limit
+    spell = functools.partial(_spell, what)
 
     def visit(value: Any, path: tuple[Any, ...]) -> None:
         nonlocal left
@@ -286,17 +294,17 @@ def _check_json(value: Any, limit: int) -> None:
             return
         if kind is float:
             if not math.isfinite(value):
-                raise ValueError(f"{_spell(path)} is {value}, which JSON does not have; use None")
+                raise ValueError(f"{spell(path)} is {value}, which JSON does not have; use None")
             return
         if kind is not list and kind is not dict:
             raise TypeError(
-                f"{_spell(path)} is {_article(kind)}, which JSON would change or cannot hold; "
+                f"{spell(path)} is {_article(kind)}, which JSON would change or cannot hold; "
                 "return None, bool, int, float, str, list or dict, or use codec='safe' or 'pickle'"
             )
         if id(value) in open_ids:
-            raise ValueError(f"{_spell(path)} contains itself, which JSON cannot express")
+            raise ValueError(f"{spell(path)} contains itself, which JSON cannot express")
         if len(path) >= MAX_JSON_DEPTH:
-            raise ValueError(f"the result is nested more than {MAX_JSON_DEPTH} levels deep")
+            raise ValueError(f"{what} is nested more than {MAX_JSON_DEPTH} levels deep")
         open_ids.add(id(value))
         if kind is list:
             for index, item in enumerate(value):
@@ -305,7 +313,7 @@ def _check_json(value: Any, limit: int) -> None:
             for key, item in value.items():
                 if type(key) is not str:
                     raise TypeError(
-                        f"{_spell(path)} has the key {key!r}, {_article(type(key))}; JSON keys are "
+                        f"{spell(path)} has the key {key!r}, {_article(type(key))}; JSON keys are "
                         "str: convert them, or use codec='safe' or 'pickle'"
                     )
                 visit(item, (*path, key))
@@ -314,8 +322,8 @@ def _check_json(value: Any, limit: int) -> None:
     visit(value, ())
 
 
-def _spell(path: tuple[Any, ...]) -> str:
-    text = "result" + "".join(f"[{part!r}]" for part in path)
+def _spell(what: str, path: tuple[Any, ...]) -> str:
+    text = what + "".join(f"[{part!r}]" for part in path)
     return text if len(text) <= 200 else text[:100] + " ... " + text[-90:]
 
 
@@ -357,6 +365,7 @@ def _users_part(tb: TracebackType | None) -> TracebackType | None:
     ours = (
         __file__,
         importlib.__file__,
+        os.path.join(os.path.dirname(__file__), "_outlet.py"),
         _alarm.__file__,
         _coroutine.__file__,
         asyncio.base_events.__file__,

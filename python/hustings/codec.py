@@ -24,6 +24,8 @@ from .errors import (
     RemoteTaskError,
     RemoteTraceback,
     StoppedError,
+    StreamDivergedError,
+    StreamUnreadError,
     TaskIdConflictError,
     TaskLostError,
     TaskNotRegisteredError,
@@ -264,8 +266,8 @@ def _rebuild_raised(failure: dict[str, Any], message: str) -> BaseException:
             candidate = None
         if isinstance(candidate, BaseException):
             raised = candidate
-    if raised is None and type_name == f"{TaskTimeoutError.__module__}.TaskTimeoutError":
-        raised = TaskTimeoutError(message)
+    if raised is None and (known := _OUR_OWN.get(type_name)):
+        raised = known(message)
     if raised is None:
         raised = RemoteTaskError(type_name, message, text)
     if text:
@@ -274,6 +276,12 @@ def _rebuild_raised(failure: dict[str, Any], message: str) -> BaseException:
         raised.__cause__ = RemoteTraceback(where + text)
     return raised
 
+
+_OUR_OWN: dict[str, type[HustingsError]] = {
+    f"{known.__module__}.{known.__name__}": known
+    for known in (TaskTimeoutError, StreamDivergedError, StreamUnreadError)
+}
+"""What hustings itself raises in a task; it is rebuilt without pickle."""
 
 _REFUSALS: dict[str, type[HustingsError]] = {
     "invalid": ConfigError,

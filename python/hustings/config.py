@@ -23,7 +23,14 @@ _PREFIX = "HUSTINGS_"
 _SETTINGS = ("CONFIG", "PROFILE", "STATE_DIR", "CONNECT", "LOG")
 """``HUSTINGS_*`` names that are no knobs: file, profile, where ``up`` keeps its state, whom
 commands ask, what is logged."""
-_INTERNAL = ("SYS_PATH", "ALLOW_PICKLE", "PAYLOAD_LIMIT", "NODE_PID", "NODE_NAME")
+_INTERNAL = (
+    "SYS_PATH",
+    "ALLOW_PICKLE",
+    "PAYLOAD_LIMIT",
+    "STREAM_LIMITS",
+    "NODE_PID",
+    "NODE_NAME",
+)
 """Set by a node for its runners."""
 
 
@@ -111,6 +118,9 @@ class Limits(_Section):
     members: int | None = None
     sessions: int | None = None
     task_output_bytes: int | None = None
+    stream_items: int | None = None
+    stream_bytes: int | None = None
+    stream_idle_s: float | None = None
     log_entries: int | None = None
     log_bytes: int | None = None
     copies_ratio: float | None = None

@@ -38,6 +38,9 @@
     ├── ConsensusError                 the replicated log stopped
     └── TaskError                      a task ran, and this is its outcome
         ├── RemoteTaskError            it raised something that cannot be rebuilt here
+        ├── StreamError                what it yields cannot be read (any more)
+        │   ├── StreamDivergedError    its new attempt yields other items than those that were read
+        │   └── StreamUnreadError      nobody read what it yields
         ├── TaskLostError              its nodes or runners died too often: it is quarantined;
         │                              ``attempts``
         └── TaskTimeoutError (TimeoutError)  its ``timeout``, ``queue_timeout`` or ``deadline``
@@ -261,6 +264,19 @@ class TaskTimeoutError(TaskError, TimeoutError):
     started within its ``queue_timeout``; or it had no outcome by its ``deadline``."""
 
 
+class StreamError(TaskError):
+    """What a generator task yields cannot be read, or not any more."""
+
+
+class StreamDivergedError(StreamError):
+    """A generator was begun again after its node or runner had died, or it had raised, and did not
+    yield the items again that had been read already: the others cannot follow them."""
+
+
+class StreamUnreadError(StreamError):
+    """A generator waited for ``limits.stream_idle_s`` and nobody read what it yields."""
+
+
 class RemoteTraceback(Exception):
     """The traceback on the node, shown as the cause of a task's exception."""
 
@@ -311,6 +327,9 @@ __all__ = [
     "RunnerError",
     "StoppedError",
     "StorageError",
+    "StreamDivergedError",
+    "StreamError",
+    "StreamUnreadError",
     "TaskError",
     "TaskIdConflictError",
     "TaskIdExpiredError",

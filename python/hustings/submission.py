@@ -16,6 +16,7 @@ from .errors import HustingsError, TaskNotRegisteredError
 from .future import Deadline, gather
 from .mapping import Results, check_map, chunks
 from .offers import split_cpu
+from .stream import Stream, check_stream
 from .tasks import Task, TaskOptions, as_task, chunked, task_id_bytes
 
 if TYPE_CHECKING:
@@ -53,6 +54,26 @@ class Submitter:
         """Queues a call and returns its future at once. ``fn``: a task, a function, or a
         registered name."""
         return cast("_core.Future[R]", self._submit(task_of(fn), args, kwargs))
+
+    def stream(self, fn: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> Stream[Any]:
+        """Queues a call of a generator and returns its items as they are yielded, to ``for`` or to
+        ``async for``.
+
+        The generator goes no further than its reader has room. If its node dies, another runs it
+        again from its beginning; what was read before is passed over, if it is the same.
+
+        Args:
+            fn: A generator function, ``def`` or ``async def``, as a task, or its registered name.
+            *args: Its arguments.
+            **kwargs: Its arguments by name.
+        """
+        call = task_of(fn)
+        check_stream(call._options)
+        if call._options.idempotent:
+            # A copy would have no reader.
+            call = call.options(idempotent=False)
+        send, codec = self._bind(call, "_bound_stream")
+        return Stream(send(encode_call(codec, args, kwargs)))
 
     def map(
         self,
@@ -144,12 +165,17 @@ class Submitter:
         send, codec = self._bind(call)
         return send(encode_call(codec, args, kwargs))
 
-    def _bind(self, call: Task[..., Any] | NamedCall) -> tuple[Send, str]:
-        bound = call.__dict__.get("_bound")
+    def _bind(self, call: Task[..., Any] | NamedCall, kept: str = "_bound") -> tuple[Send, str]:
+        bound = call.__dict__.get(kept)
         if bound is None or bound[0] is not self:
+            if kept == "_bound" and isinstance(call, Task) and call.yields:
+                raise TypeError(
+                    f"{call.name!r} yields, and a future has one result: use stream() instead of "
+                    "submit() or map(), or return a list"
+                )
             self._check_open()
             bound = (self, *bind(self._client, call, self._allow_pickle))
-            call.__dict__["_bound"] = bound
+            call.__dict__[kept] = bound
         return bound[1], bound[2]
 
     def _cancel_many(self, futures: Iterable[_core.Future[Any]]) -> None:
@@ -180,6 +206,10 @@ class Submission:
     def map(self, fn: Callable[..., R] | str, *iterables: Iterable[Any], **how: Any) -> Results[R]:
         """As ``Cluster.map``, with the options."""
         return self._cluster.map(cast("Any", self.call_of(fn)), *iterables, **how)
+
+    def stream(self, fn: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> Stream[Any]:
+        """As ``Cluster.stream``, with the options."""
+        return self._cluster.stream(cast("Any", self.call_of(fn)), *args, **kwargs)
 
     def call_of(self, fn: Callable[..., Any] | str) -> Task[..., Any] | NamedCall:
         """``fn`` with the options; the same object for the same function, so that it is prepared

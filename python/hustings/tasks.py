@@ -10,7 +10,15 @@ import inspect
 import math
 import sys
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
 
@@ -20,9 +28,11 @@ from .offers import check_labels, check_resources
 
 if TYPE_CHECKING:
     from ._core import Future
+    from .stream import Stream
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 MAX_TIMEOUT_S = 30 * 86_400.0
 """The longest of all times of a task, except ``backoff``."""
@@ -159,6 +169,12 @@ class Task(Generic[P, R]):
         """The name under which nodes know the function."""
         return self._name
 
+    @property
+    def yields(self) -> bool:
+        """Whether the function is a generator, whose items ``stream`` reads."""
+        fn = self.__wrapped__
+        return inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn)
+
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Runs the function here."""
         return self.__wrapped__(*args, **kwargs)
@@ -168,6 +184,25 @@ class Task(Generic[P, R]):
         from .cluster import current_cluster
 
         return cast("Future[R]", current_cluster()._submit(self, args, kwargs))
+
+    @overload
+    def stream(self: Task[P, Iterator[T]], *args: P.args, **kwargs: P.kwargs) -> Stream[T]: ...
+    @overload
+    def stream(
+        self: Task[P, Generator[T, Any, Any]], *args: P.args, **kwargs: P.kwargs
+    ) -> Stream[T]: ...
+    @overload
+    def stream(
+        self: Task[P, AsyncGenerator[T, Any]], *args: P.args, **kwargs: P.kwargs
+    ) -> Stream[T]: ...
+    @overload
+    def stream(self: Task[P, AsyncIterator[T]], *args: P.args, **kwargs: P.kwargs) -> Stream[T]: ...
+    def stream(self: Task[..., Any], *args: Any, **kwargs: Any) -> Stream[Any]:
+        """Queues a call of a generator on the current cluster; iterates over what it yields, as
+        it is yielded. See ``Cluster.stream``."""
+        from .cluster import current_cluster
+
+        return current_cluster().stream(self, *args, **kwargs)
 
     def map(
         self,

@@ -95,4 +95,7 @@ pub const KNOBS: &[Knob] = &[
     knob!("limits.log_bytes", "bytes of log entries after which a snapshot is taken", 65_536.0, 64.0 * GIB, count limits.log_bytes),
     knob!("limits.sessions", "client sessions a node serves at once", 1.0, 1e6, count limits.sessions),
     knob!("limits.task_output_bytes", "the last an attempt printed and logged, kept with its outcome; 0: nothing", 0.0, 32_768.0, count limits.task_output_bytes),
+    knob!("limits.stream_items", "items of one generator held until they are read", 1.0, 65_536.0, count limits.stream_items),
+    knob!("limits.stream_bytes", "their bytes, hence also those of one item", 1024.0, 16_777_216.0, count limits.stream_bytes),
+    knob!("limits.stream_idle_s", "how long a generator waits for a sign of its reader", 5.0, DAY, seconds limits.stream_idle),
 ];

@@ -509,7 +509,7 @@ pub struct Finished {
     pub attempts: u32,
     /// Who ran the last one.
     pub node: NodeId,
-    /// The last that one printed and logged.
+    /// The last that it and those before printed and logged: see [`super::cluster::output`].
     pub output: Bytes,
 }
 

@@ -7,6 +7,7 @@ use super::committer::Committer;
 use super::consensus::runtime::{random_jitter, random_u64};
 use super::consensus::{Consensus, ConsensusOptions, Replica, Stores};
 use super::driver::{Input, TaskLoop, TaskLoopOptions};
+use super::execution::streams::StreamLimits;
 use super::execution::{AttemptEnded, Pool, PoolOptions};
 use super::history::History;
 use super::sampler::{LoadSource, TasksCpu};
@@ -18,7 +19,7 @@ use super::transport::gate::Gate;
 use super::transport::grpc_peers::GrpcPeers;
 use super::transport::lines::GrpcLines;
 use super::{NodeOptions, proposals, reign, transport};
-use crate::config::Config;
+use crate::config::{Config, Limits};
 use crate::core::boundary::Event;
 use crate::core::cluster::command::Member;
 use crate::core::election::score::Scorer;
@@ -54,7 +55,6 @@ pub(super) async fn start(options: NodeOptions) -> Result<(Arc<Shared>, Arc<Pool
     }
     let runners = (options.runner_argv, options.runner_env);
     let (pool, ends) = start_pool(&config, &me, options.allow_pickle, runners);
-    let blobs = Arc::new(BlobStore::open(storage.clone(), &config.limits)?);
     let shared = Arc::new(Shared::new(
         me.clone(),
         config.clone(),
@@ -67,7 +67,8 @@ pub(super) async fn start(options: NodeOptions) -> Result<(Arc<Shared>, Arc<Pool
         gate.clone(),
         options.allow_faults,
         storage.clone(),
-        blobs,
+        Arc::new(BlobStore::open(storage.clone(), &config.limits)?),
+        pool.streams(),
     ));
     let hands = BlobHands::start(shared.clone(), pool.clone(), ends);
     let task_loop = TaskLoop::new(
@@ -178,10 +179,18 @@ fn start_pool(
             nice: RUNNER_NICE,
             node: me.name.as_str().into(),
             output_limit: config.limits.task_output_bytes as usize,
+            stream: stream_limits(&config.limits),
         },
         ended,
     );
     (pool, ends)
+}
+
+/// An item travels in a message, and from a runner as a result does.
+fn stream_limits(limits: &Limits) -> StreamLimits {
+    let bytes = limits.stream_bytes.min(limits.message_bytes / 2).min(limits.blob_bytes);
+    let (items, bytes) = (limits.stream_items as usize, bytes as usize);
+    StreamLimits { items, bytes, idle: limits.stream_idle }
 }
 
 /// Samples, scores, smooths and publishes, a few times a second, never on an RPC's path.

@@ -6,6 +6,7 @@ use super::consensus::Consensus;
 use super::consensus::runtime::random_u64;
 use super::consensus::view::Acks;
 use super::driver::{Input, TaskLoop};
+use super::execution::streams::Streams;
 use super::history::History;
 use super::storage::Storage;
 use super::transport::gate::Gate;
@@ -127,6 +128,8 @@ pub struct Shared {
     pub storage: Option<Arc<Storage>>,
     /// The large arguments and results it holds, as a voter.
     pub blobs: Arc<BlobStore>,
+    /// What its runners' generators yield.
+    pub streams_of_items: Arc<Streams>,
     /// This start, to tell it from another process with the same id.
     pub life: Life,
     standing: Mutex<Standing>,
@@ -149,12 +152,14 @@ impl Shared {
         allow_faults: bool,
         storage: Option<Arc<Storage>>,
         blobs: Arc<BlobStore>,
+        streams_of_items: Arc<Streams>,
     ) -> Self {
         let life = Life { incarnation: me.incarnation, number: random_u64().max(1) };
         peers.set_life(life);
         Shared {
             storage,
             blobs,
+            streams_of_items,
             life,
             me,
             config,

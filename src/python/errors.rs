@@ -44,6 +44,7 @@ fn class_name(error: &Error) -> &'static str {
         Error::TaskNotRegistered { .. } => "TaskNotRegisteredError",
         Error::TaskNotFound { .. } => "TaskNotFoundError",
         Error::PayloadTooLarge { .. } => "PayloadTooLargeError",
+        Error::Stream { .. } => "StreamError",
         Error::CodecRefused { .. } => "CodecRefusedError",
         Error::VersionMismatch { .. } => "VersionMismatchError",
         Error::WrongCluster { .. } => "WrongClusterError",

@@ -6,6 +6,7 @@ use super::outcome::{self, Decoded};
 use super::records::{explanation_dict, node_text};
 use super::resolver::{self, Job};
 use super::runtime::{check_fork, parse_timeout, process, wait_sliced};
+use crate::core::cluster::output;
 use crate::error::Error;
 use crate::node::client::messages::ExplainResponse;
 use crate::node::client::{Handle, Phase, Settled};
@@ -32,6 +33,14 @@ impl Future {
 
     pub fn handle(&self) -> &Handle {
         &self.handle
+    }
+
+    pub fn shared_handle(&self) -> Arc<Handle> {
+        self.handle.clone()
+    }
+
+    pub fn home(&self) -> Arc<Home> {
+        self.home.clone()
     }
 
     pub fn check(&self, py: Python<'_>) -> PyResult<()> {
@@ -218,9 +227,23 @@ impl Future {
     fn output(&self, py: Python<'_>) -> PyResult<String> {
         self.check(py)?;
         Ok(match self.handle.settled() {
-            Some(Settled::Outcome { output, .. }) => String::from_utf8_lossy(output).into_owned(),
+            Some(Settled::Outcome { output, .. }) => {
+                String::from_utf8_lossy(output::last(output)).into_owned()
+            }
             _ => String::new(),
         })
+    }
+
+    /// What is kept of that of all attempts, by their number; empty while it has no outcome.
+    fn outputs<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        self.check(py)?;
+        let outputs = PyDict::new(py);
+        if let Some(Settled::Outcome { output, .. }) = self.handle.settled() {
+            for (attempt, said) in output::split(output) {
+                outputs.set_item(attempt, String::from_utf8_lossy(said))?;
+            }
+        }
+        Ok(outputs)
     }
 
     /// The value, or raises what the task raised.

@@ -11,6 +11,7 @@ mod future;
 mod logs;
 mod node;
 mod outcome;
+mod outlet;
 mod records;
 mod resolver;
 mod runner;
@@ -18,6 +19,7 @@ mod runtime;
 mod safe;
 mod shop;
 mod simulation;
+mod stream;
 mod task_history;
 
 use pyo3::prelude::*;
@@ -47,6 +49,8 @@ mod _core {
     use super::shop::run_shop;
     #[pymodule_export]
     use super::simulation::{run_simulation, run_sweep};
+    #[pymodule_export]
+    use super::stream::ItemReader;
     #[pymodule_export]
     use super::task_history::check_history;
     #[pymodule_export]

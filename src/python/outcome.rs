@@ -3,6 +3,7 @@
 use super::errors;
 use super::records::node_text;
 use crate::core::cluster::command::{Codec, Failure, Outcome, Payload};
+use crate::core::cluster::output;
 use crate::core::ids::{NodeId, TaskId};
 use crate::error::Error;
 use crate::node::client::{Refusal, Settled, lock};
@@ -61,7 +62,8 @@ pub(super) fn decode(
         }
         Settled::Outcome { outcome, attempts, node, output } => {
             let story = failed(py, outcome, *attempts, *node, allow_pickle)?;
-            story.set_item(intern!(py, "output"), String::from_utf8_lossy(output))?;
+            let said = String::from_utf8_lossy(output::last(output));
+            story.set_item(intern!(py, "output"), said)?;
             story
         }
         Settled::Refused { refusal: Refusal::DuplicateKey, message, existing, .. } => {
@@ -85,7 +87,11 @@ pub(super) fn decode(
     Ok(Decoded::Raised(raised))
 }
 
-fn decode_value(py: Python<'_>, value: &Payload, allow_pickle: bool) -> PyResult<Py<PyAny>> {
+pub(super) fn decode_value(
+    py: Python<'_>,
+    value: &Payload,
+    allow_pickle: bool,
+) -> PyResult<Py<PyAny>> {
     let codec = match value.codec {
         Codec::Json => intern!(py, "json"),
         Codec::Safe => intern!(py, "safe"),

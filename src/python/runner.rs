@@ -6,25 +6,25 @@
 //! not outlive its node.
 
 use super::arguments::parse_codec;
+use super::outlet::{Line, Outlet};
 use crate::config::Config;
 use crate::core::cluster::command::Codec;
 use crate::core::ids::FunctionHash;
+use crate::node::client::lock;
 use crate::node::execution::frame::{
-    self, CACHED_FUNCTIONS, Frame, FrameError, Load, PROTOCOL, Run, RunResult, Source,
+    self, CACHED_FUNCTIONS, Frame, Load, PROTOCOL, Run, RunResult, Source,
 };
-use crate::node::execution::stream::FrameReader;
 use pyo3::exceptions::{PyConnectionError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 use std::collections::HashMap;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 
 /// How often the watchdog looks whether its parent is still the same; a hang-up wakes it at once.
 const WATCH_MS: i32 = 100;
-/// Frames up to this length never wait: the node reads as soon as it is sent to.
-const SHORT_FRAME: usize = 16 << 10;
 /// Longest pickled exception: failures travel in the log.
 const MAX_PICKLED: usize = 64 << 10;
 /// Bounds of a failure's texts; `_runner.py` keeps them too.
@@ -45,35 +45,67 @@ pub fn run_runner(
     let mut runner = RunnerLoop {
         load_function,
         call,
-        socket: &socket,
+        line: Arc::new(Line::new(socket, payload_limit)?),
         payload_limit,
         functions: HashMap::new(),
-        pid: std::process::id(),
-        out: Vec::new(),
     };
-    let frames = FrameReader::new(&socket, frame::to_runner_limit(payload_limit));
-    match serve(py, &mut runner, frames) {
+    match serve(py, &mut runner) {
         // The node went away in the middle of an answer: nobody is left to tell.
         Err(error) if error.is_instance_of::<PyConnectionError>(py) => Ok(()),
         other => other,
     }
 }
 
-fn serve<'py>(
-    py: Python<'py>,
-    runner: &mut RunnerLoop<'py, '_>,
-    mut frames: FrameReader<&UnixStream>,
-) -> PyResult<()> {
-    runner.send(py, &Frame::Ready { protocol: PROTOCOL })?;
+fn serve<'py>(py: Python<'py>, runner: &mut RunnerLoop<'py>) -> PyResult<()> {
+    let line = runner.line.clone();
+    line.send(py, &Frame::Ready { protocol: PROTOCOL })?;
     loop {
-        let Some(body) = py.detach(|| frames.read_body())? else { return Ok(()) };
-        match frame::decode(body).map_err(io::Error::from)? {
-            Frame::Load(load) => runner.load(&load),
-            Frame::Run(run) => runner.run(py, &run)?,
-            Frame::Ready { .. } | Frame::Done { .. } => {
-                return Err(PyRuntimeError::new_err("the node sent a runner's frame"));
+        let attempt = {
+            let mut frames = lock(&line.frames);
+            let frames = &mut *frames;
+            let Some(body) = py.detach(|| frames.read_body())? else { return Ok(()) };
+            match frame::decode(body).map_err(io::Error::from)? {
+                Frame::Load(load) => {
+                    runner.load(&load);
+                    continue;
+                }
+                Frame::Run(run) => Attempt::new(py, &run)?,
+                // The reader of a run that has ended.
+                Frame::Taken { .. } => continue,
+                Frame::Ready { .. }
+                | Frame::Done { .. }
+                | Frame::Waiting { .. }
+                | Frame::Item { .. } => {
+                    return Err(PyRuntimeError::new_err("the node sent a runner's frame"));
+                }
             }
-        }
+        };
+        runner.run(py, &attempt)?;
+    }
+}
+
+/// A run as Python is given it. It owns what it holds: while it runs, its outlet reads further frames.
+struct Attempt<'py> {
+    seq: u64,
+    hash: FunctionHash,
+    codec: &'static str,
+    payload: Bound<'py, PyBytes>,
+    info: Bound<'py, PyDict>,
+}
+
+impl<'py> Attempt<'py> {
+    fn new(py: Python<'py>, run: &Run<'_>) -> PyResult<Self> {
+        let info = PyDict::new(py);
+        info.set_item("task_id", run.task.to_string())?;
+        info.set_item("attempt", run.attempt)?;
+        info.set_item("fencing_token", run.token.0)?;
+        let timeout = (run.timeout_ms > 0).then(|| run.timeout_ms as f64 / 1000.0);
+        info.set_item("timeout_s", timeout)?;
+        let end_by = (run.end_by_ms > 0).then(|| run.end_by_ms as f64 / 1000.0);
+        info.set_item("end_by", end_by)?;
+        info.set_item("key", (!run.key.is_empty()).then_some(run.key))?;
+        let (codec, payload) = (codec_name(run.codec), PyBytes::new(py, run.payload));
+        Ok(Attempt { seq: run.seq, hash: run.hash, codec, payload, info })
     }
 }
 
@@ -83,17 +115,15 @@ enum Function {
     Callable(Py<PyAny>),
 }
 
-struct RunnerLoop<'py, 'a> {
+struct RunnerLoop<'py> {
     load_function: Bound<'py, PyAny>,
     call: Bound<'py, PyAny>,
-    socket: &'a UnixStream,
+    line: Arc<Line>,
     payload_limit: usize,
     functions: HashMap<FunctionHash, Function>,
-    pid: u32,
-    out: Vec<u8>,
 }
 
-impl<'py> RunnerLoop<'py, '_> {
+impl<'py> RunnerLoop<'py> {
     /// Keeps the source. It is loaded by its first run, which fails if that fails; the next run tries again.
     fn load(&mut self, load: &Load<'_>) {
         if self.functions.len() >= CACHED_FUNCTIONS {
@@ -107,9 +137,9 @@ impl<'py> RunnerLoop<'py, '_> {
         self.functions.insert(load.hash, function);
     }
 
-    fn run(&mut self, py: Python<'py>, run: &Run<'_>) -> PyResult<()> {
-        let (seq, codec) = (run.seq, codec_name(run.codec));
-        match self.call(py, run) {
+    fn run(&mut self, py: Python<'py>, attempt: &Attempt<'py>) -> PyResult<()> {
+        let (seq, codec) = (attempt.seq, attempt.codec);
+        match self.call(py, attempt) {
             Ok(answer) => self.answer(py, seq, &answer),
             Err(error) => {
                 let (type_name, message) = describe(py, &error);
@@ -127,24 +157,12 @@ impl<'py> RunnerLoop<'py, '_> {
         }
     }
 
-    fn call(&mut self, py: Python<'py>, run: &Run<'_>) -> PyResult<Bound<'py, PyTuple>> {
-        let function = self.function(py, run.hash)?;
-        let info = PyDict::new(py);
-        info.set_item("task_id", run.task.to_string())?;
-        info.set_item("attempt", run.attempt)?;
-        info.set_item("fencing_token", run.token.0)?;
-        let timeout = (run.timeout_ms > 0).then(|| run.timeout_ms as f64 / 1000.0);
-        info.set_item("timeout_s", timeout)?;
-        let end_by = (run.end_by_ms > 0).then(|| run.end_by_ms as f64 / 1000.0);
-        info.set_item("end_by", end_by)?;
-        info.set_item("key", (!run.key.is_empty()).then_some(run.key))?;
-        let payload = PyBytes::new(py, run.payload);
-        let answer = self.call.call1((function, codec_name(run.codec), payload, info));
-        if std::process::id() != self.pid {
-            // The callback forked and its child came back here: only the original may answer.
-            // SAFETY: ends this process at once, as a forked child should.
-            unsafe { libc::_exit(0) };
-        }
+    fn call(&mut self, py: Python<'py>, attempt: &Attempt<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let function = self.function(py, attempt.hash)?;
+        let outlet = Py::new(py, Outlet::new(self.line.clone(), attempt.seq))?;
+        let Attempt { codec, payload, info, .. } = attempt;
+        let answer = self.call.call1((function, *codec, payload, info, outlet));
+        self.line.end_copy();
         Ok(answer?.cast_into::<PyTuple>()?)
     }
 
@@ -178,7 +196,9 @@ impl<'py> RunnerLoop<'py, '_> {
                 );
                 return self.fail(py, seq, "hustings.PayloadTooLargeError", &message);
             }
-            return self.send(py, &Frame::Done { seq, result: RunResult::Value { codec, body } });
+            return self
+                .line
+                .send(py, &Frame::Done { seq, result: RunResult::Value { codec, body } });
         }
         let pickled = if body.len() > MAX_PICKLED { &[] } else { body };
         let (type_name, message) = (text(&answer.get_item(3)?)?, text(&answer.get_item(4)?)?);
@@ -189,7 +209,7 @@ impl<'py> RunnerLoop<'py, '_> {
             traceback: cut(&traceback, MAX_TRACEBACK),
             pickled,
         };
-        self.send(py, &Frame::Done { seq, result })
+        self.line.send(py, &Frame::Done { seq, result })
     }
 
     fn fail(&mut self, py: Python<'py>, seq: u64, type_name: &str, message: &str) -> PyResult<()> {
@@ -199,22 +219,7 @@ impl<'py> RunnerLoop<'py, '_> {
             traceback: "",
             pickled: &[],
         };
-        self.send(py, &Frame::Done { seq, result })
-    }
-
-    fn send(&mut self, py: Python<'py>, frame: &Frame<'_>) -> PyResult<()> {
-        self.out.clear();
-        let limit = frame::to_node_limit(self.payload_limit);
-        frame::encode(frame, limit, &mut self.out)
-            .map_err(|error: FrameError| PyRuntimeError::new_err(error.to_string()))?;
-        let (mut socket, out) = (self.socket, &self.out);
-        if out.len() <= SHORT_FRAME {
-            socket.write_all(out)?;
-        } else {
-            py.detach(|| socket.write_all(out))?;
-            self.out.shrink_to(SHORT_FRAME);
-        }
-        Ok(())
+        self.line.send(py, &Frame::Done { seq, result })
     }
 }
 

@@ -70,3 +70,12 @@ def draw() -> int:
         sys.stderr.write(f"\r{n:>4} of 200")
         sys.stderr.flush()
     return 200
+
+
+@hs.task(retries=2)
+def talk_and_fail(words: str) -> int:
+    attempt = hs.get_context().attempt
+    print(f"{words} {attempt}")
+    if attempt < 3:
+        raise ValueError("not yet")
+    return attempt

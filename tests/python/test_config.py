@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,42 @@ def test_a_bad_variable_is_refused(
     monkeypatch.setenv(name, value)
     with pytest.raises(hs.ConfigError, match=words):
         hs.Config()
+
+
+RUNNER_VARIABLES = {
+    "HUSTINGS_PAYLOAD_LIMIT": "1000000",
+    "HUSTINGS_NODE_PID": "4711",
+    "HUSTINGS_STREAM_LIMITS": "64,1048576,30000",
+    "HUSTINGS_ALLOW_PICKLE": "1",
+    "HUSTINGS_SYS_PATH": "",
+    "HUSTINGS_NODE_NAME": "n1",
+}
+"""What a node tells its runners."""
+
+
+def test_what_a_node_tells_its_runners_is_no_knob(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = hs.Config()
+    for name, value in RUNNER_VARIABLES.items():
+        monkeypatch.setenv(name, value)
+    assert hs.Config() == before
+    monkeypatch.setenv("HUSTINGS_NODE_PIDS", "1")
+    with pytest.raises(hs.ConfigError, match="HUSTINGS_NODE_PIDS: unknown knob"):
+        hs.Config()
+
+
+def test_a_task_may_make_a_configuration() -> None:
+    with hs.Cluster.local(1, name="inner", slots=1) as c:
+        told = c.submit(_variables_and_profile).result(60)
+    assert told[1] == "lan"
+    assert set(told[0]) <= set(RUNNER_VARIABLES) | set(_ours())
+
+
+def _ours() -> list[str]:
+    return sorted(name for name in os.environ if name.startswith("HUSTINGS_"))
+
+
+def _variables_and_profile() -> tuple[list[str], str]:
+    return _ours(), hs.Config().profile
 
 
 def test_a_file_is_below_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

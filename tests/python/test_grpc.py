@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import hustings as hs
+from conftest import eventually
 
 grpc = pytest.importorskip("grpc")
 
@@ -18,6 +19,7 @@ grpc = pytest.importorskip("grpc")
 def address() -> Iterator[str]:
     node = hs.Node("plain", slots=1, config=hs.Config.ci())
     node.register("square", "sample_tasks:square")
+    node.register("count_up", "stream_tasks:count_up")
     with pytest.warns(hs.HustingsWarning):
         node.start()
     assert node.address is not None
@@ -54,6 +56,49 @@ def test_a_task_is_submitted_by_name_and_its_outcome_arrives(
     assert outcome.task_id == task
     assert json.loads(outcome.value.body) == 144
     assert status.counters.succeeded >= 1
+
+
+def test_what_a_task_yields_is_pulled_from_its_node(address: str, stubs: tuple[Any, Any]) -> None:
+    messages, services = stubs
+    session, task = uuid.uuid4().bytes, uuid.uuid4().bytes
+    payload = json.dumps({"args": [5], "kwargs": {}}).encode()
+    spec = messages.TaskSpec(task_id=task, function_name="count_up", codec=1, payload=payload)
+    request = messages.SubmitRequest(session_id=session, tasks=[spec])
+    with grpc.insecure_channel(address) as channel:
+        stub = services.ClientServiceStub(channel)
+        list(stub.Submit(iter([request]), timeout=30))
+
+        def locate() -> Any:
+            (info,) = stub.ListTasks(messages.ListTasksRequest(task_ids=[task]), timeout=10).tasks
+            return info if info.node else None
+
+        info = eventually(locate)
+        assert info.node_address == address
+        reader = uuid.uuid4().bytes
+
+        def pull(**fields: Any) -> Any:
+            asked = {"task_id": task, "token": info.token, "reader": reader, "chain": bytes(16)}
+            asked |= {"max_items": 9, "max_bytes": 1000, "wait_ms": 30_000}
+            return stub.Pull(messages.PullRequest(**{**asked, **fields}), timeout=60)
+
+        items: list[int] = []
+        while len(items) < 5:
+            answer = pull(next=len(items))
+            assert answer.open
+            items += [json.loads(item) for item in answer.items]
+        assert items == list(range(5))
+        for fields, code, words in (
+            ({"reader": uuid.uuid4().bytes}, grpc.StatusCode.FAILED_PRECONDITION, "one reader"),
+            ({"next": 99}, grpc.StatusCode.OUT_OF_RANGE, "items from 99 on"),
+            ({"reader": b"me"}, grpc.StatusCode.INVALID_ARGUMENT, "reader: 2 bytes; give 16"),
+            ({"chain": b""}, grpc.StatusCode.INVALID_ARGUMENT, "chain: 0 bytes; give 16"),
+            ({"task_id": b""}, grpc.StatusCode.INVALID_ARGUMENT, "task_id: 0 bytes"),
+        ):
+            with pytest.raises(grpc.RpcError, match=words) as refused:
+                pull(**{"next": 5, **fields})
+            assert refused.value.code() == code  # type: ignore[attr-defined]
+        assert not pull(next=5).open, "it has ended, for all was taken"
+        assert not pull(next=5, token=info.token + 1, wait_ms=1).open
 
 
 def test_bad_submissions_are_refused_one_by_one(address: str, stubs: tuple[Any, Any]) -> None:

@@ -154,3 +154,32 @@ def test_without_logging_it_is_printed_as_before(kind: str) -> None:
         script.stdin.write("seen\n")
         script.stdin.flush()
         assert script.wait(60) == 0
+
+
+def test_what_earlier_attempts_said_is_kept_by_attempt(one: hs.Cluster) -> None:
+    future = output_tasks.talk_and_fail.submit("try")
+    assert future.result(30) == 3
+    assert future.output() == "try 3\n"
+    assert future.outputs() == {1: "try 1\n", 2: "try 2\n", 3: "try 3\n"}
+    again = one.future(future.task_id)
+    assert again.result(30) == 3
+    assert again.outputs() == future.outputs()
+    failed = output_tasks.talk_and_fail.options(retries=1).submit("no")
+    with pytest.raises(ValueError, match="not yet") as raised:
+        failed.result(30)
+    assert failed.outputs() == {1: "no 1\n", 2: "no 2\n"}
+    if hasattr(raised.value, "__notes__"):
+        assert "no 2" in raised.value.__notes__[-1]
+        assert "no 1" not in raised.value.__notes__[-1]
+
+
+def test_little_is_kept_of_earlier_attempts(one: hs.Cluster) -> None:
+    future = output_tasks.talk_and_fail.submit("a line that is long enough to be cut " * 90)
+    assert future.result(30) == 3
+    kept = future.outputs()
+    assert set(kept) == {2, 3}
+    assert len(kept[2]) <= 2048
+    assert kept[3].startswith("a line ")
+    silent = output_tasks.quiet.submit()
+    assert silent.result(30) == 7
+    assert silent.outputs() == {}

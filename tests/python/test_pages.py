@@ -14,6 +14,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 NEEDED = {
     "futures.md": (),
     "output.md": (),
+    "streams.md": (),
     "integrations/joblib.md": ("joblib", "sklearn"),
     "integrations/dask.md": ("dask", "numpy"),
     "integrations/notebooks.md": (),

@@ -8,6 +8,7 @@ use hustings::core::cluster::command::{
 use hustings::core::ids::{SessionId, TaskId, Token};
 use hustings::node::execution::frame::{self, Frame, PROTOCOL, RunResult};
 use hustings::node::execution::stream::FrameReader;
+use hustings::node::execution::streams::StreamLimits;
 use hustings::node::execution::{AttemptEnded, Pool, PoolOptions};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -49,6 +50,7 @@ impl Bench {
             nice: 5,
             node: "n1".into(),
             output_limit: 4 << 10,
+            stream: StreamLimits { items: 4, bytes: 1 << 10, idle: PATIENCE },
         };
         Bench { pool: Pool::start(options, sender), ended }
     }

@@ -2,6 +2,7 @@
 
 use super::command::{ExpireCause, Outcome, ReleaseCause, Report};
 use super::live::{Holder, Live, spec_bytes};
+use super::output;
 use super::state::ClusterState;
 use super::story::{Step, StepKind};
 use crate::core::boundary::{Change, Finished, RequeueReason};
@@ -61,7 +62,11 @@ impl ClusterState {
             return;
         }
         live.reported = token;
-        live.output = output.clone();
+        let (_, attempt) = whose(live, token);
+        let said = output::append(&live.output, attempt, output);
+        let bytes = self.live_bytes + said.len() as u64;
+        self.live_bytes = bytes.saturating_sub(live.output.len() as u64);
+        live.output = said;
         match report {
             Report::Value(payload) => {
                 self.decide(task, token);
@@ -176,7 +181,6 @@ impl ClusterState {
             return out.push(Change::Narrowed { spec, from, token, attempt, reason });
         }
         let Some(holder) = live.holder.take() else { return };
-        live.output = Bytes::new();
         let delay_ms = match reason {
             RequeueReason::Failed | RequeueReason::TimedOut => {
                 self.counters.retries += 1;
@@ -215,7 +219,8 @@ impl ClusterState {
     /// The task's one outcome.
     pub(super) fn finish(&mut self, task: TaskId, outcome: Outcome, out: &mut Vec<Change>) {
         let Some(mut live) = self.live.remove(&task) else { return };
-        self.live_bytes = self.live_bytes.saturating_sub(spec_bytes(&live.spec));
+        let bytes = spec_bytes(&live.spec) + live.output.len() as u64;
+        self.live_bytes = self.live_bytes.saturating_sub(bytes);
         if let Some(claim) = &live.spec.claim {
             self.keys.remove(&claim.key);
         }

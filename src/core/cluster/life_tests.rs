@@ -3,6 +3,7 @@
 use super::command::{
     AssignCause, Claim, Command, ExpireCause, OnDuplicate, Outcome, Report, TaskSpec, Terms,
 };
+use super::output;
 use super::state::tests::{A, B, Log, failure, spec, value};
 use super::story::StepKind;
 use crate::core::boundary::{Change, Refusal};
@@ -274,4 +275,31 @@ fn a_quarantined_task_says_where_each_attempt_died_and_keeps_its_retries() {
     }
     assert!(text.contains("signal 11"), "{text}");
     assert_eq!(log.state.counters().lost, 1);
+}
+
+#[test]
+fn what_each_attempt_said_is_kept_with_the_outcome_and_counted_until_then() {
+    let mut log = Log::new();
+    log.submit(&spec(1, 2), None);
+    let empty = log.state.live_bytes();
+    for (attempt, (report, said)) in
+        [(failure(), "one\n"), (failure(), "two\n"), (value("7"), "three\n")]
+            .into_iter()
+            .enumerate()
+    {
+        place(&mut log);
+        let (token, output) = (log.token(1), said.into());
+        let complete = Command::Complete { task: FIRST, token, node: A, report, output };
+        let changes = log.say(complete.clone());
+        if attempt < 2 {
+            assert!(log.state.live_bytes() > empty);
+            assert!(matches!(log.say(complete)[..], [Change::Repeated { .. }]), "said once");
+            log.now_ms += 60_000;
+            continue;
+        }
+        let [Change::Finished { finished, .. }] = &changes[..] else { panic!("{changes:?}") };
+        let said = [(1, &b"one\n"[..]), (2, b"two\n"), (3, b"three\n")];
+        assert_eq!(output::split(&finished.output), said);
+    }
+    assert_eq!(log.state.live_bytes(), 0);
 }

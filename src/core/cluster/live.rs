@@ -32,7 +32,8 @@ pub struct Live {
     pub(super) crashes: u32,
     /// The last attempt that was reported, so that a re-sent report is told from a late one.
     pub(super) reported: Token,
-    /// The last that one printed and logged, on its way into the outcome.
+    /// The last that it and attempts before it printed and logged, on its way into the outcome: see
+    /// [`super::output`].
     pub(super) output: Bytes,
     pub(super) fingerprint: u64,
 }

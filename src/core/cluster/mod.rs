@@ -6,6 +6,7 @@ pub mod command;
 mod endings;
 pub mod live;
 pub mod needs;
+pub mod output;
 pub mod retention;
 pub mod state;
 pub mod story;

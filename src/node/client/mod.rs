@@ -18,6 +18,7 @@ mod found;
 mod handle;
 mod identity;
 mod peers;
+mod reader;
 mod table;
 mod watch;
 mod wire;
@@ -26,6 +27,7 @@ pub use blobs::{INLINE, MAX_BLOB};
 pub use completion::CompletionQueue;
 pub use control::MAX_LISTED;
 pub use handle::{Handle, MAX_WATCHERS, Phase, Settled};
+pub use reader::{Item, READ_AHEAD, READ_AHEAD_BYTES, Reader};
 pub use table::{
     MAX_BODY, MAX_FUNCTIONS, MAX_KEY, MAX_NAME, MAX_PENDING, MAX_QUEUED_BYTES, Submitted,
     TaskRequest,

@@ -6,6 +6,9 @@
 //!   runner ── Ready ──▶ node        once, after its interpreter is up
 //!   node ── Load, Run ──▶ runner    Load only where this runner does not hold the function yet
 //!   runner ── Done ──▶ node         exactly one per Run, in order
+//!
+//!   runner ── Waiting, Item ──▶ node   while it runs a generator: it waits for its reader; what it yielded
+//!   node ── Taken ──▶ runner           as often as its reader has taken more
 //! ```
 
 use crate::core::cluster::command::{Codec, FunctionSource};
@@ -13,7 +16,7 @@ use crate::core::ids::{FunctionHash, TaskId, Token};
 use std::io;
 
 /// The version both ends must share; a runner of another installation is refused.
-pub const PROTOCOL: u16 = 3;
+pub const PROTOCOL: u16 = 4;
 /// Functions a runner keeps. At the bound both ends forget all of them, by the same rule.
 pub const CACHED_FUNCTIONS: usize = 1024;
 /// What a frame may hold beside a payload: fixed fields, names, an exception's message and traceback.
@@ -26,6 +29,9 @@ const LOAD: u8 = 2;
 const RUN: u8 = 3;
 const DONE_VALUE: u8 = 4;
 const DONE_FAILURE: u8 = 5;
+const WAITING: u8 = 6;
+const ITEM: u8 = 7;
+const TAKEN: u8 = 8;
 
 /// One message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +51,31 @@ pub enum Frame<'a> {
         seq: u64,
         /// How.
         result: RunResult<'a>,
+    },
+    /// A run that yields waits until its reader has taken more, or has come at all.
+    Waiting {
+        /// Which run.
+        seq: u64,
+        /// What it was told last of how far its reader is.
+        next: u64,
+    },
+    /// What a run yielded.
+    Item {
+        /// Which run.
+        seq: u64,
+        /// How many it yielded before.
+        index: u64,
+        /// The item, in the encoding of the run's arguments.
+        body: &'a [u8],
+    },
+    /// The reader has all items before this one.
+    Taken {
+        /// Which run.
+        seq: u64,
+        /// The index of the first it does not have.
+        next: u64,
+        /// The [`super::streams::link`] of all those before.
+        chain: u128,
     },
 }
 
@@ -207,6 +238,17 @@ pub fn encode(frame: &Frame<'_>, limit: usize, out: &mut Vec<u8>) -> Result<(), 
             w.var(run.payload);
         }
         Frame::Done { seq, result } => w.done(*seq, result),
+        Frame::Waiting { seq, next } => {
+            w.head(WAITING, [*seq, *next]);
+        }
+        Frame::Item { seq, index, body } => {
+            w.head(ITEM, [*seq, *index]);
+            w.var(body);
+        }
+        Frame::Taken { seq, next, chain } => {
+            w.head(TAKEN, [*seq, *next]);
+            w.raw(&chain.to_le_bytes());
+        }
     }
     let length = out.len() - start - 4;
     match u32::try_from(length) {
@@ -260,6 +302,13 @@ pub fn decode(body: &[u8]) -> Result<Frame<'_>, FrameError> {
                 pickled: r.var("pickled exception")?,
             },
         },
+        WAITING => Frame::Waiting { seq: r.u64("seq")?, next: r.u64("next")? },
+        ITEM => Frame::Item { seq: r.u64("seq")?, index: r.u64("index")?, body: r.var("item")? },
+        TAKEN => Frame::Taken {
+            seq: r.u64("seq")?,
+            next: r.u64("next")?,
+            chain: u128::from_le_bytes(r.array("chain")?),
+        },
         _ => return Err(FrameError::Invalid { field: "kind" }),
     };
     match r.0.len() {
@@ -289,6 +338,11 @@ impl Writer<'_> {
 
     fn u64(&mut self, value: u64) {
         self.raw(&value.to_le_bytes());
+    }
+
+    fn head(&mut self, kind: u8, numbers: [u64; 2]) {
+        self.u8(kind);
+        numbers.into_iter().for_each(|number| self.u64(number));
     }
 
     /// A length that does not fit makes the whole frame too long, which `encode` refuses.

@@ -33,6 +33,9 @@ fn samples() -> Vec<Frame<'static>> {
             key: "invoice 17",
             payload: b"{\"args\": [1]}",
         }),
+        Frame::Waiting { seq: 3, next: 5 },
+        Frame::Item { seq: 3, index: u64::MAX, body: b"[1]" },
+        Frame::Taken { seq: 3, next: 7, chain: u128::MAX - 3 },
         Frame::Done { seq: 1, result: RunResult::Value { codec: Codec::Json, body: b"" } },
         Frame::Done {
             seq: u64::MAX,

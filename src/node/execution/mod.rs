@@ -19,6 +19,7 @@ mod roster;
 mod runner;
 mod slot;
 pub mod stream;
+pub mod streams;
 
 use crate::core::Moment;
 use crate::core::boundary::{Assignment, Progress};
@@ -35,6 +36,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 use stream::FrameReader;
+use streams::{Outflow, StreamLimits, Streams};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -60,6 +62,8 @@ pub struct PoolOptions {
     pub node: Arc<str>,
     /// Of what an attempt prints, the last bytes that are kept.
     pub output_limit: usize,
+    /// What is held of what a generator yields.
+    pub stream: StreamLimits,
 }
 
 /// How an attempt ended here.
@@ -96,6 +100,7 @@ struct Inner {
     clock: Clock,
     /// The process that may kill and wait: not a forked copy of it.
     owner: u32,
+    streams: Arc<Streams>,
     roster: Mutex<Roster>,
     /// With the roster's lock: the earliest timer changed.
     rearmed: Condvar,
@@ -129,6 +134,7 @@ impl Pool {
     pub fn start(options: PoolOptions, ended: UnboundedSender<AttemptEnded>) -> Arc<Pool> {
         let inner = Inner {
             roster: Mutex::new(Roster::new(&options)),
+            streams: Arc::new(Streams::new(options.stream)),
             options,
             ended,
             clock: Clock::start(),
@@ -159,6 +165,11 @@ impl Pool {
     /// How far attempts are that said so since this was asked last.
     pub fn take_progress(&self) -> Vec<(TaskId, Token, Progress)> {
         self.inner.lock().take_progress()
+    }
+
+    /// What its attempts yield.
+    pub fn streams(&self) -> Arc<Streams> {
+        Arc::clone(&self.inner.streams)
     }
 
     /// Its runners' processes.
@@ -224,7 +235,7 @@ impl Inner {
     fn perform(self: &Arc<Self>, act: Act) {
         match act {
             Act::Start(id) => self.start_thread(id),
-            Act::Send(runner, frames) => runner.send(frames),
+            Act::Send(runner, frames) => runner.send(&frames),
             Act::Ask(runner) => runner.ask(),
             Act::Kill(runner) => runner.kill(),
             Act::Close(runner) => runner.close(),
@@ -286,12 +297,13 @@ impl Inner {
     }
 
     /// Hears a runner until its stream ends or breaks. Returns the last it said since its last answer.
-    fn read(self: &Arc<Self>, id: RunnerId, runner: &Runner, pipes: Option<Pipes>) -> Bytes {
+    fn read(self: &Arc<Self>, id: RunnerId, runner: &Arc<Runner>, pipes: Option<Pipes>) -> Bytes {
         let limit = frame::to_node_limit(self.options.payload_limit);
         let (node, bound) = (self.options.node.clone(), self.options.output_limit);
         let ear = Ear { inner: Arc::clone(self), id };
         let hearing = Hearing::new(&runner.socket, pipes, bound, node, ear);
         let mut frames = FrameReader::new(hearing, limit);
+        let mut outflow = Outflow::new(&self.streams, runner);
         let problem = loop {
             let body = match frames.read_body() {
                 Ok(Some(body)) => body,
@@ -304,6 +316,7 @@ impl Inner {
             };
             match frame::decode(body) {
                 Ok(Frame::Done { seq, result }) => {
+                    outflow.close();
                     let report = report(&result);
                     let heard = (report, frames.source_mut().take_output());
                     self.update(|roster, now, acts| roster.on_done(now, id, seq, heard, acts));
@@ -311,7 +324,20 @@ impl Inner {
                 Ok(Frame::Ready { protocol }) => {
                     self.update(|roster, now, acts| roster.on_ready(now, id, protocol, acts));
                 }
-                Ok(Frame::Load(_) | Frame::Run(_)) => break "it sent a request".to_owned(),
+                Ok(Frame::Item { seq, index, body }) => {
+                    if let Err(problem) = outflow.add(seq, index, body) {
+                        break problem;
+                    }
+                }
+                Ok(Frame::Waiting { seq, next }) => {
+                    let attempt = self.lock().attempt_in(id, seq);
+                    if let Err(problem) = outflow.wait(seq, next, attempt) {
+                        break problem;
+                    }
+                }
+                Ok(Frame::Load(_) | Frame::Run(_) | Frame::Taken { .. }) => {
+                    break "it sent a request".to_owned();
+                }
                 Err(error) => break error.to_string(),
             }
         };

@@ -25,12 +25,21 @@ pub(super) struct Runner {
     pub(super) socket: UnixStream,
     /// False once the process is reaped: from then on its id may belong to somebody else.
     alive: Mutex<bool>,
+    /// What the socket has not taken yet, while a thread sends it.
+    unsent: Mutex<Option<Vec<u8>>>,
 }
 
 impl Runner {
     /// Its process.
     pub(super) fn process(&self) -> u32 {
         self.pid.unsigned_abs()
+    }
+
+    /// One without a process, at the other end of a socket.
+    #[cfg(test)]
+    pub(super) fn without_process(socket: UnixStream) -> Arc<Runner> {
+        let (alive, unsent) = (Mutex::new(false), Mutex::default());
+        Arc::new(Runner { pid: 0, socket, alive, unsent })
     }
 
     /// Starts a runner. Takes about a millisecond: never called on a runtime thread.
@@ -46,6 +55,7 @@ impl Runner {
             .env("HUSTINGS_ALLOW_PICKLE", if options.allow_pickle { "1" } else { "0" })
             .env("HUSTINGS_PAYLOAD_LIMIT", options.payload_limit.to_string())
             .env("HUSTINGS_NODE_PID", std::process::id().to_string())
+            .env("HUSTINGS_STREAM_LIMITS", options.stream.to_text())
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -54,32 +64,54 @@ impl Runner {
         let pid = child.id() as libc::pid_t;
         lower_priority(pid, options.nice);
         let pipes = pipes(&mut child);
-        Ok((Arc::new(Runner { pid, socket: ours, alive: Mutex::new(true) }), child, pipes))
+        let (alive, unsent) = (Mutex::new(true), Mutex::default());
+        Ok((Arc::new(Runner { pid, socket: ours, alive, unsent }), child, pipes))
     }
 
-    /// Sends whole frames. Never blocks: what the socket does not take at once, a short-lived thread sends. The caller
-    /// sends again only after the runner has answered, so there is at most one such thread per runner.
-    pub(super) fn send(self: &Arc<Self>, bytes: Vec<u8>) {
-        let sent = match self.write(&bytes, libc::MSG_DONTWAIT) {
+    /// Sends whole frames, in the order of the calls. Never blocks: what the socket does not take at once, a short-
+    /// lived thread sends, at most one at a time.
+    pub(super) fn send(self: &Arc<Self>, bytes: &[u8]) {
+        let mut unsent = self.unsent.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(rest) = unsent.as_mut() {
+            return rest.extend_from_slice(bytes);
+        }
+        let sent = match self.write(bytes, libc::MSG_DONTWAIT) {
             Ok(sent) if sent == bytes.len() => return,
             Ok(sent) => sent,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             Err(_) => return self.kill(),
         };
+        *unsent = Some(bytes[sent..].to_vec());
+        drop(unsent);
         let runner = Arc::clone(self);
-        let rest = move || {
-            let mut at = sent;
-            while at < bytes.len() {
-                match runner.write(&bytes[at..], 0) {
-                    Ok(count) => at += count,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(_) => return runner.kill(),
-                }
-            }
-        };
         let name = "hustings-send".to_owned();
+        let rest = move || runner.send_rest();
         if thread::Builder::new().name(name).stack_size(STACK).spawn(rest).is_err() {
             self.kill();
+        }
+    }
+
+    /// Sends what is unsent, and what is added meanwhile.
+    fn send_rest(&self) {
+        loop {
+            let bytes = {
+                let mut unsent = self.unsent.lock().unwrap_or_else(PoisonError::into_inner);
+                match unsent.as_mut() {
+                    Some(rest) if !rest.is_empty() => std::mem::take(rest),
+                    _ => {
+                        *unsent = None;
+                        return;
+                    }
+                }
+            };
+            let mut at = 0;
+            while at < bytes.len() {
+                match self.write(&bytes[at..], 0) {
+                    Ok(count) => at += count,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(_) => return self.kill(),
+                }
+            }
         }
     }
 

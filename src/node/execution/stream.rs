@@ -53,6 +53,15 @@ impl<R: Read> FrameReader<R> {
         }
     }
 
+    /// Whether [`FrameReader::read_body`] would give a frame, or refuse one, without reading.
+    pub fn has_frame(&self) -> bool {
+        match self.buffered_length() {
+            Ok(Some(length)) => self.end - self.start >= 4 + length,
+            Ok(None) => false,
+            Err(_) => true,
+        }
+    }
+
     fn buffered_length(&self) -> Result<Option<usize>, FrameError> {
         let Some(head) = self.buffer[self.start..self.end].first_chunk::<4>() else {
             return Ok(None);

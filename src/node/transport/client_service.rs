@@ -4,7 +4,7 @@ use super::client_streams::{read_submissions, read_wishes};
 use super::forward::{self, Route};
 use super::sessions::{OUTBOX, OUTCOMES_OUTBOX};
 use super::wire_needs::check_position;
-use super::{fault_service, status, wire};
+use super::{fault_service, status, stream_service, wire};
 use crate::core::ids::NodeId;
 use crate::core::load::Position;
 use crate::node::proto as pb;
@@ -137,6 +137,14 @@ impl ClientService for Client {
             read_wishes(&shared, requests, outbox).await;
         });
         Ok(self.answers(from, answers))
+    }
+
+    async fn pull(
+        &self,
+        request: Request<pb::PullRequest>,
+    ) -> Result<Response<pb::PullResponse>, Status> {
+        let _seat = self.take_seat()?;
+        stream_service::pull(&self.shared, request.into_inner()).await.map(Response::new)
     }
 
     async fn cancel(

@@ -24,6 +24,7 @@ pub mod server;
 pub mod sessions;
 mod socket;
 pub mod status;
+mod stream_service;
 pub mod succession;
 pub mod upstream;
 pub mod wire;

@@ -2,6 +2,8 @@
 
 use super::wire;
 use crate::core::cluster::command::{Member, Outcome};
+use crate::core::cluster::live::Live;
+use crate::core::cluster::retention::Done;
 use crate::core::cluster::state::ClusterState;
 use crate::core::election::RaftRole;
 use crate::core::ids::{NodeId, TaskId, Term};
@@ -198,7 +200,7 @@ fn counters(state: &ClusterState) -> pb::Counters {
     }
 }
 
-/// The tasks the log holds.
+/// The tasks the log holds: those `wanted`, or all.
 pub fn tasks(
     task_loop: &mut TaskLoop,
     filter: pb::TaskState,
@@ -206,7 +208,25 @@ pub fn tasks(
     limit: usize,
 ) -> pb::ListTasksResponse {
     let state = task_loop.state.lock();
-    let live = state.live().values().map(|live| pb::TaskInfo {
+    let (live, done) = (state.live(), state.retention().done());
+    let chosen =
+        |info: &pb::TaskInfo| filter == pb::TaskState::Unspecified || info.state == filter as i32;
+    let total = (live.len() + done.len()) as u64;
+    let tasks = if wanted.is_empty() {
+        let live = live.values().map(|live| live_out(&state, live));
+        live.chain(done.values().map(done_out)).filter(chosen).take(limit).collect()
+    } else {
+        let find = |id: &TaskId| {
+            live.get(id).map(|live| live_out(&state, live)).or_else(|| done.get(id).map(done_out))
+        };
+        wanted.iter().filter_map(find).filter(chosen).take(limit).collect()
+    };
+    pb::ListTasksResponse { tasks, total }
+}
+
+fn live_out(state: &ClusterState, live: &Live) -> pb::TaskInfo {
+    let holder = live.holder.and_then(|holder| state.members().get(&holder.node));
+    pb::TaskInfo {
         task_id: wire::id_bytes(live.spec.id.to_bytes()),
         function_name: live.spec.function.name.clone(),
         state: match live.holder {
@@ -217,8 +237,12 @@ pub fn tasks(
         attempt: live.attempt,
         token: live.token().0,
         key: live.spec.claim.as_ref().map(|claim| claim.key.clone()).unwrap_or_default(),
-    });
-    let done = state.retention().done().values().map(|done| pb::TaskInfo {
+        node_address: holder.map_or_else(String::new, |member| member.address.clone()),
+    }
+}
+
+fn done_out(done: &Done) -> pb::TaskInfo {
+    pb::TaskInfo {
         task_id: wire::id_bytes(done.finished.task.to_bytes()),
         function_name: done.function.clone(),
         state: match done.finished.outcome {
@@ -232,15 +256,8 @@ pub fn tasks(
         attempt: done.finished.attempts,
         token: done.token.0,
         key: String::new(),
-    });
-    let chosen = |info: &pb::TaskInfo| {
-        let by_state = filter == pb::TaskState::Unspecified || info.state == filter as i32;
-        let by_id = wanted.is_empty()
-            || TaskId::from_bytes(&info.task_id).is_some_and(|id| wanted.contains(&id));
-        by_state && by_id
-    };
-    let total = (state.live().len() + state.retention().done().len()) as u64;
-    pb::ListTasksResponse { tasks: live.chain(done).filter(chosen).take(limit).collect(), total }
+        node_address: String::new(),
+    }
 }
 
 /// Why a task is where it is, into a message.

@@ -80,7 +80,7 @@ pub(super) fn codec_in(codec: pb::Codec) -> Option<Codec> {
     }
 }
 
-fn codec_out(codec: Codec) -> i32 {
+pub(super) fn codec_out(codec: Codec) -> i32 {
     match codec {
         Codec::Json => pb::Codec::Json as i32,
         Codec::Pickle => pb::Codec::Pickle as i32,

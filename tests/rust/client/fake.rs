@@ -264,6 +264,10 @@ impl ClientService for Service {
         Ok(Response::new(UnboundedReceiverStream::new(rx)))
     }
 
+    async fn pull(&self, _: Request<PullRequest>) -> Result<Response<PullResponse>, Status> {
+        Ok(Response::new(PullResponse::default()))
+    }
+
     async fn drain(&self, _: Request<DrainRequest>) -> Result<Response<DrainResponse>, Status> {
         Ok(Response::new(DrainResponse { handed_back: 3 }))
     }

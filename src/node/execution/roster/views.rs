@@ -4,6 +4,7 @@ use super::super::output::AtWork;
 use super::{Phase, Roster, RunnerId};
 use crate::core::Moment;
 use crate::core::boundary::{Assignment, Progress};
+use crate::core::cluster::command::Codec;
 use crate::core::ids::{TaskId, Token};
 
 impl Roster {
@@ -51,6 +52,17 @@ impl Roster {
         let Assignment { spec, attempt, .. } = &busy.job.assignment;
         let function = busy.job.function.name.as_str().into();
         Some(AtWork { function, task: spec.id, attempt: *attempt })
+    }
+
+    /// The attempt in a runner, if it is that run; and the encoding of what it returns or yields.
+    pub(in crate::node::execution) fn attempt_in(
+        &self,
+        id: RunnerId,
+        seq: u64,
+    ) -> Option<(TaskId, Token, Codec)> {
+        let busy = self.runners.get(&id)?.busy.as_ref().filter(|busy| busy.seq == seq)?;
+        let Assignment { spec, token, .. } = &busy.job.assignment;
+        Some((spec.id, *token, spec.codec))
     }
 
     /// The processes of all runners.
