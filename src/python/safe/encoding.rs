@@ -5,8 +5,8 @@ use pyo3::buffer::PyBuffer;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{
-    IntoPyDict, PyBool, PyByteArray, PyBytes, PyComplex, PyComplexMethods, PyDict, PyFloat, PyFrozenSet, PyInt,
-    PyList, PySet, PyString, PyTuple,
+    IntoPyDict, PyBool, PyByteArray, PyBytes, PyComplex, PyComplexMethods, PyDict, PyFloat,
+    PyFrozenSet, PyInt, PyList, PySet, PyString, PyTuple,
 };
 use rmp::encode as msgpack;
 
@@ -108,11 +108,7 @@ impl<'py> Encoder<'py> {
         self.out.len() + self.apart_bytes
     }
 
-    pub(super) fn call(
-        &mut self,
-        args: &Bound<'py, PyTuple>,
-        kwargs: &Bound<'py, PyDict>,
-    ) -> Done {
+    pub(super) fn call(&mut self, args: &Bound<'py, PyTuple>, kwargs: &Bound<'py, PyDict>) -> Done {
         self.array(2)?;
         self.array(args.len())?;
         for (at, item) in args.iter().enumerate() {
