@@ -26,7 +26,7 @@ IN_VENV := env -u CONDA_PREFIX -u PYTHONHOME -u PYTHONPATH VIRTUAL_ENV=$(abspath
 RUN_NOTEBOOKS = $(IN_VENV) $(BIN)/python -m pytest -o timeout=900 -o filterwarnings=default \
 	--nbmake --nbmake-timeout=600 examples/notebooks
 
-.PHONY: help demo test test-versions test-exits verify fix bench bench-election bench-makespan bench-peers bench-sim sim notebooks soak fuzz clean
+.PHONY: help demo test test-versions test-exits verify fix bench bench-election bench-makespan bench-peers bench-sim bench-runners footprint sim notebooks soak fuzz clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -86,6 +86,13 @@ bench-sim: $(VENV)/.installed  ## ten thousand imagined elections, a virtual day
 bench-makespan: $(VENV)/.installed  ## how near assignment and stealing come to the optimum, imagined and real; and the leader's time
 	for section in simulated online real; do $(BIN)/python benches/makespan.py $$section --out $(OUT); done
 	$(CARGO) bench --bench leader
+
+bench-runners: $(VENV)/.installed  ## seven ways to take a runner down: heartbeats, outcomes, replacement; wants root
+	$(BIN)/python benches/runner_deaths.py --out $(OUT)
+
+footprint: $(VENV)/.installed  ## size of the wheel, import, --help, first result, idle memory and processor
+	$(IN_VENV) $(BIN)/maturin build --release --locked --out $(OUT)/wheel
+	$(BIN)/python benches/footprint.py --wheel $(OUT)/wheel/hustings-*.whl --out $(OUT)
 
 PEERS := dask=distributed ray=ray celery=celery[redis]
 

@@ -18,7 +18,17 @@ from dask.utils_test import GetFunctionTestMixin
 import hustings.integrations.dask as on_hustings
 from hustings import Cluster, Config
 
-SKIPPED: dict[str, str] = {}
+_WARNING = "wants a warning here that was given in a runner"
+SKIPPED = {
+    "test_get_stack_limit": "dask.multiprocessing.get, on which ours rests, fails it as well",
+    "test_to_delayed_optimize_graph": "counts calls in this process; they are made in runners",
+    "test_nanquantile_all_nan": _WARNING,
+    **{
+        f"test_array_cumreduction_axis[blelloch-None-{axis}-{word}]": _WARNING
+        for axis in (True, False)
+        for word in ("cumprod", "nancumprod")
+    },
+}
 
 # The arrays' own check of equality computes in this thread unless it is told otherwise.
 _check = dask.array.utils.assert_eq
@@ -39,7 +49,7 @@ def a_cluster() -> Iterator[Cluster]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks what is skipped."""
     for item in items:
-        reason = SKIPPED.get(getattr(item, "originalname", ""))
+        reason = SKIPPED.get(item.name) or SKIPPED.get(getattr(item, "originalname", ""))
         if reason:
             item.add_marker(pytest.mark.skip(reason=reason))
 

@@ -54,13 +54,13 @@ class HustingsBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """How many batches run at once: the slots of all live nodes, and no more than asked for."""
+        if n_jobs is None:
+            n_jobs = self.default_n_jobs
         if n_jobs == 0:
             raise ValueError("n_jobs == 0 in Parallel has no meaning; give -1 for all slots")
         if self._is_inside_a_task():
             return int(ThreadingBackend().effective_n_jobs(n_jobs))
         slots = sum(m.slots for m in self._home().members() if m.alive) or 1
-        if n_jobs is None:
-            return 1
         return n_jobs if n_jobs > 0 else max(1, slots + 1 + n_jobs)
 
     def configure(self, n_jobs: int = 1, parallel: Any = None, **_: Any) -> int:
@@ -91,6 +91,7 @@ class HustingsBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         if self._executor is not None:
             self._executor.shutdown(wait=False, cancel_futures=True)
             self._executor = None
+        self.reset_batch_stats()
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
         """Called by joblib when a batch has failed: cancels the others."""
