@@ -65,12 +65,14 @@ FOLDERS = [
     str(Path(__file__).parent),
     str(Path(importlib.import_module("test").__path__[0]).parent),
 ]
-# Scripts of the tests run in an isolated interpreter, and import the executor by its name.
+# Scripts of the tests run in an isolated interpreter, and import the executor by its name. What
+# their calls print comes home as records of a logger; here with nothing added to it.
 PREAMBLE = f"""
-import sys
+import logging, sys
 sys.path[:0] = {FOLDERS!r}
 import concurrent.futures, cpython_suite
 concurrent.futures.ClusterExecutor = cpython_suite.ClusterExecutor
+logging.getLogger("hustings.task").addHandler(logging.StreamHandler(sys.stdout))
 """
 
 
