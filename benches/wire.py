@@ -16,14 +16,18 @@ from pathlib import Path
 class Wire:
     """Listens on loopback: when what was sent to which of the ports, by kernel time."""
 
-    _OUTGOING = 4
+    _ETHERNET_IP = 0x0800
+    """Of this kind loopback shows each packet once, as it is received."""
     _SO_TIMESTAMPNS = 35
+    _SO_RCVBUFFORCE = 33
 
     def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800))
+        self._socket = socket.socket(
+            socket.AF_PACKET, socket.SOCK_RAW, socket.htons(self._ETHERNET_IP)
+        )
         self._socket.bind(("lo", 0))
         self._socket.setsockopt(socket.SOL_SOCKET, self._SO_TIMESTAMPNS, 1)
-        self._socket.setsockopt(socket.SOL_SOCKET, 33, 64 << 20)  # SO_RCVBUFFORCE
+        self._socket.setsockopt(socket.SOL_SOCKET, self._SO_RCVBUFFORCE, 64 << 20)
         self._socket.settimeout(0.2)
         self._ended = threading.Event()
         self.seen: dict[tuple[int, int], list[float]] = collections.defaultdict(list)
@@ -43,12 +47,10 @@ class Wire:
     def _listen(self) -> None:
         while not self._ended.is_set():
             try:
-                data, told, _, address = self._socket.recvmsg(128, 256)
+                data, told, _, _ = self._socket.recvmsg(128, 256)
             except TimeoutError:
                 continue
-            # Loopback shows everything twice: as sent, and as received.
-            if address[2] == self._OUTGOING:
-                self._take(data, told)
+            self._take(data, told)
 
     def _take(self, data: bytes, told: list[tuple[int, int, bytes]]) -> None:
         start = 14 + 4 * (data[14] & 15)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import hustings as hs
 from conftest import HERE, eventually
 
 ROOT = HERE.parents[1]
@@ -91,12 +92,18 @@ def test_the_commands_of_a_page_work(page: str, kind: str, tmp_path: Path) -> No
     with contextlib.ExitStack() as stack:
         for line in nodes:
             stack.enter_context(Typed(line, tmp_path))
-        seen = subprocess.run
-        address = "127.0.0.1" + ports[":7400"]
-        status = [sys.executable, "-m", "hustings", "status", "--connect", address, "--json"]
-        eventually(lambda: b'"leader": null' not in seen(status, capture_output=True).stdout, 60)
+        with hs.Cluster.connect("127.0.0.1" + ports[":7400"], timeout=60) as cluster:
+            cluster.wait_leader(timeout=60)
+            eventually(lambda: len(cluster.members()) == len(nodes), 60)
+        environment = dict(os.environ)
         for line in others:
-            done = subprocess.run(argv(line), capture_output=True, text=True, cwd=tmp_path)
+            if line.startswith("export "):
+                name, _, value = line.removeprefix("export ").partition("=")
+                environment[name] = value
+                continue
+            done = subprocess.run(
+                argv(line), capture_output=True, text=True, cwd=tmp_path, env=environment
+            )
             assert done.returncode == 0, (line, done.stdout, done.stderr)
 
 
