@@ -18,7 +18,7 @@ from conftest import run_suite
 dask = pytest.importorskip("dask", reason="dask is not installed: pip install dask")
 
 
-SOME = "test_reductions or test_arg_reductions or test_topk or test_median or test_numel"
+SOME = "reductions_1D or reductions_2D or arg_reductions or topk or median or numel"
 """Tests of reductions that run always."""
 
 
