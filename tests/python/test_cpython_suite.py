@@ -24,7 +24,7 @@ def _has_suite() -> bool:
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(
     not _has_suite(),
-    reason="this interpreter came without its tests (test.test_concurrent_futures)",
+    reason="this interpreter has no test.test_concurrent_futures",
 )
 def test_the_interpreters_own_executor_tests_pass(record_property: Any) -> None:
     done = subprocess.run(
