@@ -5,7 +5,9 @@ from __future__ import annotations
 import collections
 import datetime as dt
 import decimal
+import doctest
 import enum
+import importlib
 import math
 import re
 import warnings
@@ -238,6 +240,11 @@ def test_tables_and_batches_of_arrow_survive(columns: Any) -> None:
         assert back.equals(columns)
         assert back.schema.equals(columns.schema, check_metadata=True)
         assert after == 5
+
+
+def test_the_examples_in_the_code_hold() -> None:
+    found = doctest.testmod(importlib.import_module("hustings._arrow"))
+    assert (found.failed, found.attempted) == (0, 2)
 
 
 def test_columns_of_arrow_stay_in_the_payload() -> None:
