@@ -9,6 +9,7 @@ SECONDS ?= 120
 OUT ?= target/bench
 SOAK ?=
 FUZZ ?= 1800
+VERSIONS ?= 3.10 3.11 3.12 3.13
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -16,8 +17,8 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
 BIN := $(VENV)/bin
-CHECKED := python benches $(wildcard tests/python) $(wildcard examples)
-SOURCES := Cargo.toml Cargo.lock build.rs pyproject.toml $(shell find src proto -type f)
+CHECKED := python benches tests $(wildcard examples)
+SOURCES := Cargo.toml Cargo.lock build.rs pyproject.toml $(shell find src proto vendor -type f)
 # maturin and pip must see our environment, whichever one is active.
 IN_VENV := env -u CONDA_PREFIX -u PYTHONHOME -u PYTHONPATH VIRTUAL_ENV=$(abspath $(VENV)) PATH="$(abspath $(BIN)):$$PATH"
 
@@ -25,7 +26,7 @@ IN_VENV := env -u CONDA_PREFIX -u PYTHONHOME -u PYTHONPATH VIRTUAL_ENV=$(abspath
 RUN_NOTEBOOKS = $(IN_VENV) $(BIN)/python -m pytest -o timeout=900 -o filterwarnings=default \
 	--nbmake --nbmake-timeout=600 examples/notebooks
 
-.PHONY: help demo test verify fix bench bench-election bench-makespan bench-peers bench-sim sim notebooks soak fuzz clean
+.PHONY: help demo test test-versions test-exits verify fix bench bench-election bench-makespan bench-peers bench-sim bench-runners footprint sim notebooks soak fuzz clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -38,6 +39,12 @@ test: $(VENV)/.installed  ## all tests: the Rust core, the order of the house, t
 	$(CARGO) test --locked
 	$(IN_VENV) $(BIN)/python -m pytest
 	$(RUN_NOTEBOOKS)
+
+test-versions: $(VENV)/.maturin  ## wheels, tests and notebooks on each Python found; VERSIONS="3.10 3.13" chooses
+	$(IN_VENV) $(BIN)/python tests/versions.py $(VERSIONS)
+
+test-exits: $(VENV)/.installed  ## 200 scripts that end in every state: no abort, no hang, no process left
+	$(IN_VENV) EXIT_ROUNDS=8 $(BIN)/python -m pytest tests/python/test_exits.py
 
 verify: $(VENV)/.installed  ## format, lints, types, stubs, licences, advisories; writes nothing
 	$(CARGO) fmt --all --check
@@ -79,6 +86,13 @@ bench-sim: $(VENV)/.installed  ## ten thousand imagined elections, a virtual day
 bench-makespan: $(VENV)/.installed  ## how near assignment and stealing come to the optimum, imagined and real; and the leader's time
 	for section in simulated online real; do $(BIN)/python benches/makespan.py $$section --out $(OUT); done
 	$(CARGO) bench --bench leader
+
+bench-runners: $(VENV)/.installed  ## seven ways to take a runner down: heartbeats, outcomes, replacement; wants root
+	$(BIN)/python benches/runner_deaths.py --out $(OUT)
+
+footprint: $(VENV)/.installed  ## size of the wheel, import, --help, first result, idle memory and processor
+	$(IN_VENV) $(BIN)/maturin build --release --locked --out $(OUT)/wheel
+	$(BIN)/python benches/footprint.py --wheel $(OUT)/wheel/hustings-*.whl --out $(OUT)
 
 PEERS := dask=distributed ray=ray celery=celery[redis]
 

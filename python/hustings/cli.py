@@ -179,6 +179,8 @@ def _down(arguments: argparse.Namespace) -> int:
     ended = background.stop(arguments.grace)
     if arguments.json:
         print(json.dumps(ended))
+    elif not ended:
+        print("no node that `hustings up` started is running")
     else:
         for name, how in ended.items():
             print(f"{name}: {how}")
@@ -251,6 +253,7 @@ def _connect(arguments: argparse.Namespace, allow_pickle: bool = False) -> Any:
 
     from . import background
     from .cluster import Cluster
+    from .errors import NoQuorumError
 
     addresses = [a for given in arguments.connect for a in given.split(",") if a]
     addresses = addresses or [a for a in os.environ.get("HUSTINGS_CONNECT", "").split(",") if a]
@@ -260,7 +263,12 @@ def _connect(arguments: argparse.Namespace, allow_pickle: bool = False) -> Any:
             "no cluster: give --connect HOST:PORT, set HUSTINGS_CONNECT, or start one with: "
             "hustings up 3"
         )
-    return Cluster.connect(*addresses, allow_pickle=allow_pickle, timeout=arguments.timeout)
+    try:
+        return Cluster.connect(*addresses, allow_pickle=allow_pickle, timeout=arguments.timeout)
+    except NoQuorumError as error:
+        raise NoQuorumError(
+            f"{error}; does that node run? Any will do, and several may be named: --connect A,B"
+        ) from None
 
 
 def _add_status(commands: Any) -> None:

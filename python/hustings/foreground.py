@@ -59,7 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(ready), flush=True)
     else:
         what = "resumes its cluster" if resumed else _describe(arguments)
-        print(f"node {node.name} listens on {address}, {what}; {len(functions)} tasks", flush=True)
+        many = "1 task" if len(functions) == 1 else f"{len(functions)} tasks"
+        print(f"node {node.name} listens on {address}, {what}; {many}", flush=True)
     caught = waiter.wait()
     if caught == NODE_FAILED:
         raise node.failure or StorageError(f"node {node.name} ended by itself")

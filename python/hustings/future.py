@@ -17,7 +17,13 @@ from .progress import start_bar
 R = TypeVar("R")
 
 
-class DoneAndNotDone(NamedTuple, Generic[R]):
+class _Pair(NamedTuple):
+    # Python 3.10 has no named tuples that are generic themselves.
+    done: set[Any]
+    not_done: set[Any]
+
+
+class DoneAndNotDone(_Pair, Generic[R]):
     """What ``wait`` returns."""
 
     done: set[Future[R]]

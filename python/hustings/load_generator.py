@@ -99,6 +99,7 @@ def _print(
         print(json.dumps(value))
         return
     summary = ", ".join(f"{name} {number}" for name, number in sorted(outcomes.items()))
-    print(f"{len(futures)} tasks in {seconds:.2f} s: {summary}")
+    many = "1 task" if len(futures) == 1 else f"{len(futures)} tasks"
+    print(f"{many} in {seconds:.2f} s: {summary}")
     for line in failures:
         print(f"  {line}", file=sys.stderr)

@@ -139,7 +139,7 @@ impl Client {
         name: &str,
         hash: Option<&[u8]>,
         codec: &str,
-        payload: &[u8],
+        payload: Bound<'_, PyBytes>,
         retries: u32,
         timeout_ms: u64,
         backoff_ms: u64,
@@ -161,13 +161,14 @@ impl Client {
             self.refuse_pickle(py)?;
         }
         let hash = hash.map(|bytes| parse_hash(py, bytes)).transpose()?;
-        let payload = Bytes::copy_from_slice(payload);
-        let (payload, blob) = match payload.len() > INLINE {
+        let (payload, blob) = match payload.as_bytes().len() > INLINE {
             true => {
+                // Not copied: the object of Python's lives until it is sent.
+                let payload: Bytes = payload.extract()?;
                 let put = |home: Arc<Home>| async move { home.client.put_blob(payload).await };
                 (Bytes::new(), Some(self.ask(py, put)?))
             }
-            false => (payload, None),
+            false => (Bytes::copy_from_slice(payload.as_bytes()), None),
         };
         let request = TaskRequest {
             name: name.into(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -53,6 +54,25 @@ def run_script(
         timeout=timeout,
         cwd=HERE,
     )
+
+
+def run_suite(folder: Path, plugin: str, *arguments: str) -> dict[str, int]:
+    """Another library's tests, with a plugin of ours and nothing of our settings; how many passed,
+    were skipped and so on. None may fail."""
+    settings = folder / "empty.ini"
+    settings.write_text("[pytest]\n")
+    options = ["-p", plugin, "-c", str(settings), "-o", "filterwarnings=ignore"]
+    quiet = ["-p", "no:cacheprovider", "-p", "no:asyncio", "-q", "-rs", "--tb=short"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, *quiet, "--timeout=100", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=580,
+        cwd=HERE,
+    )
+    assert done.returncode == 0, done.stdout[-20_000:] + done.stderr
+    counts = re.findall(r"(\d+) (\w+)", done.stdout.strip().splitlines()[-1].partition(" in ")[0])
+    return {word: int(number) for number, word in counts}
 
 
 def run_command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -1,29 +1,35 @@
 """CPython's own executor tests on ``cluster.executor()``, where the interpreter brings them along.
 
 ``python cpython_suite.py -v`` runs them and says why it skips what it skips;
-``test_cpython_suite.py`` does so too. Nothing of them is copied here.
+``test_cpython_suite.py`` does so too. Nothing of them is copied here. Up to Python 3.12.0 they are
+one module, afterwards a package; what an interpreter has of the tests named here is run.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
+import importlib
 import os
 import sys
 import unittest
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from test.test_concurrent_futures import (  # type: ignore[import-not-found,unused-ignore]
-    executor,
-    test_as_completed,
-    test_process_pool,
-    test_shutdown,
-    test_thread_pool,
-    test_wait,
-    util,
-)
-
 import hustings as hs
+
+PACKAGE = importlib.import_module("test.test_concurrent_futures")
+
+
+def _part(name: str) -> ModuleType:
+    """The file of the tests that has this name, or the only one."""
+    if not hasattr(PACKAGE, "__path__"):
+        return PACKAGE
+    return importlib.import_module(f"{PACKAGE.__name__}.{name}")
+
+
+util = _part("util")
+test_shutdown = _part("test_shutdown")
 
 _INSIDE = "looks inside the pool: its threads, processes or queues"
 _SHARED = "shares a lock of this process with its calls, which run in other processes"
@@ -55,13 +61,18 @@ SKIPPED = {
     "test_processes_terminate": _INSIDE,
 }
 # Where this file and the tests are.
-FOLDERS = [str(Path(__file__).parent), str(Path(util.__file__).parents[2])]
-# Scripts of the tests run in an isolated interpreter, and import the executor by its name.
+FOLDERS = [
+    str(Path(__file__).parent),
+    str(Path(importlib.import_module("test").__path__[0]).parent),
+]
+# Scripts of the tests run in an isolated interpreter, and import the executor by its name. What
+# their calls print comes home as records of a logger; here with nothing added to it.
 PREAMBLE = f"""
-import sys
+import logging, sys
 sys.path[:0] = {FOLDERS!r}
 import concurrent.futures, cpython_suite
 concurrent.futures.ClusterExecutor = cpython_suite.ClusterExecutor
+logging.getLogger("hustings.task").addHandler(logging.StreamHandler(sys.stdout))
 """
 
 
@@ -100,41 +111,43 @@ def _run_script(*arguments: str) -> Any:
     return _assert_python_ok(*options, PREAMBLE + text)
 
 
-class ClusterMixin(util.ExecutorMixin):  # type: ignore[misc,unused-ignore]
+class ClusterMixin(util.ExecutorMixin):  # type: ignore[name-defined,misc,unused-ignore]
     """Which executor the tests run on."""
 
     executor_type = ClusterExecutor
 
 
-def _on_cluster(name: str, source: type, bases: tuple[type, ...] = ()) -> type:
-    """The tests that ``source`` itself defines, on our executor."""
+def _on_cluster(part: str, source: str) -> type:
+    """The tests that the class ``source`` itself defines, on our executor."""
     tests: dict[str, Any] = {"__module__": __name__}
-    for word, test in vars(source).items():
+    for word, test in vars(getattr(_part(part), source)).items():
         if word.startswith("test"):
             reason = SKIPPED.get(word)
             tests[word] = unittest.skip(reason)(test) if reason else test
-    return type(name, (ClusterMixin, *bases, util.BaseTestCase), tests)
+    return type(source, (ClusterMixin, util.BaseTestCase), tests)
 
 
-ExecutorTest = _on_cluster("ExecutorTest", executor.ExecutorTest)
-WaitTest = _on_cluster("WaitTest", test_wait.WaitTests)
-AsCompletedTest = _on_cluster("AsCompletedTest", test_as_completed.AsCompletedTests)
-ShutdownTest = _on_cluster("ShutdownTest", test_shutdown.ExecutorShutdownTest)
-ThreadPoolTest = _on_cluster("ThreadPoolTest", test_thread_pool.ThreadPoolExecutorTest)
-ThreadPoolWaitTest = _on_cluster("ThreadPoolWaitTest", test_wait.ThreadPoolWaitTests)
-ThreadPoolShutdownTest = _on_cluster("ThreadPoolShutdownTest", test_shutdown.ThreadPoolShutdownTest)
-ProcessPoolTest = _on_cluster("ProcessPoolTest", test_process_pool.ProcessPoolExecutorTest)
-ProcessShutdownTest = _on_cluster("ProcessShutdownTest", test_shutdown.ProcessPoolShutdownTest)
+ExecutorTest = _on_cluster("executor", "ExecutorTest")
+WaitTest = _on_cluster("test_wait", "WaitTests")
+AsCompletedTest = _on_cluster("test_as_completed", "AsCompletedTests")
+ShutdownTest = _on_cluster("test_shutdown", "ExecutorShutdownTest")
+ThreadPoolTest = _on_cluster("test_thread_pool", "ThreadPoolExecutorTest")
+ThreadPoolWaitTest = _on_cluster("test_wait", "ThreadPoolWaitTests")
+ThreadPoolShutdownTest = _on_cluster("test_shutdown", "ThreadPoolShutdownTest")
+ProcessPoolTest = _on_cluster("test_process_pool", "ProcessPoolExecutorTest")
+ProcessShutdownTest = _on_cluster("test_shutdown", "ProcessPoolShutdownTest")
 
 
 def setUpModule() -> None:
-    test_shutdown.assert_python_ok = _run_script
+    test_shutdown.assert_python_ok = _run_script  # type: ignore[attr-defined,unused-ignore]
     _cluster()
-    util.setup_module()
+    # The one module has it under the name that unittest knows.
+    begin = getattr(util, "setup_module", None) or util.setUpModule
+    begin()
 
 
 def tearDownModule() -> None:
-    test_shutdown.assert_python_ok = _assert_python_ok
+    test_shutdown.assert_python_ok = _assert_python_ok  # type: ignore[attr-defined,unused-ignore]
     for made in _made:
         made.close()
 

@@ -1,15 +1,25 @@
-"""The dask scheduler: delayed functions, an array and a bag computed on a cluster."""
+"""The dask scheduler: delayed functions, an array and a bag computed on a cluster; and dask's own
+tests of schedulers, bags and arrays on it.
+
+``DASK_SUITE=all`` runs all of dask's reductions of arrays, which takes minutes, not some of them.
+"""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import hustings as hs
+from conftest import run_suite
 
 dask = pytest.importorskip("dask", reason="dask is not installed: pip install dask")
+
+
+SOME = "reductions_1D or reductions_2D or arg_reductions or topk or median or numel"
+"""Tests of reductions that run always."""
 
 
 def compute(cluster: hs.Cluster, value: Any, **how: Any) -> Any:
@@ -54,3 +64,22 @@ def test_a_failure_is_the_tasks_own(cluster: hs.Cluster) -> None:
     with pytest.raises(LookupError, match="no 3"):
         compute(cluster, dask.delayed(fail)(3))
     assert compute(cluster, dask.delayed(abs)(-3), options={"retries": 1}) == 3
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("tests", "least"),
+    [
+        (["dask_suite.py"], 10),
+        (["--pyargs", "dask.bag.tests.test_bag"], 150),
+        (["--pyargs", "dask.array.tests.test_reductions"], 60),
+    ],
+    ids=["get", "bags", "reductions"],
+)
+def test_dasks_own_tests_pass(
+    tests: list[str], least: int, tmp_path: Path, record_property: Any
+) -> None:
+    few = "reductions" in tests[-1] and os.environ.get("DASK_SUITE") != "all"
+    counts = run_suite(tmp_path, "dask_suite", *tests, *(["-k", SOME] if few else []))
+    record_property("counts", counts)
+    assert counts["passed"] >= least

@@ -6,13 +6,14 @@ import multiprocessing
 import os
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import hustings as hs
 import sample_tasks
-from conftest import eventually
+from conftest import eventually, run_suite
 
 joblib = pytest.importorskip("joblib", reason="joblib is not installed: pip install joblib")
 
@@ -105,3 +106,10 @@ def test_grid_search_of_scikit_learn_runs_on_it(cluster: hs.Cluster, backend: An
         alone.fit(x, y)
     assert search.best_params_ == alone.best_params_
     assert search.best_score_ == pytest.approx(alone.best_score_)
+
+
+@pytest.mark.timeout(600)
+def test_joblibs_own_tests_of_parallel_pass(tmp_path: Path, record_property: Any) -> None:
+    counts = run_suite(tmp_path, "joblib_suite", "--pyargs", "joblib.test.test_parallel")
+    record_property("counts", counts)
+    assert counts["passed"] >= 100

@@ -10,10 +10,14 @@ from typing import Any
 import joblib  # type: ignore[import-untyped,import-not-found,unused-ignore]
 from joblib.parallel import (  # type: ignore[import-untyped,import-not-found,unused-ignore]
     AutoBatchingMixin,
+    FallbackToBackend,
     ParallelBackendBase,
+    ThreadingBackend,
 )
 
+from .. import _runner
 from ..cluster import Cluster, current_cluster
+from ..errors import NoClusterError
 from ..executor import Executor
 
 
@@ -50,15 +54,19 @@ class HustingsBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """How many batches run at once: the slots of all live nodes, and no more than asked for."""
+        if n_jobs is None:
+            n_jobs = self.default_n_jobs
         if n_jobs == 0:
             raise ValueError("n_jobs == 0 in Parallel has no meaning; give -1 for all slots")
+        if self._is_inside_a_task():
+            return int(ThreadingBackend().effective_n_jobs(n_jobs))
         slots = sum(m.slots for m in self._home().members() if m.alive) or 1
-        if n_jobs is None:
-            return 1
         return n_jobs if n_jobs > 0 else max(1, slots + 1 + n_jobs)
 
     def configure(self, n_jobs: int = 1, parallel: Any = None, **_: Any) -> int:
         """Called by joblib before a run."""
+        if self._is_inside_a_task():
+            raise FallbackToBackend(ThreadingBackend(nesting_level=self.nesting_level))
         self.parallel = parallel
         self._jobs = self.effective_n_jobs(n_jobs)
         self._executor = self._home().executor(max_workers=self._jobs, **self._options)
@@ -83,12 +91,23 @@ class HustingsBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         if self._executor is not None:
             self._executor.shutdown(wait=False, cancel_futures=True)
             self._executor = None
+        self.reset_batch_stats()
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
         """Called by joblib when a batch has failed: cancels the others."""
         self.terminate()
         if ensure_ready:
             self._executor = self._home().executor(max_workers=self._jobs, **self._options)
+
+    def _is_inside_a_task(self) -> bool:
+        """In a runner there is no cluster to go to, unless the task has connected to one."""
+        if self._cluster is not None or _runner.info is None:
+            return False
+        try:
+            current_cluster()
+        except NoClusterError:
+            return True
+        return False
 
     def _home(self) -> Cluster:
         return self._cluster if self._cluster is not None else current_cluster()

@@ -1,5 +1,5 @@
 //! Bytes of the codec `"safe"` into Python values. Whatever the bytes are, no more is held than they can stand for, and
-//! nothing is looked up by a name that they say, but numpy's dtypes.
+//! nothing is looked up by a name that they say, but numpy's dtypes and Arrow's own types.
 
 use super::{MAX_DEPTH, kind};
 use pyo3::exceptions::PyValueError;
@@ -12,15 +12,15 @@ use rmp::Marker;
 use rmp::decode as msgpack;
 
 struct Decoder<'py, 'a> {
-    py: Python<'py>,
+    body: &'a Bound<'py, PyBytes>,
     rest: &'a [u8],
 }
 
 type Decoded<'py> = PyResult<Bound<'py, PyAny>>;
 
 /// The one value in `body`.
-pub(super) fn whole<'py>(py: Python<'py>, body: &[u8]) -> Decoded<'py> {
-    let mut decoder = Decoder { py, rest: body };
+pub(super) fn whole<'py>(body: &Bound<'py, PyBytes>) -> Decoded<'py> {
+    let mut decoder = Decoder { body, rest: body.as_bytes() };
     let value = decoder.value(0)?;
     decoder.end()?;
     Ok(value)
@@ -39,7 +39,7 @@ impl<'py, 'a> Decoder<'py, 'a> {
         if depth > MAX_DEPTH {
             return Err(bad("it is nested too deep"));
         }
-        let py = self.py;
+        let py = self.body.py();
         let first = *self.rest.first().ok_or_else(|| ends(()))?;
         let rest = &mut self.rest;
         Ok(match Marker::from_u8(first) {
@@ -85,7 +85,8 @@ impl<'py, 'a> Decoder<'py, 'a> {
             _ => {
                 let head = msgpack::read_ext_meta(rest).map_err(ends)?;
                 let content = self.take(head.size as usize)?;
-                Decoder { py, rest: content }.extension(head.typeid, depth + 1)?
+                let inner = Decoder { body: self.body, rest: content };
+                inner.extension(head.typeid, depth + 1)?
             }
         })
     }
@@ -101,7 +102,7 @@ impl<'py, 'a> Decoder<'py, 'a> {
 
     fn map(&mut self, depth: usize) -> Decoded<'py> {
         let length = msgpack::read_map_len(&mut self.rest).map_err(ends)?;
-        let dict = PyDict::new(self.py);
+        let dict = PyDict::new(self.body.py());
         for _ in 0..length {
             let (key, value) = (self.value(depth + 1)?, self.value(depth + 1)?);
             dict.set_item(key, value)?;
@@ -111,7 +112,7 @@ impl<'py, 'a> Decoder<'py, 'a> {
 
     /// The whole content of an extension.
     fn extension(mut self, of: i8, depth: usize) -> Decoded<'py> {
-        let py = self.py;
+        let py = self.body.py();
         let value = match of {
             kind::TUPLE => PyTuple::new(py, self.items(depth)?)?.into_any(),
             kind::SET => PySet::new(py, self.items(depth)?)?.into_any(),
@@ -144,6 +145,7 @@ impl<'py, 'a> Decoder<'py, 'a> {
             }
             kind::BYTEARRAY => PyByteArray::new(py, self.take_rest()).into_any(),
             kind::NDARRAY | kind::NUMPY_SCALAR => self.numbers(of, depth)?,
+            kind::ARROW_TABLE | kind::ARROW_BATCH => self.columns(of)?,
             other => return Err(bad(&format!("extension {other} is unknown here"))),
         };
         self.end()?;
@@ -158,12 +160,12 @@ impl<'py, 'a> Decoder<'py, 'a> {
         };
         let fold = self.take(1)?[0];
         let text = std::str::from_utf8(self.take_rest()).map_err(|_| bad("a date or time"))?;
-        let class = self.py.import("datetime")?.getattr(class)?;
+        let class = self.body.py().import("datetime")?.getattr(class)?;
         let value = class.call_method1("fromisoformat", (text,))?;
         if fold == 0 {
             return Ok(value);
         }
-        let how = PyDict::new(self.py);
+        let how = PyDict::new(self.body.py());
         how.set_item("fold", fold)?;
         value.call_method("replace", (), Some(&how))
     }
@@ -171,26 +173,36 @@ impl<'py, 'a> Decoder<'py, 'a> {
     fn numbers(&mut self, of: i8, depth: usize) -> Decoded<'py> {
         let head = self.items_of_numbers(depth)?;
         let [dtype, shape, columns_first] = head;
-        let numpy = self.py.import("numpy")?;
+        let numpy = self.body.py().import("numpy")?;
         let dtype = numpy.getattr("dtype")?.call1((dtype.cast_into::<PyString>()?,))?;
         let letter: String = dtype.getattr("kind")?.extract()?;
         if !"biufcmMSU".contains(&letter) {
             return Err(bad("a dtype that does not travel"));
         }
-        let shape = PyTuple::new(self.py, shape.cast_into::<PyList>()?.iter())?;
-        let how = PyDict::new(self.py);
+        let shape = PyTuple::new(self.body.py(), shape.cast_into::<PyList>()?.iter())?;
+        let how = PyDict::new(self.body.py());
         how.set_item("shape", shape)?;
         how.set_item("dtype", dtype)?;
         how.set_item("order", if columns_first.is_truthy()? { "F" } else { "C" })?;
         // The array owns these bytes: they are copied once, and may be written to.
-        how.set_item("buffer", PyByteArray::new(self.py, self.take_rest()))?;
+        how.set_item("buffer", PyByteArray::new(self.body.py(), self.take_rest()))?;
         let array = numpy.getattr("ndarray")?.call((), Some(&how))?;
         // Of an array without dimensions, that is the number.
-        if of == kind::NDARRAY { Ok(array) } else { array.get_item(PyTuple::empty(self.py)) }
+        if of == kind::NDARRAY { Ok(array) } else { array.get_item(PyTuple::empty(self.body.py())) }
     }
 
     fn items_of_numbers(&mut self, depth: usize) -> PyResult<[Bound<'py, PyAny>; 3]> {
         self.items(depth)?.try_into().map_err(|_| bad("an array without its shape"))
+    }
+
+    /// Read where they lie: nobody can write to them, and they keep the payload.
+    fn columns(&mut self, of: i8) -> Decoded<'py> {
+        let gap = self.take(1)?[0];
+        self.take(gap.into())?;
+        let content = self.take_rest();
+        let start = content.as_ptr().addr() - self.body.as_bytes().as_ptr().addr();
+        let arguments = (self.body, start, content.len(), of == kind::ARROW_TABLE);
+        self.body.py().import("hustings._arrow")?.call_method1("loads", arguments)
     }
 
     fn take(&mut self, count: usize) -> PyResult<&'a [u8]> {

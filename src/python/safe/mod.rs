@@ -10,6 +10,10 @@
 //! | 9 | complex: two doubles, least byte first |
 //! | 10, 11, 12 | UUID: its bytes; Decimal: its text; bytearray: its bytes |
 //! | 13, 14 | numpy array, numpy scalar: msgpack array of dtype, shape, whether columns come first; then the bytes |
+//! | 15, 16 | Arrow table, Arrow record batch: a byte that says how many are skipped, those, and the stream format |
+//!
+//! Long contents are copied once, from where they are into the payload, and once out of it; those of Arrow are copied
+//! by Arrow first, into its format, and afterwards stay in the payload, as nobody writes to them.
 
 mod decoding;
 mod encoding;
@@ -22,6 +26,8 @@ use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 /// Deepest nesting.
 const MAX_DEPTH: usize = 64;
+/// Streams of Arrow begin at a multiple of it, counted from the beginning of the payload.
+const ALIGNMENT: usize = 16;
 
 mod kind {
     pub const TUPLE: i8 = 1;
@@ -38,6 +44,8 @@ mod kind {
     pub const BYTEARRAY: i8 = 12;
     pub const NDARRAY: i8 = 13;
     pub const NUMPY_SCALAR: i8 = 14;
+    pub const ARROW_TABLE: i8 = 15;
+    pub const ARROW_BATCH: i8 = 16;
 }
 
 /// `value`, which an error calls `name`, in at most `limit` bytes.
@@ -68,21 +76,21 @@ pub(super) fn safe_dumps_call<'py>(
 
 /// The value in `body`. Raises `ValueError` where `body` is not what `safe_dumps` makes.
 #[pyfunction]
-pub(super) fn safe_loads<'py>(py: Python<'py>, body: &[u8]) -> PyResult<Bound<'py, PyAny>> {
-    decoding::whole(py, body)
+pub(super) fn safe_loads<'py>(body: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyAny>> {
+    decoding::whole(body)
 }
 
 fn finish<'py>(
     py: Python<'py>,
-    encoder: Encoder,
+    encoder: Encoder<'py>,
     done: Result<(), Refused>,
     name: &str,
     limit: usize,
 ) -> PyResult<Bound<'py, PyBytes>> {
     match done {
-        Ok(()) => Ok(PyBytes::new(py, &encoder.out)),
-        Err(Refused::TooLarge) => {
-            let (what, size, knob) = (name.to_owned(), encoder.out.len(), "limits.blob_bytes");
+        Ok(()) => encoder.finish(py),
+        Err(Refused::TooLarge(size)) => {
+            let (what, knob) = (name.to_owned(), "limits.blob_bytes");
             Err(errors::raise(py, Error::PayloadTooLarge { what, size, limit, knob }))
         }
         Err(Refused::Value { path, why }) => {
