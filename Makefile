@@ -18,7 +18,7 @@ SHELL := /bin/bash
 
 BIN := $(VENV)/bin
 CHECKED := python benches tests $(wildcard examples)
-SOURCES := Cargo.toml Cargo.lock build.rs pyproject.toml $(shell find src proto vendor -type f)
+SOURCES := Cargo.toml Cargo.lock build.rs pyproject.toml $(shell find src proto -type f)
 # maturin and pip must see our environment, whichever one is active.
 IN_VENV := env -u CONDA_PREFIX -u PYTHONHOME -u PYTHONPATH VIRTUAL_ENV=$(abspath $(VENV)) PATH="$(abspath $(BIN)):$$PATH"
 

@@ -31,7 +31,7 @@ def test_tasks_come_out_once_whatever_fails_and_both_sides_of_the_border_say_so(
     assert found["lost"] == found["double"] == found["invented"] == found["contradicting"] == []
 
 
-def long_storm(seed: int, mtbf_s: float) -> hs.Simulation:
+def long_storm(seed: int) -> hs.Simulation:
     """As ``benches/simulated_tasks.py storm`` imagines it: slow heartbeats, long runs."""
     slow = hs.ElectionConfig(
         heartbeat_s=0.5, suspicion_min_s=2.0, suspicion_max_s=6.0, lease_s=3.0, score_period_s=1.0
@@ -43,22 +43,33 @@ def long_storm(seed: int, mtbf_s: float) -> hs.Simulation:
         writes_per_s=0,
         config=hs.Config(election=slow),
         disk="imagined",
-        failures=hs.RandomFailures(mtbf_s, 5, kinds=EVERYTHING, seed=seed, spare_majority=False),
+        failures=hs.RandomFailures(150, 5, kinds=EVERYTHING, seed=seed, spare_majority=False),
         seed=seed,
     )
 
 
 def test_a_voter_that_came_back_empty_and_died_before_it_had_its_seat_gets_it_later():
-    # Found by a storm: n1 does not start on a rotten disk, and its empty successor dies at once.
-    run = long_storm(100_010, 100).run(seconds=217)
+    # n1 does not start on a rotten disk, and its empty successor dies at once. Without n2 the
+    # cluster goes on only if n1 has a seat after all.
+    script = [
+        (20, "rot", "n1"),
+        (25, "restart", "n1"),
+        (25.001, "kill", "n1"),
+        (30, "restart", "n1"),
+        (45, "kill", "n2"),
+    ]
+    simulation = hs.Simulation(3, workers=1, tasks_per_s=2, disk="imagined", script=script, seed=1)
+    run = simulation.run(seconds=60)
     assert any(row.get("detail") == "refused to start" for row in run.events)
     assert not run.violations
+    accepted = [row["at_us"] for row in run.task_rows if row["kind"] == "accepted"]
+    assert any(47e6 < at_us < 60e6 for at_us in accepted)
 
 
 def test_a_leader_that_comes_back_with_less_than_it_sent_votes_for_who_has_it():
     # Found by a storm: n2 has lost its disk; n3's disk fails before it has synced what n1 has from
     # it. n1 suspected n3 and has to ask it all the same.
-    run = long_storm(301_115, 150).run(seconds=862)
+    run = long_storm(301_115).run(seconds=862)
     assert any(row.get("detail") == "has a newer log" for row in run.events)
     assert not run.violations
 
