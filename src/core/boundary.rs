@@ -616,13 +616,9 @@ pub enum Refusal {
 /// What the election loop shall do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ElectionEffect {
-    /// Ask every other voter whether it suspects too.
-    Poll {
-        /// What they are asked.
-        question: PollQuestion,
-        /// Who need not be asked: as long as others may do, the suspect, whose silence would be waited for.
-        spared: Option<NodeId>,
-    },
+    /// Ask every other voter whether it suspects too, but for the one that is spared: the suspect, whose silence would be
+    /// waited for, as long as others may do.
+    Poll(PollQuestion, Option<NodeId>),
     /// A quorum suspects: campaign now.
     Campaign,
     /// Hand leadership to a live, caught-up voter.

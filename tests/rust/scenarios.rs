@@ -193,7 +193,7 @@ impl World {
     fn effect(&mut self, id: NodeId, effect: ElectionEffect) {
         match effect {
             ElectionEffect::Record(record) => self.tell(id, &record),
-            ElectionEffect::Poll { question, spared } => self.poll(id, &question, spared),
+            ElectionEffect::Poll(question, spared) => self.poll(id, &question, spared),
             ElectionEffect::Campaign => self.campaign(id),
             ElectionEffect::TransferLeader { to } => {
                 self.node(id).let_go = true;

@@ -364,7 +364,7 @@ impl Elector {
             self.on_poll_closed(now, &[]);
         } else {
             let spared = self.campaign.spares_suspect().then_some(suspect);
-            self.push(ElectionEffect::Poll { question, spared });
+            self.push(ElectionEffect::Poll(question, spared));
         }
     }
 

@@ -2,9 +2,8 @@
 
 use super::address;
 use super::exchange::settle_all;
-use super::found::quorum_of;
 use super::peers::{STATUS_TIMEOUT, describe};
-use super::{Client, Grpc, lock, wire};
+use super::{Client, Grpc, found::quorum_of, lock, wire};
 use crate::core::ids::{NodeId, TaskId};
 use crate::core::load::Position;
 use crate::error::{Error, Result};

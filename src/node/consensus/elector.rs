@@ -120,7 +120,7 @@ impl Consensus {
     async fn perform(self: &Arc<Self>, effect: ElectionEffect) {
         // An error means that the library has stopped; the loop ends with its metrics.
         let _ = match effect {
-            ElectionEffect::Poll { question, spared } => {
+            ElectionEffect::Poll(question, spared) => {
                 let poll = tokio::spawn(self.clone().poll_voters(question, spared));
                 self.keep(poll);
                 Ok(())
