@@ -10,6 +10,8 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+from .terminal_arguments import add_completion, add_connect, add_top
+
 OK, FAILED, USAGE, CUT_SHORT = 0, 1, 2, 3
 MAX_UP = 64
 """Nodes that one ``hustings up`` starts."""
@@ -179,11 +181,9 @@ def _down(arguments: argparse.Namespace) -> int:
     ended = background.stop(arguments.grace)
     if arguments.json:
         print(json.dumps(ended))
-    elif not ended:
-        print("no node that `hustings up` started is running")
     else:
-        for name, how in ended.items():
-            print(f"{name}: {how}")
+        told = [f"{name}: {how}" for name, how in ended.items()]
+        print("\n".join(told) or "no node that `hustings up` started is running")
     return OK if all(how != "still running" for how in ended.values()) else FAILED
 
 
@@ -237,23 +237,11 @@ def _node(arguments: argparse.Namespace) -> int:
     return foreground.run(arguments)
 
 
-def _add_connect(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--connect",
-        action="append",
-        default=[],
-        metavar="HOST:PORT",
-        help="any node (default: HUSTINGS_CONNECT, else the nodes of `hustings up`)",
-    )
-    parser.add_argument("--timeout", type=float, default=10.0, help="seconds")
-
-
 def _connect(arguments: argparse.Namespace, allow_pickle: bool = False) -> Any:
     import os
 
     from . import background
     from .cluster import Cluster
-    from .errors import NoQuorumError
 
     addresses = [a for given in arguments.connect for a in given.split(",") if a]
     addresses = addresses or [a for a in os.environ.get("HUSTINGS_CONNECT", "").split(",") if a]
@@ -263,17 +251,12 @@ def _connect(arguments: argparse.Namespace, allow_pickle: bool = False) -> Any:
             "no cluster: give --connect HOST:PORT, set HUSTINGS_CONNECT, or start one with: "
             "hustings up 3"
         )
-    try:
-        return Cluster.connect(*addresses, allow_pickle=allow_pickle, timeout=arguments.timeout)
-    except NoQuorumError as error:
-        raise NoQuorumError(
-            f"{error}; does that node run? Any will do, and several may be named: --connect A,B"
-        ) from None
+    return Cluster.connect(*addresses, allow_pickle=allow_pickle, timeout=arguments.timeout)
 
 
 def _add_status(commands: Any) -> None:
     p = _command(commands, "status", _status, "who leads, who is there, what is done")
-    _add_connect(p)
+    add_connect(p)
 
 
 def _status(arguments: argparse.Namespace) -> int:
@@ -284,13 +267,11 @@ def _status(arguments: argparse.Namespace) -> int:
 
 
 def _add_terminal(commands: Any) -> None:
-    from . import terminal_arguments
-
     p = _command(commands, "top", _top, "the same again and again: scores, queues, what moves")
-    terminal_arguments.add_top(p)
-    _add_connect(p)
+    add_top(p)
+    add_connect(p)
     p = _command(commands, "completion", _completion, "print what completes commands in a shell")
-    terminal_arguments.add_completion(p)
+    add_completion(p)
 
 
 def _top(arguments: argparse.Namespace) -> int:
@@ -311,7 +292,7 @@ def _completion(arguments: argparse.Namespace) -> int:
 
 def _add_members(commands: Any) -> None:
     p = _command(commands, "members", _members, "every member: who votes, who is there, its load")
-    _add_connect(p)
+    add_connect(p)
 
 
 def _members(arguments: argparse.Namespace) -> int:
@@ -325,7 +306,7 @@ def _add_remove(commands: Any) -> None:
     p = _command(commands, "remove", _remove, "remove a member for good; its work goes elsewhere")
     p.add_argument("node", help="its name, id or address")
     p.add_argument("--grace", type=float, default=10.0, help="seconds for its running tasks")
-    _add_connect(p)
+    add_connect(p)
 
 
 def _remove(arguments: argparse.Namespace) -> int:
@@ -352,7 +333,7 @@ def _add_submit(commands: Any) -> None:
         help="it may run twice at once: stragglers get a copy elsewhere",
     )
     p.add_argument("--wait", type=float, default=60.0, help="seconds for the last outcomes")
-    _add_connect(p)
+    add_connect(p)
 
 
 def _submit(arguments: argparse.Namespace) -> int:
@@ -366,7 +347,7 @@ def _submit(arguments: argparse.Namespace) -> int:
 def _add_why(commands: Any) -> None:
     p = _command(commands, "why", _why, "why a task is where it is, and what happened to it")
     p.add_argument("task_id", metavar="ID", help="the task's id, a UUID")
-    _add_connect(p)
+    add_connect(p)
 
 
 def _why(arguments: argparse.Namespace) -> int:

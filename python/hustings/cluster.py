@@ -17,7 +17,7 @@ from typing import Any
 
 from . import _core
 from .config import Config, StealPolicy
-from .errors import ConfigError, NoClusterError, StoppedError, WaitTimeoutError
+from .errors import ConfigError, NoClusterError, NoQuorumError, StoppedError, WaitTimeoutError
 from .events import EventLog, Row
 from .explanation import Explained
 from .faults import AnyNode
@@ -168,7 +168,12 @@ class Cluster(Submitter, Membership, Explained):
         """Connects to a running cluster through any of its nodes."""
         if not addresses:
             raise ConfigError('connect: give at least one address, e.g. "127.0.0.1:7400"')
-        client = _core.Client(addresses, allow_pickle=allow_pickle, timeout=timeout)
+        try:
+            client = _core.Client(addresses, allow_pickle=allow_pickle, timeout=timeout)
+        except NoQuorumError as error:
+            raise NoQuorumError(
+                f"{error}; does a node run there? Any will do, and several may be named"
+            ) from None
         name = f"connected-{uuid.uuid4().hex[:8]}"
         return cls(client, name, allow_pickle=allow_pickle)
 

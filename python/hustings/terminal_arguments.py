@@ -1,8 +1,21 @@
-"""What ``hustings top`` and ``completion`` take; imports nothing, as ``--help`` needs it."""
+"""What ``hustings top`` and ``completion`` take, and every command that asks a cluster; imports
+nothing, as ``--help`` needs it."""
 
 from __future__ import annotations
 
 import argparse
+
+
+def add_connect(parser: argparse.ArgumentParser) -> None:
+    """Where the cluster is."""
+    parser.add_argument(
+        "--connect",
+        action="append",
+        default=[],
+        metavar="HOST:PORT",
+        help="any node (default: HUSTINGS_CONNECT, else the nodes of `hustings up`)",
+    )
+    parser.add_argument("--timeout", type=float, default=10.0, help="seconds")
 
 
 def add_top(parser: argparse.ArgumentParser) -> None:

@@ -14,7 +14,8 @@ use rmp::encode as msgpack;
 const MAX_KEY: usize = 60;
 const REMEDY: &str = "the codec \"safe\" carries None, bool, int, float, complex, str, bytes, bytearray, list, \
      tuple, set, frozenset, dict, datetime and its kin, UUID, Decimal, numpy arrays of numbers, and tables and record \
-     batches of Arrow; convert it, or allow pickle on both sides (allow_pickle=True, hustings node --allow-pickle)";
+     batches of Arrow; convert it, or allow pickle on both sides (allow_pickle=True, hustings node \
+     --allow-pickle)";
 /// Contents of at least so many bytes stay where they are until the payload is put together.
 const APART: usize = 4096;
 
