@@ -410,8 +410,7 @@ def _cut(text: str, limit: int) -> str:
 
 def extend_path(joined: str) -> None:
     """Puts the entries of ``joined`` that ``sys.path`` lacks before all others, in their order."""
-    missing = [entry for entry in joined.split(os.pathsep) if entry and entry not in sys.path]
-    sys.path[:0] = dict.fromkeys(missing)
+    sys.path[:0] = dict.fromkeys(x for x in joined.split(os.pathsep) if x and x not in sys.path)
 
 
 def main() -> None:

@@ -616,8 +616,8 @@ pub enum Refusal {
 /// What the election loop shall do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ElectionEffect {
-    /// Ask every other voter whether it suspects too, but for the one that is spared: the suspect, whose silence would be
-    /// waited for, as long as others may do.
+    /// Ask every other voter whether it suspects too, but for the one that is spared: the suspect, whose silence would
+    /// be waited for, as long as others may do.
     Poll(PollQuestion, Option<NodeId>),
     /// A quorum suspects: campaign now.
     Campaign,

@@ -20,8 +20,8 @@ const HOLDS: Duration = Duration::from_millis(500);
 const TRIES: usize = 4;
 /// So many are looked at, in each cell of the plane, for those in reach.
 const LOOKS: usize = 16;
-/// When some of those are tried again for whom nothing was worth its cost: what runs at a victim may come to take longer
-/// than it should have.
+/// When some of those are tried again for whom nothing was worth its cost: what runs at a victim may come to take
+/// longer than it should have.
 const TRY_AGAIN: Duration = Duration::from_millis(4);
 
 /// One call for work.
@@ -184,7 +184,7 @@ impl Leader {
         }
     }
 
-    /// What a thief was to get had been started, or was not worth its cost: it gets something else, if there is anything.
+    /// What a thief was to get had been started, or was not worth its cost: it gets something else, if there is any.
     pub(super) fn serve_again(&mut self, now: Moment, state: &ClusterState, thief: NodeId) {
         let Some(bid) = self.bids.of(now, thief).filter(|_| !self.thefts.is_served(now, thief))
         else {
