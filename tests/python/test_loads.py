@@ -90,9 +90,12 @@ def test_memory_of_a_recording_reaches_the_nodes() -> None:
     source = hs.loads.replay([(0, 0.5, 0.25)])
     with hs.Cluster.local(1, name="memories", loads=source, config=hs.Config.ci()) as cluster:
         cluster.wait_leader()
-        (load,) = [eventually(lambda: cluster.members()[0].load)]
-        eventually(lambda: cluster.members()[0].load.get("memory_available") == 0.25)
-        assert load["synthetic"]
+
+        def told() -> dict[str, Any] | None:
+            load = cluster.members()[0].load
+            return load if load.get("memory_available") == 0.25 else None
+
+        assert eventually(told)["synthetic"]
 
 
 def test_a_node_with_a_process_of_its_own_measures_itself() -> None:
