@@ -66,9 +66,18 @@ class Submitter:
             fn: A generator function, ``def`` or ``async def``, as a task, or its registered name.
             *args: Its arguments.
             **kwargs: Its arguments by name.
+
+        Raises:
+            TypeError: It is a function that does not yield.
+            ConfigError: Two streams would be one task: it has a ``key`` or a ``task_id``.
         """
         call = task_of(fn)
         check_stream(call._options)
+        if isinstance(call, Task) and not call.yields:
+            raise TypeError(
+                f"{call.name!r} does not yield, so there is nothing to stream: use submit(), or make "
+                "it a generator function (yield from ...)"
+            )
         if call._options.idempotent:
             # A copy would have no reader.
             call = call.options(idempotent=False)

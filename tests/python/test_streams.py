@@ -180,6 +180,13 @@ def test_what_is_submitted_must_return(cluster: hs.Cluster) -> None:
         cluster.map(stream_tasks.count_up, [3])
 
 
+def test_what_is_streamed_must_yield(cluster: hs.Cluster) -> None:
+    with pytest.raises(TypeError, match=r"pid' does not yield.*use submit\(\)"):
+        stream_tasks.pid.stream()
+    with pytest.raises(TypeError, match=r"pid' does not yield"):
+        cluster.options(retries=1).stream(stream_tasks.pid)
+
+
 @pytest.mark.parametrize("option", ["key", "task_id"])
 def test_a_stream_shares_no_task(cluster: hs.Cluster, option: str) -> None:
     value = "k" if option == "key" else "0" * 31 + "1"
