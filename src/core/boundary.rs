@@ -1,8 +1,8 @@
-//! The whole traffic between the core and the world, on one page.
+//! The whole traffic between the core of tasks and the world, on one page.
 //!
-//! A node runs two loops. The *election* loop calls `core::election::Elector` and performs [`ElectionEffect`]s.
-//! The *task* loop feeds [`Event`]s to `core::scheduling::Leader` (while this node leads) and `core::worker::Worker`
-//! (always) and performs [`Effect`]s. They are two because a heartbeat must never wait behind a batch of tasks.
+//! A node runs two loops. The *election* loop has a page of its own, `core::election::boundary`. The *task* loop feeds
+//! [`Event`]s to `core::scheduling::Leader` (while this node leads) and `core::worker::Worker` (always) and performs
+//! [`Effect`]s. They are two because a heartbeat must never wait behind a batch of tasks.
 //!
 //! **Order contract.** Effects are performed top to bottom. A proposal is only a wish until the log has committed it:
 //! whatever depends on it waits for the [`Change`] that `ClusterState::apply` returns.
@@ -611,76 +611,4 @@ pub enum Refusal {
     Gathering,
     /// The proposal did not enter the log, or nobody knows: the same id may be sent again.
     Unknown,
-}
-
-/// What the election loop shall do.
-#[derive(Clone, Debug, PartialEq)]
-pub enum ElectionEffect {
-    /// Ask every other voter whether it suspects too, but for the one that is spared: the suspect, whose silence would
-    /// be waited for, as long as others may do.
-    Poll(PollQuestion, Option<NodeId>),
-    /// A quorum suspects: campaign now.
-    Campaign,
-    /// Hand leadership to a live, caught-up voter.
-    TransferLeader {
-        /// Whom.
-        to: NodeId,
-    },
-    /// A handover failed and nobody else can take over: lead again, in a newer term.
-    Reclaim {
-        /// Who should have taken over.
-        from: NodeId,
-    },
-    /// No election of ours has worked for long: let the library hold its own.
-    EnableLibraryElections(bool),
-    /// Write a row of history.
-    Record(Record),
-}
-
-/// A candidate's question to the voters (our pre-vote).
-#[derive(Clone, Debug, PartialEq)]
-pub struct PollQuestion {
-    /// Who asks.
-    pub candidate: NodeId,
-    /// The leader it suspects.
-    pub suspect: NodeId,
-    /// The candidate's term.
-    pub term: Term,
-    /// The last entry of its log: (term, index).
-    pub last_log: (Term, LogIndex),
-    /// Its score in the agreed table.
-    pub score: f64,
-    /// Its rank, 0 = best.
-    pub rank: u32,
-    /// Preference must no longer be heard.
-    pub insistent: bool,
-}
-
-/// A voter's answer.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum PollAnswer {
-    /// I suspect too and could vote for you.
-    Agree,
-    /// Not now.
-    Refuse {
-        /// Why.
-        reason: PollRefusal,
-        /// When to ask again.
-        retry_after: Duration,
-    },
-}
-
-/// Why a voter does not agree.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PollRefusal {
-    /// I hear the leader.
-    LeaderAlive,
-    /// Your log is older than mine.
-    StaleLog,
-    /// I know a clearly better live candidate; bounded patience.
-    BetterCandidate,
-    /// I lead.
-    ILead,
-    /// I have just granted a real vote.
-    JustVoted,
 }

@@ -3,7 +3,7 @@
 //! They live at the edges of the simulated world, in wires, disks and clients; the product has no switch for them.
 
 use super::world::{Post, World};
-use crate::core::boundary::{PollAnswer, PollRefusal};
+use crate::core::election::boundary::{PollAnswer, PollRefusal};
 use crate::core::ids::{LogIndex, NodeId, Term};
 use crate::error::{Error, Result};
 use crate::node::consensus::Stores;

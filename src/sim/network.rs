@@ -8,7 +8,7 @@ use super::bugs;
 use super::invariants::Fact;
 use super::places::Place;
 use super::world::{Life, World};
-use crate::core::boundary::{PollAnswer, PollQuestion};
+use crate::core::election::boundary::{PollAnswer, PollQuestion};
 use crate::core::ids::{NodeId, Term};
 use crate::error::Error;
 use crate::node::consensus::Consensus;

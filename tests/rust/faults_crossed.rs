@@ -2,7 +2,7 @@
 
 use crate::cluster::{Cluster, PATIENCE, for_condition, options};
 use futures::StreamExt;
-use hustings::core::boundary::PollQuestion;
+use hustings::core::election::boundary::PollQuestion;
 use hustings::core::election::lease::Told;
 use hustings::core::ids::{ClusterId, NodeId};
 use hustings::error::Error;

@@ -3,7 +3,7 @@
 
 use crate::cluster::{Cluster, for_condition};
 use futures::StreamExt;
-use hustings::core::boundary::PollQuestion;
+use hustings::core::election::boundary::PollQuestion;
 use hustings::core::ids::{ClusterId, NodeId};
 use hustings::node::transport::grpc_peers::GrpcPeers;
 use hustings::node::transport::peers::{Dialled, Lane, PeerError, Peers, Target};

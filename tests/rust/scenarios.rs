@@ -5,7 +5,7 @@
 
 use hustings::config::Config;
 use hustings::core::Moment;
-use hustings::core::boundary::{ElectionEffect, PollAnswer, PollQuestion};
+use hustings::core::election::boundary::{ElectionEffect, PollAnswer, PollQuestion};
 use hustings::core::election::{Elector, RaftRole, RaftView};
 use hustings::core::ids::{LogIndex, NodeId, Term};
 use hustings::core::record::{Record, RecordKind};

@@ -7,7 +7,7 @@
 
 use crate::config::ElectionConfig;
 use crate::core::Moment;
-use crate::core::boundary::{PollAnswer, PollQuestion};
+use crate::core::election::boundary::{PollAnswer, PollQuestion};
 use crate::core::ids::Term;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -217,7 +217,7 @@ impl Campaign {
 mod tests {
     use super::*;
     use crate::config::Config;
-    use crate::core::boundary::PollRefusal;
+    use crate::core::election::boundary::PollRefusal;
 
     const SINCE: Moment = Moment(2_000_000);
 

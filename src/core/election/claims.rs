@@ -62,7 +62,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::core::Moment;
-    use crate::core::boundary::{ElectionEffect, PollAnswer, PollQuestion};
+    use crate::core::election::boundary::{ElectionEffect, PollAnswer, PollQuestion};
     use crate::core::election::ranking::RankEntry;
     use crate::core::election::{RaftRole, RaftView};
     use std::time::Duration;

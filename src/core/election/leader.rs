@@ -4,7 +4,7 @@ use super::handover::{Failed, plan_handover};
 use super::ranking::RankEntry;
 use super::{Elector, RaftRole};
 use crate::core::Moment;
-use crate::core::boundary::ElectionEffect;
+use crate::core::election::boundary::ElectionEffect;
 use crate::core::ids::{LogIndex, NodeId, Term};
 use crate::core::record::{Record, RecordKind};
 use std::collections::BTreeSet;

@@ -8,6 +8,7 @@
 //!   heartbeat replies ──▶ peer_scores ──▶ ranking ──▶ (rank, patience, handover)
 //! ```
 
+pub mod boundary;
 pub mod broadcast;
 pub mod campaign;
 pub mod claims;
@@ -24,10 +25,10 @@ mod voter;
 pub mod watchdog;
 
 use super::Moment;
-use super::boundary::{ElectionEffect, PollAnswer, PollQuestion};
 use super::ids::{LogIndex, NodeId, Term};
 use super::record::{Record, RecordKind};
 use crate::config::Config;
+use boundary::{ElectionEffect, PollAnswer, PollQuestion};
 use broadcast::{Broadcast, is_news};
 use campaign::Campaign;
 use claims::Claims;

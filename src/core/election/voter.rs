@@ -2,7 +2,7 @@
 
 use super::{Elector, RaftRole};
 use crate::core::Moment;
-use crate::core::boundary::{PollAnswer, PollQuestion, PollRefusal};
+use crate::core::election::boundary::{PollAnswer, PollQuestion, PollRefusal};
 use std::time::Duration;
 
 /// A candidate this much better is worth a short wait. Scores nearer than this are as good as equal.

@@ -4,7 +4,7 @@
 //! only raise its term, and depose a healthy leader with it once it is heard again.
 
 use crate::core::Moment;
-use crate::core::boundary::{PollAnswer, PollRefusal};
+use crate::core::election::boundary::{PollAnswer, PollRefusal};
 use std::time::Duration;
 
 /// Without a leader for this long, though a majority answers, the library's own elections help out.

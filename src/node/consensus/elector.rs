@@ -3,8 +3,8 @@
 use super::Consensus;
 use super::types::{TypeConfig, Vote};
 use crate::core::Moment;
-use crate::core::boundary::{ElectionEffect, PollQuestion};
 use crate::core::election::RaftRole;
+use crate::core::election::boundary::{ElectionEffect, PollQuestion};
 use crate::core::election::lease::Told;
 use crate::core::election::ranking::RankEntry;
 use crate::core::ids::{NodeId, Term};

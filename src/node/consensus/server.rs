@@ -3,7 +3,7 @@
 use super::network::{Answer, AppendReply, SnapshotHeader, decode, encode};
 use super::types::{Snapshot, TypeConfig, position};
 use super::{Consensus, stopped};
-use crate::core::boundary::{PollAnswer, PollQuestion};
+use crate::core::election::boundary::{PollAnswer, PollQuestion};
 use crate::core::election::membership::is_stranger;
 use crate::core::ids::{LogIndex, NodeId, Term};
 use crate::error::{Error, Result};

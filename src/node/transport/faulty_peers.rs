@@ -3,7 +3,7 @@
 use super::gate::{Gate, RECHECK};
 use super::peers::{AppendReplies, Dialled, Heartbeat, HeartbeatReply, Lane};
 use super::peers::{PeerError, Peers, Reply, Target};
-use crate::core::boundary::{PollAnswer, PollQuestion};
+use crate::core::election::boundary::{PollAnswer, PollQuestion};
 use crate::core::ids::Term;
 use crate::node::faults::Passage;
 use bytes::Bytes;

@@ -7,7 +7,7 @@ use super::peers::{AppendReplies, Dialled, Heartbeat, HeartbeatReply, Lane};
 use super::peers::{PeerError, Peers, Reply, Target};
 use super::socket;
 use super::wire_raft;
-use crate::core::boundary::{PollAnswer, PollQuestion};
+use crate::core::election::boundary::{PollAnswer, PollQuestion};
 use crate::core::ids::{ClusterId, NodeId, Term};
 use crate::node::proto;
 use crate::node::proto::peer_service_client::PeerServiceClient;

@@ -1,6 +1,6 @@
 //! What a voter may ask of another: the door behind which gRPC or a simulated network stands.
 
-use crate::core::boundary::{PollAnswer, PollQuestion};
+use crate::core::election::boundary::{PollAnswer, PollQuestion};
 use crate::core::election::lease::Told;
 use crate::core::election::ranking::RankEntry;
 use crate::core::ids::{LogIndex, NodeId, Term};

@@ -1,7 +1,7 @@
 //! The raft plane's protobuf, to and from core types; what a peer sends is checked here and nowhere else.
 
 use super::peers::{Heartbeat, HeartbeatReply};
-use crate::core::boundary::{PollAnswer, PollQuestion, PollRefusal};
+use crate::core::election::boundary::{PollAnswer, PollQuestion, PollRefusal};
 use crate::core::election::lease::Told;
 use crate::core::election::ranking::{MAX_RANKED, RankEntry};
 use crate::core::ids::{ClusterId, NodeId, Term};
