@@ -10,7 +10,7 @@
     reason = "a bench measures, and stops at any error"
 )]
 
-use hustings::core::cluster::command::{Batch, Codec, Command, FunctionRef, TaskSpec, Terms};
+use hustings::core::cluster::command::{Batch, Command, FunctionRef, TaskSpec};
 use hustings::core::ids::{FunctionHash, SessionId, TaskId};
 use hustings::node::consensus::Stores;
 use hustings::node::consensus::log_store::LogStore;
@@ -36,20 +36,12 @@ const CUT_EVERY: u64 = 2_000;
 fn entry(index: u64, tasks: usize) -> Entry {
     let spec = |i: usize| {
         Arc::new(TaskSpec {
-            id: TaskId(u128::from(index) << 32 | i as u128),
-            session: SessionId(1),
-            function: FunctionRef { name: "app.tasks.nothing".into(), hash: FunctionHash(1) },
-            codec: Codec::Json,
-            blob: None,
             payload: vec![b'x'; 100].into(),
-            retries: 0,
-            timeout_ms: 0,
-            priority: 5,
-            backoff_ms: 0,
-            terms: Terms::default(),
-            claim: None,
-            needs: None,
-            idempotent: false,
+            ..TaskSpec::new(
+                TaskId(u128::from(index) << 32 | i as u128),
+                SessionId(1),
+                FunctionRef { name: "app.tasks.nothing".into(), hash: FunctionHash(1) },
+            )
         })
     };
     let commands = (0..tasks).map(|i| Command::Submit { spec: spec(i), to: None }).collect();

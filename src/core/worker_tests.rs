@@ -1,29 +1,18 @@
 //! A worker's decisions, one event at a time; no effect is left unexamined.
 
 use super::*;
-use crate::core::cluster::command::{Codec, FunctionRef, Payload, Report, TaskSpec, Terms};
+use crate::core::cluster::command::{Codec, FunctionRef, Payload, Report, TaskSpec};
 use crate::core::ids::{FunctionHash, NodeId, SessionId};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 fn assignment(id: u128, token: u64) -> Assignment {
-    let spec = TaskSpec {
-        id: TaskId(id),
-        session: SessionId(1),
-        function: FunctionRef { name: "f".into(), hash: FunctionHash(1) },
-        codec: Codec::Json,
-        blob: None,
-        payload: Bytes::new(),
-        retries: 0,
-        timeout_ms: 0,
-        priority: 5,
-        backoff_ms: 0,
-        terms: Terms::default(),
-        claim: None,
-        needs: None,
-        idempotent: false,
-    };
+    let spec = TaskSpec::new(
+        TaskId(id),
+        SessionId(1),
+        FunctionRef { name: "f".into(), hash: FunctionHash(1) },
+    );
     Assignment { spec: Arc::new(spec), token: Token(token), attempt: 1, end_by_ms: 0 }
 }
 

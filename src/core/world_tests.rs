@@ -8,8 +8,8 @@ use crate::config::Config;
 use crate::core::boundary::{Change, Effect, Event, Finished, NodeStatus};
 use crate::core::chance::Chance;
 use crate::core::cluster::command::{
-    AssignCause, Batch, Codec, Command, Function, FunctionRef, FunctionSource, Member, Outcome,
-    Payload, Report, TaskSpec, Terms,
+    AssignCause, Batch, Codec, Command, Function, FunctionSource, Member, Outcome, Payload, Report,
+    TaskSpec, Terms,
 };
 use crate::core::cluster::state::ClusterState;
 use crate::core::ids::{NodeId, SessionId, TaskId, Term, Token};
@@ -287,22 +287,7 @@ impl World {
     }
 
     fn submit_with(&mut self, id: u128, function: &Arc<Function>, terms: Terms) {
-        let spec = TaskSpec {
-            id: TaskId(id),
-            session: SESSION,
-            function: FunctionRef { name: function.name.clone(), hash: function.hash },
-            codec: Codec::Json,
-            blob: None,
-            payload: Bytes::new(),
-            retries: 0,
-            timeout_ms: 0,
-            priority: 5,
-            backoff_ms: 0,
-            terms,
-            claim: None,
-            needs: None,
-            idempotent: false,
-        };
+        let spec = TaskSpec { terms, ..TaskSpec::new(TaskId(id), SESSION, function.to_ref()) };
         let (session, functions) = (SESSION, vec![function.clone()]);
         self.tell(Event::Submitted { session, functions, tasks: vec![Arc::new(spec)] });
     }

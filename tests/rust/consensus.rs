@@ -3,9 +3,7 @@
 
 use hustings::config::Config;
 use hustings::core::boundary::Change;
-use hustings::core::cluster::command::{
-    Batch, Codec, Command, FunctionRef, Member, TaskSpec, Terms,
-};
+use hustings::core::cluster::command::{Batch, Command, FunctionRef, Member, TaskSpec};
 use hustings::core::election::RaftRole;
 use hustings::core::ids::{FunctionHash, LogIndex, NodeId, SessionId, TaskId, Term};
 use hustings::core::load::Load;
@@ -161,22 +159,11 @@ struct TestNode {
 
 /// A task that waits for ever: a mark in the log.
 fn task(id: u128) -> TaskSpec {
-    TaskSpec {
-        id: TaskId(id),
-        session: SessionId(1),
-        function: FunctionRef { name: "mark".into(), hash: FunctionHash(1) },
-        codec: Codec::Json,
-        blob: None,
-        payload: Default::default(),
-        retries: 0,
-        timeout_ms: 0,
-        priority: 5,
-        backoff_ms: 0,
-        terms: Terms::default(),
-        claim: None,
-        needs: None,
-        idempotent: false,
-    }
+    TaskSpec::new(
+        TaskId(id),
+        SessionId(1),
+        FunctionRef { name: "mark".into(), hash: FunctionHash(1) },
+    )
 }
 
 /// Whoever became leader, by term: what no test may see twice.

@@ -2,9 +2,7 @@
 //! itself, speaking the frames without Python.
 
 use hustings::core::boundary::Assignment;
-use hustings::core::cluster::command::{
-    Codec, Function, FunctionRef, FunctionSource, Report, TaskSpec, Terms,
-};
+use hustings::core::cluster::command::{Function, FunctionSource, Report, TaskSpec};
 use hustings::core::ids::{SessionId, TaskId, Token};
 use hustings::node::execution::frame::{self, Frame, PROTOCOL, RunResult};
 use hustings::node::execution::stream::FrameReader;
@@ -63,20 +61,9 @@ impl Bench {
         let source = FunctionSource::Reference("app:echo".into());
         let function = Arc::new(Function::new("echo".into(), source));
         let spec = TaskSpec {
-            id: TaskId(task),
-            session: SessionId(1),
-            function: FunctionRef { name: function.name.clone(), hash: function.hash },
-            codec: Codec::Json,
-            blob: None,
             payload: payload.to_owned().into(),
-            retries: 0,
             timeout_ms,
-            priority: 5,
-            backoff_ms: 0,
-            terms: Terms::default(),
-            claim: None,
-            needs: None,
-            idempotent: false,
+            ..TaskSpec::new(TaskId(task), SessionId(1), function.to_ref())
         };
         let assignment = Assignment {
             spec: Arc::new(spec),

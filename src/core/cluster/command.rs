@@ -9,6 +9,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+/// The priority of a task that names none.
+pub const DEFAULT_PRIORITY: u8 = 5;
+
 /// One log entry: the commands that were queued when it was proposed, in order.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Batch {
@@ -219,6 +222,28 @@ pub struct TaskSpec {
     pub idempotent: bool,
 }
 
+impl TaskSpec {
+    /// A task without arguments that is tried once and asks for nothing.
+    pub fn new(id: TaskId, session: SessionId, function: FunctionRef) -> Self {
+        TaskSpec {
+            id,
+            session,
+            function,
+            codec: Codec::Json,
+            payload: Bytes::new(),
+            blob: None,
+            retries: 0,
+            timeout_ms: 0,
+            priority: DEFAULT_PRIORITY,
+            backoff_ms: 0,
+            terms: Terms::default(),
+            claim: None,
+            needs: None,
+            idempotent: false,
+        }
+    }
+}
+
 /// When a task may run, counted in milliseconds from its acceptance.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terms {
@@ -304,6 +329,11 @@ impl Function {
         hasher.update(body);
         let hash = FunctionHash(hasher.digest128());
         Function { name, hash, source }
+    }
+
+    /// How tasks name it.
+    pub fn to_ref(&self) -> FunctionRef {
+        FunctionRef { name: self.name.clone(), hash: self.hash }
     }
 }
 

@@ -16,8 +16,7 @@ use super::scheduling::Leader;
 use crate::config::{Config, Placement};
 use crate::core::boundary::{Change, Effect, Event, Finished, NodeStatus};
 use crate::core::cluster::command::{
-    AssignCause, Batch, Codec, Command, Function, FunctionRef, FunctionSource, Member, Payload,
-    Report, TaskSpec, Terms,
+    AssignCause, Batch, Codec, Command, Function, FunctionSource, Member, Payload, Report, TaskSpec,
 };
 use crate::core::cluster::state::ClusterState;
 use crate::core::ids::{NodeId, SessionId, TaskId, Term, Token};

@@ -83,20 +83,8 @@ impl Model {
     pub(super) fn submit(&mut self, id: u128) {
         let function = Function::new("f".into(), FunctionSource::Reference("m:f".into()));
         let spec = TaskSpec {
-            id: TaskId(id),
-            session: SESSION,
-            function: FunctionRef { name: function.name.clone(), hash: function.hash },
-            codec: Codec::Json,
-            blob: None,
-            payload: Bytes::new(),
-            retries: 0,
-            timeout_ms: 0,
-            priority: 5,
-            backoff_ms: 0,
-            terms: Terms::default(),
-            claim: None,
-            needs: None,
             idempotent: self.size.budget.waits > 0,
+            ..TaskSpec::new(TaskId(id), SESSION, function.to_ref())
         };
         let (functions, tasks) = (vec![Arc::new(function)], vec![Arc::new(spec)]);
         self.tell(vec![Event::Submitted { session: SESSION, functions, tasks }]);

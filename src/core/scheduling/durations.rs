@@ -159,26 +159,18 @@ pub fn remaining_us(expected_us: u64, age: Duration) -> u64 {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::core::cluster::command::{Codec, FunctionRef, Terms};
+    use crate::core::cluster::command::FunctionRef;
     use crate::core::ids::{FunctionHash, SessionId, TaskId};
 
     /// A task of that name with arguments of so many bytes.
     pub fn spec(name: &str, bytes: usize) -> TaskSpec {
         TaskSpec {
-            id: TaskId(1),
-            session: SessionId(1),
-            function: FunctionRef { name: name.to_owned(), hash: FunctionHash(1) },
-            codec: Codec::Json,
-            blob: None,
             payload: vec![0; bytes].into(),
-            retries: 0,
-            timeout_ms: 0,
-            priority: 5,
-            backoff_ms: 0,
-            terms: Terms::default(),
-            claim: None,
-            needs: None,
-            idempotent: false,
+            ..TaskSpec::new(
+                TaskId(1),
+                SessionId(1),
+                FunctionRef { name: name.to_owned(), hash: FunctionHash(1) },
+            )
         }
     }
 

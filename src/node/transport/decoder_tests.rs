@@ -4,8 +4,8 @@ use super::*;
 use crate::core::boundary::{Finished, Progress};
 use crate::core::chance::Chance;
 use crate::core::cluster::command::{
-    AssignCause, Codec, Command, Failure, Function, FunctionRef, FunctionSource, Member, Outcome,
-    Payload, Report, Rules, TaskSpec, Terms,
+    AssignCause, Codec, Command, Failure, Function, FunctionSource, Member, Outcome, Payload,
+    Report, Rules, TaskSpec, Terms,
 };
 use crate::core::ids::{NodeId, TaskId, Token};
 use crate::node::consensus::network::{AppendReply, encode};
@@ -23,7 +23,7 @@ fn batch() -> Batch {
     let spec = |id| TaskSpec {
         id: TaskId(id),
         session: SessionId(3),
-        function: FunctionRef { name: function.name.clone(), hash: function.hash },
+        function: function.to_ref(),
         codec: Codec::Json,
         blob: None,
         payload: b"[1]".to_vec().into(),

@@ -6,7 +6,8 @@ use super::wire_needs::needs_in;
 use crate::config::Limits;
 use crate::core::boundary::Event;
 use crate::core::cluster::command::{
-    Claim, Codec, Function, FunctionRef, FunctionSource, OnDuplicate, TaskSpec, Terms,
+    Claim, Codec, DEFAULT_PRIORITY, Function, FunctionRef, FunctionSource, OnDuplicate, TaskSpec,
+    Terms,
 };
 use crate::core::ids::{BlobRef, FunctionHash, SessionId, TaskId};
 use crate::node::clock::Clock;
@@ -17,8 +18,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tonic::Status;
 
-/// The priority of a task that names none.
-const DEFAULT_PRIORITY: u32 = 5;
 /// Most retries a task may ask for.
 const MAX_RETRIES: u32 = 1_000_000;
 /// Longest wait before a first retry, in milliseconds.
@@ -144,7 +143,7 @@ pub fn spec_in(
         payload: spec.payload,
         retries: spec.retries,
         timeout_ms: spec.timeout_ms,
-        priority: spec.priority.unwrap_or(DEFAULT_PRIORITY) as u8,
+        priority: spec.priority.unwrap_or(DEFAULT_PRIORITY.into()) as u8,
         backoff_ms: spec.backoff_ms,
         terms,
         claim,
@@ -178,7 +177,7 @@ fn claim_of(spec: &pb::TaskSpec) -> Result<Option<Box<Claim>>, String> {
 }
 
 fn check_numbers(spec: &pb::TaskSpec) -> Result<(), String> {
-    let priority = spec.priority.unwrap_or(DEFAULT_PRIORITY);
+    let priority = spec.priority.unwrap_or(DEFAULT_PRIORITY.into());
     if priority > 9 {
         return Err(format!("priority: {priority} is out of bounds; it must lie in [0, 9]"));
     }

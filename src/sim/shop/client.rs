@@ -7,13 +7,10 @@ use super::workload::Job;
 use super::{OPENING, Shop};
 use crate::core::Moment;
 use crate::core::boundary::{Event, Finished, Refusal};
-use crate::core::cluster::command::{
-    Codec, Function, FunctionRef, FunctionSource, Outcome, TaskSpec, Terms,
-};
+use crate::core::cluster::command::{Function, FunctionSource, Outcome, TaskSpec};
 use crate::core::ids::{SessionId, TaskId};
 use crate::node::clock::START;
 use crate::sim::total_queue::Kind;
-use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -114,20 +111,8 @@ impl Client {
     fn spec(&self, index: usize) -> Arc<TaskSpec> {
         let function = &self.functions[&self.jobs[index].class];
         Arc::new(TaskSpec {
-            id: id_of(index),
-            session: SESSION,
-            function: FunctionRef { name: function.name.clone(), hash: function.hash },
-            codec: Codec::Json,
-            payload: Bytes::new(),
-            blob: None,
-            retries: 0,
-            timeout_ms: 0,
-            priority: 5,
-            backoff_ms: 0,
-            terms: Terms::default(),
-            claim: None,
-            needs: None,
             idempotent: self.idempotent,
+            ..TaskSpec::new(id_of(index), SESSION, function.to_ref())
         })
     }
 }

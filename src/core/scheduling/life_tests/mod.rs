@@ -136,10 +136,7 @@ impl Bench {
 
     fn submit(&mut self, spec: TaskSpec) {
         let function = Function::new("f".into(), FunctionSource::Reference("m:f".into()));
-        let spec = TaskSpec {
-            function: FunctionRef { name: function.name.clone(), hash: function.hash },
-            ..spec
-        };
+        let spec = TaskSpec { function: function.to_ref(), ..spec };
         let functions = vec![Arc::new(function)];
         let tasks = vec![Arc::new(spec)];
         self.tell(Event::Submitted { session: SESSION, functions, tasks });
