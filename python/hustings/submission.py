@@ -75,8 +75,8 @@ class Submitter:
         check_stream(call._options)
         if isinstance(call, Task) and not call.yields:
             raise TypeError(
-                f"{call.name!r} does not yield, so there is nothing to stream: use submit(), or make "
-                "it a generator function (yield from ...)"
+                f"{call.name!r} does not yield, so there is nothing to stream: use submit(), or "
+                "make it a generator function (yield from ...)"
             )
         if call._options.idempotent:
             # A copy would have no reader.
