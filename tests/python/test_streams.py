@@ -66,7 +66,6 @@ def test_items_come_as_they_are_yielded(cluster: hs.Cluster, gate: Any) -> None:
 
 def test_a_generator_that_yields_nothing(cluster: hs.Cluster) -> None:
     assert list(stream_tasks.never_yields.stream(3)) == []
-    assert list(cluster.stream(stream_tasks.pid)) == []
 
 
 def test_what_a_generator_returns_ends_the_iteration(cluster: hs.Cluster) -> None:
