@@ -1,5 +1,6 @@
 //! The log, in memory for reading and, where there is a data directory, on disk before anything is confirmed.
 
+use super::replica::let_go;
 use super::types::{Entry, LogId, TypeConfig, Vote};
 use crate::node::storage::{Journal, Recovered};
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
@@ -11,11 +12,18 @@ use std::ops::RangeBounds;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Bytes of entries that travel in one append at most, if there is more than one.
-pub const MAX_APPEND_BYTES: usize = 1 << 20;
+pub const MAX_APPEND_BYTES: u64 = 1 << 20;
+
+/// An entry, and its size, which only a walk over all its commands tells.
+#[derive(Debug)]
+struct Held {
+    entry: Entry,
+    size: u64,
+}
 
 #[derive(Debug, Default)]
 struct Inner {
-    entries: BTreeMap<u64, Entry>,
+    entries: BTreeMap<u64, Held>,
     bytes: u64,
     vote: Option<Vote>,
     committed: Option<LogId>,
@@ -24,12 +32,13 @@ struct Inner {
 
 impl Inner {
     fn insert(&mut self, entry: Entry) {
-        self.bytes += size_of_entry(&entry);
-        self.entries.insert(entry.log_id.index(), entry);
+        let size = size_of_entry(&entry);
+        self.bytes += size;
+        self.entries.insert(entry.log_id.index(), Held { entry, size });
     }
 
-    fn forget(&mut self, gone: &BTreeMap<u64, Entry>) {
-        let bytes: u64 = gone.values().map(size_of_entry).sum();
+    fn forget(&mut self, gone: &BTreeMap<u64, Held>) {
+        let bytes: u64 = gone.values().map(|held| held.size).sum();
         self.bytes = self.bytes.saturating_sub(bytes);
     }
 }
@@ -68,11 +77,11 @@ impl LogStore {
         let inner = self.lock();
         let mut bytes = inner.bytes;
         let mut point = None;
-        for (index, entry) in &inner.entries {
+        for (index, held) in &inner.entries {
             if bytes <= kept {
                 break;
             }
-            bytes = bytes.saturating_sub(size_of_entry(entry));
+            bytes = bytes.saturating_sub(held.size);
             point = Some(*index);
         }
         point
@@ -80,7 +89,7 @@ impl LogStore {
 
     /// The entry at `index`, if it is held.
     pub fn entry(&self, index: u64) -> Option<Entry> {
-        self.lock().entries.get(&index).cloned()
+        self.lock().entries.get(&index).map(|held| held.entry.clone())
     }
 
     /// The vote as it is kept.
@@ -98,7 +107,7 @@ impl LogStore {
     pub fn tear_tail(&self) {
         let mut inner = self.lock();
         let last = inner.entries.last_entry();
-        if let Some(EntryPayload::Normal(batch)) = last.map(|e| &mut e.into_mut().payload) {
+        if let Some(EntryPayload::Normal(batch)) = last.map(|e| &mut e.into_mut().entry.payload) {
             batch.commands.pop();
         }
     }
@@ -114,7 +123,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
     where
         R: RangeBounds<u64> + Clone + Debug + OptionalSend,
     {
-        Ok(self.lock().entries.range(range).map(|(_, entry)| entry.clone()).collect())
+        Ok(self.lock().entries.range(range).map(|(_, held)| held.entry.clone()).collect())
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
@@ -129,14 +138,12 @@ impl RaftLogReader<TypeConfig> for LogStore {
         let inner = self.lock();
         let mut bytes = 0;
         let mut entries = Vec::new();
-        for entry in inner.entries.range(start..end).map(|(_, entry)| entry) {
-            if let EntryPayload::Normal(batch) = &entry.payload {
-                bytes += batch.size();
-            }
+        for held in inner.entries.range(start..end).map(|(_, held)| held) {
+            bytes += held.size;
             if bytes > MAX_APPEND_BYTES && !entries.is_empty() {
                 break;
             }
-            entries.push(entry.clone());
+            entries.push(held.entry.clone());
         }
         Ok(entries)
     }
@@ -147,7 +154,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
         let inner = self.lock();
-        let last = inner.entries.last_key_value().map(|(_, entry)| entry.log_id);
+        let last = inner.entries.last_key_value().map(|(_, held)| held.entry.log_id);
         Ok(LogState { last_purged_log_id: inner.purged, last_log_id: last.or(inner.purged) })
     }
 
@@ -213,13 +220,15 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn purge(&mut self, last: LogId) -> Result<(), io::Error> {
-        {
+        let gone = {
             let mut inner = self.lock();
             inner.purged = Some(last);
             let kept = inner.entries.split_off(&(last.index() + 1));
             let gone = std::mem::replace(&mut inner.entries, kept);
             inner.forget(&gone);
-        }
+            gone
+        };
+        let_go(gone);
         self.journal.as_ref().map_or(Ok(()), |journal| journal.purge(last))
     }
 }
@@ -251,7 +260,7 @@ mod tests {
     async fn an_append_is_bounded_by_bytes_but_never_empty() {
         let mut log = LogStore::default();
         let leader = openraft::impls::leader_id_std::LeaderId::<u64, u64>::new(1, 1);
-        let blob = FunctionSource::Pickled(vec![0; MAX_APPEND_BYTES * 2 / 3].into());
+        let blob = FunctionSource::Pickled(vec![0; MAX_APPEND_BYTES as usize * 2 / 3].into());
         let command = Command::Register(Arc::new(Function::new("f".into(), blob)));
         for index in 0..4 {
             let id = LogId::new(leader.to_committed(), index);

@@ -1,7 +1,7 @@
 //! Applies committed entries to the replicated state, in log order, and tells the task loop what changed.
 
 use super::log_store::size_of_entry;
-use super::replica::{Replica, aside};
+use super::replica::{Replica, aside, let_go};
 use super::snapshots::{SnapshotData, Snapshots};
 use super::types::{Applied, Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::core::boundary::Change;
@@ -143,7 +143,8 @@ impl StateMachine {
     }
 
     fn restore(&self, meta: &SnapshotMeta, state: State) {
-        *self.state.lock() = state;
+        let replaced = std::mem::replace(&mut *self.state.lock(), state);
+        let_go(replaced);
         let mut covered = lock(&self.covered);
         covered.last = meta.last_log_id;
         covered.membership = meta.last_membership.clone();
