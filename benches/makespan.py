@@ -140,13 +140,10 @@ def stays(runs: list[hs.TaskRun], mean_s: float) -> dict[str, Any]:
     }
 
 
-REAL = {"w3": 3_000, "w4": 300, "uniform": 500, "pareto": 500, "bimodal": 500}
-"""Workloads of real nodes, and how many tasks of each."""
-
-
 def real(options: argparse.Namespace) -> dict[str, Any]:
     """Five nodes with a process each, one place each; medians of ``--reps``."""
-    result: dict[str, Any] = {kind: {} for kind in REAL}
+    kinds = sleeping.chosen(options.kinds)
+    result: dict[str, Any] = {kind: {} for kind in kinds}
     for policy, config in configs(None):
         if options.policies and policy not in options.policies.split("|"):
             continue
@@ -157,7 +154,7 @@ def real(options: argparse.Namespace) -> dict[str, Any]:
         with hs.Cluster.local(5, name="makespan", isolated=True, slots=1, config=calm) as cluster:
             cluster.wait_leader()
             warm(cluster)
-            for kind, count in REAL.items():
+            for kind, count in kinds.items():
                 result[kind][policy] = on_cluster(cluster, kind, count, options)
         print(policy, {k: round(row[policy]["over_bound"], 3) for k, row in result.items()})
     print_table(result, "over_bound", "makespan / lower bound, five real nodes, median")
@@ -229,6 +226,7 @@ def main() -> None:
         help='simulated: this column, e.g. "pareto, learnt"; may be given again',
     )
     parser.add_argument("--policies", default="", help="real: these rows, by |")
+    parser.add_argument("--kinds", default="", help="real: these columns, by comma")
     parser.add_argument("--real-mean", type=float, default=0.02, help="real seconds of a task")
     parser.add_argument("--reps", type=int, default=3, help="real: repetitions")
     parser.add_argument("--out", default=".", metavar="DIR")

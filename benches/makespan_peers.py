@@ -23,7 +23,6 @@ from pathlib import Path
 import sleeping
 
 PLACES = 5
-COUNTS = {"w3": 3_000, "w4": 300, "uniform": 500, "pareto": 500, "bimodal": 500}
 
 Run = Callable[[list[float]], None]
 
@@ -69,13 +68,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("system", choices=["dask", "ray"])
     parser.add_argument("--reps", type=int, default=3)
+    parser.add_argument("--kinds", default="", help="these columns, by comma")
     parser.add_argument("--mean", type=float, default=0.02, help="seconds of a task")
     parser.add_argument("--out", default=".", metavar="DIR")
     options = parser.parse_args()
     result = {}
     with globals()[options.system]() as run:
         run([0.05] * 4 * PLACES)
-        for kind, count in COUNTS.items():
+        for kind, count in sleeping.chosen(options.kinds).items():
             found = []
             for seed in range(options.reps):
                 work = sleeping.jobs(kind, count, options.mean, seed)
