@@ -224,19 +224,28 @@ async fn await_successor(shared: &Shared, target: &Found) -> Found {
         std::future::pending::<()>().await;
     }
     // Whoever has voted knows the next term before it hears the next leader: asking for a later one would miss it.
-    let term = target.known_term();
+    let mut term = target.known_term();
     let mut backoff = Backoff::new();
     let clock = Clock::start();
     loop {
         let asked = clock.now();
         if let Some(address) = shared.peers.another(&target.address)
             && let Ok(status) = shared.peers.await_leader(&address, term, QUESTION).await
-            && let Some(found) = leader_in(&Respondent { address, status }, Some(term))
-            // A leader that was replaced may not know it yet.
-            && found.term > term
-            && found.node != target.node
         {
-            return found;
+            // It leads as expected: who asks for its term again is answered at once, and who asks often waits long.
+            let leads = status.leader_node == target.node.0 && status.term >= target.term;
+            if leads && term < target.term {
+                term = target.term;
+                backoff.reset();
+                continue;
+            }
+            // A leader that was replaced may not know it yet.
+            if let Some(found) = leader_in(&Respondent { address, status }, Some(term))
+                && found.term > term
+                && found.node != target.node
+            {
+                return found;
+            }
         }
         if clock.now().since(asked) >= QUESTION / 2 {
             backoff.reset();

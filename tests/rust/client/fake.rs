@@ -18,6 +18,10 @@ type Answers<T> = UnboundedReceiverStream<Result<T, Status>>;
 #[derive(Default)]
 pub struct State {
     pub leader: Option<usize>,
+    /// The leader's.
+    pub term: u64,
+    /// Who was asked to wait for a leader of a later term than which, for how long.
+    pub questions: Vec<(usize, u64, Duration)>,
     pub addresses: Vec<String>,
     pub frozen: BTreeSet<usize>,
     /// Accept this many batches and break off before saying so.
@@ -202,10 +206,16 @@ impl ClientService for Service {
         request: Request<StatusRequest>,
     ) -> Result<Response<StatusResponse>, Status> {
         self.thaw().await;
-        // All terms are one here: whoever waits for a newer leader asks again.
-        let wait = Duration::from_millis(request.into_inner().wait_ms.into());
+        let StatusRequest { after_term, wait_ms } = request.into_inner();
+        let wait = Duration::from_millis(wait_ms.into());
         let (clock, leader) = (Clock::start(), self.state().leader);
-        let nothing = |state: &State| state.leader == leader && leader != Some(self.index);
+        if wait_ms > 0 {
+            self.state().questions.push((self.index, after_term, wait));
+        }
+        let nothing = |state: &State| {
+            let hears = state.leader.is_some() && state.term > after_term;
+            state.leader == leader && leader != Some(self.index) && !hears
+        };
         while clock.now().since(START) < wait && nothing(&self.state()) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -220,7 +230,7 @@ impl ClientService for Service {
         Ok(Response::new(StatusResponse {
             me: Some(member(self.index)),
             role: if leads { Role::Leader } else { Role::Follower }.into(),
-            term: 1,
+            term: state.term,
             leader_node: state.leader.map_or(0, |l| l as u64 + 1),
             leader_address: state.leader.map(|l| state.addresses[l].clone()).unwrap_or_default(),
             leader_ready: leads,
@@ -310,7 +320,7 @@ pub struct Cluster {
 impl Cluster {
     /// `n` nodes, the first of which leads.
     pub fn start(n: usize) -> Self {
-        let state = Arc::new(Mutex::new(State { leader: Some(0), ..State::default() }));
+        let state = Arc::new(Mutex::new(State { leader: Some(0), term: 1, ..State::default() }));
         let mut nodes = Vec::new();
         for index in 0..n {
             let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -267,6 +267,31 @@ fn a_frozen_node_is_left() {
 }
 
 #[test]
+fn once_the_expected_leader_leads_only_later_ones_are_asked_for() {
+    let mut world = World::new(3);
+    let client = world.client();
+    world.cluster.state().hold = true;
+    let handles = submit_all(&client, 1);
+    eventually("accepted", || handles[0].phase() == Phase::Accepted);
+    {
+        let mut state = world.cluster.state();
+        (state.leader, state.term) = (Some(1), 2);
+        // Only the other one can say who leads.
+        state.frozen.insert(1);
+    }
+    world.cluster.kill(0);
+    eventually("it waits for a leader after the expected one", || {
+        let long = |&(node, after, wait): &(usize, u64, Duration)| {
+            (node, after) == (2, 2) && wait > Duration::from_secs(1)
+        };
+        world.cluster.state().questions.iter().any(long)
+    });
+    world.cluster.state().frozen.clear();
+    world.cluster.finish_held();
+    check_values(&handles);
+}
+
+#[test]
 fn cancel_settles_what_is_cancelled_and_leaves_the_rest() {
     let world = World::new(1);
     let client = world.client();
