@@ -18,6 +18,8 @@ __all__ = [
     "Future",
     "ItemReader",
     "Node",
+    "VIEW_MODULE",
+    "VIEW_STYLE",
     "__version__",
     "_drain",
     "check_history",
@@ -36,6 +38,10 @@ __all__ = [
 ]
 
 __version__: str
+VIEW_MODULE: str
+"""The live page's ES module, which is the widget of notebooks too."""
+VIEW_STYLE: str
+"""Its style sheet."""
 
 def check_history(rows: Iterable[Mapping[str, Any]], whole: bool = True) -> dict[str, Any]:
     """Judges a history of tasks by what clients and nodes saw; blocks without the GIL.
@@ -170,11 +176,16 @@ class Node:
         data_dir: str | os.PathLike[str] | None = None,
         runner_argv: Sequence[str] = ...,
         runner_env: Mapping[str, str] | None = None,
+        metrics: str | None = None,
+        metrics_open: bool = False,
+        http: str | None = None,
+        http_open: bool = False,
     ) -> Node:
         """Checks and keeps its arguments; ``bind`` acts on them.
 
         It stands at the origin unless ``position`` says otherwise. Without ``runner_argv`` it runs
-        no tasks.
+        no tasks. ``metrics`` and ``http`` are addresses for Prometheus and for the live page;
+        loopback, unless they are said to be open.
         """
     def register(
         self, name: str, reference: str | None = None, pickled: bytes | None = None
@@ -232,6 +243,12 @@ class Node:
         """Whether it has a log with voters in it: after ``bind``, whether it came back with its
         data.
         """
+    @property
+    def metrics_address(self) -> str | None:
+        """Where Prometheus reads ``/metrics``; ``None``: nowhere, or before ``bind``."""
+    @property
+    def http_address(self) -> str | None:
+        """Where the live page is; ``None``: nowhere, or before ``bind``."""
     @property
     def address(self) -> str | None: ...
     @property

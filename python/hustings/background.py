@@ -48,10 +48,13 @@ def start(
     profile: str | None,
     timeout: float,
     data_dir: str | None = None,
+    first_metrics_port: int | None = None,
+    first_http_port: int | None = None,
 ) -> dict[str, Any]:
     """Starts ``n`` detached nodes and waits for their leader; on failure none remains.
 
-    With ``data_dir`` each keeps its state in a folder of its own below it.
+    With ``data_dir`` each keeps its state in a folder of its own below it. Metrics and pages are
+    at consecutive ports of loopback.
     """
     old = [node for node in _read().get("nodes", []) if _is_ours(node)]
     if old:
@@ -76,6 +79,7 @@ def start(
             own = ["--name", f"n{i + 1}", "--listen", place, "--join", ",".join(places[:voters])]
             kept = node_dir(data_dir, f"n{i + 1}")
             own += ["--data-dir", kept] if kept else []
+            own += _look("--metrics", first_metrics_port, i) + _look("--http", first_http_port, i)
             state["nodes"].append(_launch(f"n{i + 1}", place, [*own, *founding, *options], folder))
             _write(state)
         state["leader"] = _await_leader(state, timeout)
@@ -84,6 +88,10 @@ def start(
         stop(0.0)
         raise
     return state
+
+
+def _look(option: str, first_port: int | None, i: int) -> list[str]:
+    return [] if first_port is None else [option, f"127.0.0.1:{first_port + i}"]
 
 
 def _launch(name: str, address: str, options: list[str], folder: Path) -> dict[str, Any]:

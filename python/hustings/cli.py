@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from .terminal_arguments import add_completion, add_connect, add_top
+from .terminal_arguments import add_completion, add_connect, add_looks, add_top
 
 OK, FAILED, USAGE, CUT_SHORT = 0, 1, 2, 3
 MAX_UP = 64
@@ -139,6 +139,8 @@ def _add_up(commands: Any) -> None:
         "--data-dir", metavar="DIR", help="keep log and state below it (default: in memory only)"
     )
     p.add_argument("--port", type=int, help="the first of N consecutive ports (default: free ones)")
+    p.add_argument("--metrics", type=int, metavar="PORT", help="the first port for Prometheus")
+    p.add_argument("--http", type=int, metavar="PORT", help="the first port of the live pages")
     p.add_argument("--profile", help="timing: lan (default), lan_fast, ci, wan, raft, classic")
     p.add_argument(
         "--timeout", type=float, default=30.0, help="seconds until a leader must be there"
@@ -158,12 +160,16 @@ def _up(arguments: argparse.Namespace) -> int:
         profile=arguments.profile,
         timeout=arguments.timeout,
         data_dir=arguments.data_dir,
+        first_metrics_port=arguments.metrics,
+        first_http_port=arguments.http,
     )
     if arguments.json:
         print(json.dumps(state))
     else:
         for node in state["nodes"]:
             print(f"{node['name']}  {node['address']}  pid {node['pid']}  log {node['log']}")
+        if arguments.http is not None:
+            print(f"page: http://127.0.0.1:{arguments.http}/")
         print(f"leader: {state['leader']}; stop them with: hustings down")
     return OK
 
@@ -228,6 +234,7 @@ def _add_node(commands: Any) -> None:
     p.add_argument(
         "--data-dir", metavar="DIR", help="keep log and state there (default: in memory only)"
     )
+    add_looks(p)
     p.add_argument("--grace", type=float, default=30.0, help="seconds for running tasks at SIGTERM")
 
 

@@ -290,6 +290,17 @@ class Cluster(Submitter, Membership, Explained):
                 raise WaitTimeoutError(f"{unfinished} tasks are unfinished after {timeout} s")
             time.sleep(_POLL_S)
 
+    def watch(self, interval: float = 0.4) -> Any:
+        """The live view as a widget of a notebook: nodes where they stand, votes, handovers and
+        steals as they happen, and why tasks are where they are. Needs ``hustings[notebook]``.
+
+        It looks every ``interval`` seconds. Raises ``ConfigError``, and ``HustingsError`` without
+        ``anywidget``.
+        """
+        from . import watch
+
+        return watch.watch(self, interval)
+
     # --- life
 
     def close(self) -> None:

@@ -15,6 +15,7 @@ from . import loads
 from .config import Config, read_toml
 from .errors import ConfigError, HustingsWarning, StorageError
 from .node import Node
+from .service import ServiceManager
 from .signals import CUT_SHORT, SignalWaiter
 from .tasks import Task
 
@@ -26,6 +27,7 @@ NODE_FAILED = 0
 def run(arguments: argparse.Namespace) -> int:
     """Runs the node; 0 if its stop cut nothing off, else 3."""
     waiter = SignalWaiter()  # first of all: from here on a signal asks, and does not end us
+    manager = ServiceManager()
     config = _config(arguments.config, arguments.profile)
     functions = [pair for name in arguments.tasks for pair in tasks_of(name)]
     node = Node(
@@ -43,6 +45,10 @@ def run(arguments: argparse.Namespace) -> int:
         load=loads.measured(own_process=True),
         config=config,
         data_dir=arguments.data_dir,
+        metrics=arguments.metrics,
+        metrics_open=arguments.metrics_open,
+        http=arguments.http,
+        http_open=arguments.http_open,
     )
     for name, reference in functions:
         node.register(name, reference)
@@ -54,23 +60,40 @@ def run(arguments: argparse.Namespace) -> int:
     _warn_of_memory(arguments)
     node.notify_failure(waiter.descriptor)
     node.enter()
-    ready = {"name": node.name, "address": address, "id": node.id, "pid": os.getpid()}
     if arguments.json:
-        print(json.dumps(ready), flush=True)
+        print(json.dumps(_ready(node)), flush=True)
     else:
         what = "resumes its cluster" if resumed else _describe(arguments)
         many = "1 task" if len(functions) == 1 else f"{len(functions)} tasks"
-        print(f"node {node.name} listens on {address}, {what}; {many}", flush=True)
+        print(f"node {node.name} listens on {address}, {what}; {many}{_looks(node)}", flush=True)
+    manager.ready(node)
     caught = waiter.wait()
     if caught == NODE_FAILED:
         raise node.failure or StorageError(f"node {node.name} ended by itself")
     waiter.on_next(lambda: _end_at_once(node))
+    manager.stopping()
     print(
         f"node {node.name} stops: handing over (again to end at once)", file=sys.stderr, flush=True
     )
     whole = node.stop(arguments.grace)
     waiter.finish()
     return OK if whole else CUT_SHORT
+
+
+def _ready(node: Node) -> dict[str, object]:
+    served = {"metrics": node.metrics_address, "http": node.http_address}
+    return {
+        "name": node.name,
+        "address": node.address,
+        "id": node.id,
+        "pid": os.getpid(),
+        **{what: address for what, address in served.items() if address is not None},
+    }
+
+
+def _looks(node: Node) -> str:
+    metrics = f"; metrics at http://{node.metrics_address}/metrics" if node.metrics_address else ""
+    return metrics + (f"; page at http://{node.http_address}/" if node.http_address else "")
 
 
 def _warn_of_memory(arguments: argparse.Namespace) -> None:

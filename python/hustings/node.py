@@ -92,6 +92,15 @@ def check_data_dir(value: object) -> str | None:
     return str(os.fspath(value))
 
 
+def check_endpoint(name: str, value: object, is_open: object) -> str | None:
+    """An address to be looked at, or ``None``; who opens none means something else."""
+    if value is None and is_open:
+        raise ConfigError(f"{name}_open: there is nothing to open; give {name}='HOST:PORT' too")
+    if value is not None and not isinstance(value, str):
+        raise ConfigError(f"{name}={value!r}: give 'HOST:PORT', e.g. '127.0.0.1:0', or None")
+    return value
+
+
 def check_slots(value: object) -> int:
     """Slots are a whole number from 1 to ``MAX_SLOTS``."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_SLOTS:
@@ -116,6 +125,11 @@ class Node:
     nothing is confirmed before it is synced, and a node that is started again with it, also at
     another address, goes on under the same id. Without, they are in memory, and a node that is
     started again is a new one.
+
+    ``metrics`` and ``http`` are addresses, ``"127.0.0.1:9464"`` for instance: there Prometheus
+    reads ``/metrics``, and a browser sees the cluster live. Both are for reading only, plain text,
+    and on loopback, unless ``metrics_open`` or ``http_open`` says that other machines may read
+    along.
     """
 
     def __init__(
@@ -135,6 +149,10 @@ class Node:
         load: LoadSource | Mapping[str, Any] | None = None,
         config: Config | None = None,
         data_dir: str | os.PathLike[str] | None = None,
+        metrics: str | None = None,
+        metrics_open: bool = False,
+        http: str | None = None,
+        http_open: bool = False,
     ) -> None:
         if isinstance(join, str):
             join = [part.strip() for part in join.split(",") if part.strip()]
@@ -159,6 +177,10 @@ class Node:
             data_dir=check_data_dir(data_dir),
             runner_argv=runner_argv(),
             runner_env=runner_env(),
+            metrics=check_endpoint("metrics", metrics, metrics_open),
+            metrics_open=bool(metrics_open),
+            http=check_endpoint("http", http, http_open),
+            http_open=bool(http_open),
         )
         self._allow_pickle = bool(allow_pickle)
         self._state = "new"
@@ -334,6 +356,16 @@ class Node:
     def address(self) -> str | None:
         """Where it listens; ``None`` before :meth:`start`."""
         return self._node.address
+
+    @property
+    def metrics_address(self) -> str | None:
+        """Where Prometheus reads ``/metrics``; ``None``: nowhere."""
+        return self._node.metrics_address
+
+    @property
+    def http_address(self) -> str | None:
+        """Where the live page is; ``None``: nowhere."""
+        return self._node.http_address
 
     @property
     def state(self) -> str:

@@ -18,6 +18,22 @@ def add_connect(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--timeout", type=float, default=10.0, help="seconds")
 
 
+def add_looks(p: argparse.ArgumentParser) -> None:
+    """Where a node can be looked at: by Prometheus, and by people."""
+    p.add_argument("--metrics", metavar="HOST:PORT", help="serve /metrics for Prometheus there")
+    p.add_argument(
+        "--metrics-open",
+        action="store_true",
+        help="let other machines read the metrics: in plain text, without a password",
+    )
+    p.add_argument("--http", metavar="HOST:PORT", help="serve the live page there, read-only")
+    p.add_argument(
+        "--http-open",
+        action="store_true",
+        help="let other machines see the page: in plain text, without a password",
+    )
+
+
 def add_top(parser: argparse.ArgumentParser) -> None:
     """The options of ``hustings top``."""
     parser.add_argument(

@@ -7,7 +7,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .cluster import Cluster
@@ -20,6 +21,20 @@ _BAR = 12
 _MOVING = ("accepted", "succeeded", "failed", "retries", "steals", "reassigned")
 """Counters shown with how fast they grow."""
 _CLEAR = "\x1b[H\x1b[J"
+_LATEST = 6
+"""Lines of what happened last."""
+_READ = 4_096
+_WORDS = {
+    "suspected": "{node} hears nothing of {subject}",
+    "became_leader": "{node} leads in term {term}",
+    "handover_started": "{node} hands over to {subject}: {detail}",
+    "member_joined": "{detail} joined",
+    "member_lost": "{subject} is gone",
+    "storage_failed": "{node}: storage failed: {detail}",
+    "fault": "fault: {detail} {subject}",
+    "stolen": "{subject} took tasks from {detail}",
+}
+"""What is told of what happens, by kind."""
 
 
 def check(interval: float, count: int | None) -> None:
@@ -37,6 +52,7 @@ def run(cluster: Cluster, interval: float, count: int | None, *, as_json: bool) 
     live = sys.stdout.isatty() and not as_json
     before: tuple[float, Mapping[str, int]] | None = None
     shown, failed = 0, False
+    latest = Latest()
     try:
         while True:
             now = time.monotonic()
@@ -47,7 +63,8 @@ def run(cluster: Cluster, interval: float, count: int | None, *, as_json: bool) 
             if as_json:
                 print(json.dumps(status), flush=True)
             else:
-                text = _no_answer(status) if failed else draw(status, before, now)
+                latest.read(cluster, status)
+                text = _no_answer(status) if failed else draw(status, before, now, latest.lines)
                 print((_CLEAR if live else "") + text, flush=True)
             if not failed:
                 before = now, status["counters"]
@@ -59,12 +76,40 @@ def run(cluster: Cluster, interval: float, count: int | None, *, as_json: bool) 
         return int(failed)
 
 
+class Latest:
+    """What happened last, a line each; the same again and again is told once."""
+
+    def __init__(self) -> None:
+        self.lines: deque[str] = deque(maxlen=_LATEST)
+        self._after = 0
+        self._names: dict[str, str] = {}
+
+    def read(self, cluster: Cluster, status: Mapping[str, Any]) -> None:
+        """Reads on in the history."""
+        self._names.update((m["id"], m["name"]) for m in status.get("members", ()))
+        self._after, rows = cluster._client.records(self._after, _READ)
+        for row in sorted(rows, key=lambda row: row["at_us"]):
+            self._names[row["node"]] = row["node_name"]
+            words = _WORDS.get(row["kind"])
+            if words is None:
+                continue
+            about = row["subject"] or ""
+            told = {**row, "node": row["node_name"], "subject": self._names.get(about, about)}
+            line = words.format_map(told)
+            if not self.lines or self.lines[-1].partition("  ")[2] != line:
+                at = time.strftime("%H:%M:%S", time.localtime(row["at_us"] / 1e6))
+                self.lines.append(f"{at}  {line}")
+
+
 def draw(
-    status: Mapping[str, Any], before: tuple[float, Mapping[str, int]] | None, now: float
+    status: Mapping[str, Any],
+    before: tuple[float, Mapping[str, int]] | None,
+    now: float,
+    latest: Iterable[str] = (),
 ) -> str:
     """One view, as lines of text; ``before``: when the last one was, and its counters."""
     view = Snapshot.from_status(status)
-    leader = view.leader.name if view.leader is not None else "none"
+    leader = view.leader.name if view.leader is not None else "NOBODY"
     lines = [
         f"leader {leader}   term {view.term}   {quorum_text(status)}   {time.strftime('%H:%M:%S')}",
         "",
@@ -81,6 +126,8 @@ def draw(
             rate = f"{max(0, grown) / (now - before[0]):12.1f} /s"
         lines.append(f"{name:12} {counters.get(name, 0):>12}{rate}")
     lines += [f"fault        {fault}" for fault in view.faults]
+    happened = list(latest)
+    lines += ["", *happened] if happened else []
     width = _columns()
     return "\n".join(_shown(line)[:width] for line in lines)
 

@@ -10,6 +10,7 @@ use super::driver::{Input, TaskLoop, TaskLoopOptions};
 use super::execution::streams::StreamLimits;
 use super::execution::{AttemptEnded, Pool, PoolOptions};
 use super::history::History;
+use super::http::{Listeners, Served};
 use super::sampler::{LoadSource, TasksCpu};
 use super::shared::Shared;
 use super::storage::disk::Disk;
@@ -36,9 +37,11 @@ use tokio::sync::mpsc;
 const RUNNER_NICE: i32 = 5;
 
 /// Everything that runs inside the node's own runtime.
-pub(super) async fn start(options: NodeOptions) -> Result<(Arc<Shared>, Arc<Pool>)> {
+pub(super) async fn start(options: NodeOptions) -> Result<(Arc<Shared>, Arc<Pool>, Served)> {
     let clock = Clock::start();
     let listener = transport::server::bind(&options.listen).await?;
+    let looks = Listeners::bind(&options.endpoints).await?;
+    let served = looks.served();
     let (storage, stores) = open_storage(options.disk.clone()).await?;
     let me = member_of(&options, &listener, storage.as_ref().map(|s| s.identity()))?;
     let config = Arc::new(options.config);
@@ -71,7 +74,7 @@ pub(super) async fn start(options: NodeOptions) -> Result<(Arc<Shared>, Arc<Pool
         pool.streams(),
     ));
     let hands = BlobHands::start(shared.clone(), pool.clone(), ends);
-    let task_loop = TaskLoop::new(
+    let mut task_loop = TaskLoop::new(
         TaskLoopOptions {
             seed: me.id.0,
             me,
@@ -86,6 +89,7 @@ pub(super) async fn start(options: NodeOptions) -> Result<(Arc<Shared>, Arc<Pool
         },
         inputs,
     );
+    task_loop.tally = looks.wants_metrics().then(Box::default);
     storage.and_then(|storage| storage.identity().cluster).inspect(|c| shared.belong(*c));
     tokio::spawn(task_loop.run(heard));
     tokio::spawn(transport::server::serve(shared.clone(), listener));
@@ -93,8 +97,9 @@ pub(super) async fn start(options: NodeOptions) -> Result<(Arc<Shared>, Arc<Pool
     tokio::spawn(blobs::keep(shared.clone()));
     let source = options.load.unwrap_or_else(|| LoadSource::measured(Duration::ZERO, false));
     tokio::spawn(measure(shared.clone(), source, pool.clone()));
+    looks.serve(&shared);
     history.push(Record::new(RecordKind::NodeStarted));
-    Ok((shared, pool))
+    Ok((shared, pool, served))
 }
 
 /// The data directory and what was found in it; without one, empty stores in memory.

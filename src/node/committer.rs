@@ -35,8 +35,15 @@ impl Committer {
 impl Commit for Committer {
     fn commit(&self, term: Term, batch: Batch) -> BoxFuture<'static, bool> {
         let (answer, answered) = oneshot::channel();
+        let (consensus, begun) = (self.consensus.clone(), self.consensus.now());
         let _ = self.batches.send((term, batch, answer));
-        Box::pin(async move { answered.await.unwrap_or(false) })
+        Box::pin(async move {
+            let committed = answered.await.unwrap_or(false);
+            if committed {
+                consensus.note_commit(begun);
+            }
+            committed
+        })
     }
 
     fn confirm(&self) -> BoxFuture<'static, bool> {

@@ -4,6 +4,7 @@ use super::clock::Clock;
 use super::consensus::Replica;
 use super::errands;
 use super::history::History;
+use super::metrics::tasks::TaskTally;
 use super::proposals::{Commit, Proposals};
 use super::shared::Whereabouts;
 use super::transport::lines::Lines;
@@ -139,6 +140,8 @@ pub struct TaskLoop {
     /// Some leader spoke to it since it started.
     pub(super) followed: bool,
     pub(super) members_changed: bool,
+    /// Counts of tasks, where somebody wants metrics.
+    pub(super) tally: Option<Box<TaskTally>>,
 }
 
 impl TaskLoop {
@@ -182,6 +185,7 @@ impl TaskLoop {
             functions: BTreeMap::new(),
             inputs,
             members_changed: false,
+            tally: None,
             config,
         }
     }
@@ -321,6 +325,9 @@ impl TaskLoop {
 
     fn feed_leader(&mut self, now: crate::core::Moment, event: Event, effects: &mut Vec<Effect>) {
         let state = self.state.lock();
+        if let Some(tally) = self.tally.as_mut().filter(|_| self.leader.leads()) {
+            tally.see(self.leader.log_ms(now), &state, &event);
+        }
         self.leader.on_event(now, &state, event, effects);
     }
 

@@ -8,7 +8,7 @@
 use crate::core::ids::TaskId;
 use crate::node::clock::Clock;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Lines that may wait.
@@ -96,6 +96,7 @@ pub struct Logbook {
     open: AtomicBool,
     queue: Mutex<Queue>,
     filled: Condvar,
+    dropped: AtomicU64,
 }
 
 /// That of this process.
@@ -109,6 +110,7 @@ impl Logbook {
             open: AtomicBool::new(false),
             queue: Mutex::new(Queue { page, bytes: 0, tasks: (0, 0), waiting: false }),
             filled: Condvar::new(),
+            dropped: AtomicU64::new(0),
         }
     }
 
@@ -147,6 +149,7 @@ impl Logbook {
             || queue.tasks.1 + cost > MAX_BYTES / TASKS_SHARE;
         if full || (of_task && tasks_full) {
             queue.page.dropped += 1;
+            self.dropped.fetch_add(1, Ordering::Relaxed);
         } else {
             queue.bytes += cost;
             if of_task {
@@ -157,6 +160,11 @@ impl Logbook {
         if queue.waiting {
             self.filled.notify_one();
         }
+    }
+
+    /// How many lines there was no room for since the process started.
+    pub fn dropped_in_all(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
     }
 
     /// Blocks until there is something to read; `None` once it is closed and empty.
@@ -223,6 +231,7 @@ mod tests {
         let of_tasks = page.lines.iter().filter(|line| line.said_by.is_some()).count();
         assert_eq!((page.lines.len(), of_tasks), (MAX_LINES, MAX_LINES / TASKS_SHARE));
         assert_eq!(page.dropped, MAX_LINES as u64);
+        assert_eq!(book.dropped_in_all(), MAX_LINES as u64);
         book.write(line("again", true));
         assert_eq!(book.read().unwrap().dropped, 0);
     }

@@ -21,10 +21,12 @@ pub mod execution;
 pub mod faults;
 pub mod following;
 pub mod history;
+pub mod http;
 pub mod log_events;
 pub mod log_filter;
 pub mod logbook;
 pub mod membership;
+pub mod metrics;
 pub mod proposals;
 pub mod proto;
 pub mod reign;
@@ -89,12 +91,15 @@ pub struct NodeOptions {
     pub runner_argv: Vec<String>,
     /// What the runner's environment has besides this process' own.
     pub runner_env: Vec<(String, String)>,
+    /// Where it can be looked at.
+    pub endpoints: http::Endpoints,
 }
 
 /// A running node.
 pub struct Node {
     shared: Arc<Shared>,
     pool: Arc<Pool>,
+    served: http::Served,
     runtime: Mutex<Option<Runtime>>,
     failure: OnceLock<Error>,
     on_failure: Mutex<Option<Box<dyn FnOnce() + Send>>>,
@@ -116,11 +121,12 @@ impl Node {
             .map_err(|e| Error::Runner { problem: format!("no threads: {e}") })?;
         let started = runtime.spawn(assembly::start(options)).await;
         match started {
-            Ok(Ok((shared, pool))) => {
+            Ok(Ok((shared, pool, served))) => {
                 let handle = runtime.handle().clone();
                 let node = Arc::new(Node {
                     shared,
                     pool,
+                    served,
                     runtime: Mutex::new(Some(runtime)),
                     still: Mutex::default(),
                     failure: OnceLock::new(),
@@ -320,6 +326,11 @@ impl Node {
     /// Where it listens.
     pub fn address(&self) -> &str {
         &self.shared.me.address
+    }
+
+    /// Where it can be looked at.
+    pub fn served(&self) -> &http::Served {
+        &self.served
     }
 
     /// Its id.

@@ -60,6 +60,8 @@ mod _core {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         super::runtime::watch_forks();
+        module.add("VIEW_MODULE", crate::node::http::MODULE)?;
+        module.add("VIEW_STYLE", crate::node::http::STYLE)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

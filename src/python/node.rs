@@ -7,6 +7,7 @@ use super::records::{record_dict, status_dict};
 use super::runtime::{Live, check_fork, generation, parse_seconds, process};
 use crate::core::load::{Load, Position};
 use crate::error::Error;
+use crate::node::http::{Endpoint, Endpoints};
 use crate::node::sampler::LoadSource;
 use crate::node::storage::disk::Disk;
 use crate::node::storage::folder::Folder;
@@ -74,7 +75,8 @@ impl Node {
     #[pyo3(signature = (*, name, listen="127.0.0.1:0", position=(0.0, 0.0), slots=1, labels=None,
                         resources=None, allow_pickle=false,
                         allow_faults=false, load=None, config=None, may_vote=true, data_dir=None,
-                        runner_argv=vec![], runner_env=None))]
+                        runner_argv=vec![], runner_env=None, metrics=None, metrics_open=false,
+                        http=None, http_open=false))]
     fn new(
         py: Python<'_>,
         name: String,
@@ -91,6 +93,10 @@ impl Node {
         data_dir: Option<PathBuf>,
         runner_argv: Vec<String>,
         runner_env: Option<BTreeMap<String, String>>,
+        metrics: Option<String>,
+        metrics_open: bool,
+        http: Option<String>,
+        http_open: bool,
     ) -> PyResult<Self> {
         let refuse =
             |field: &str, problem: String| errors::raise(py, Error::config(field, problem));
@@ -113,6 +119,10 @@ impl Node {
             disk: data_dir.map(|path| Arc::new(Folder::new(&path)) as Arc<dyn Disk>),
             runner_argv,
             runner_env: runner_env.unwrap_or_default().into_iter().collect(),
+            endpoints: Endpoints {
+                metrics: metrics.map(|listen| Endpoint { listen, open: metrics_open }),
+                page: http.map(|listen| Endpoint { listen, open: http_open }),
+            },
         };
         Ok(Node {
             name,
@@ -283,6 +293,18 @@ impl Node {
     #[getter]
     fn address(&self) -> Option<String> {
         self.running.get().map(|running| running.node.address().to_owned())
+    }
+
+    /// Where Prometheus reads its metrics; `None`: nowhere.
+    #[getter]
+    fn metrics_address(&self) -> Option<String> {
+        self.running.get()?.node.served().metrics.clone()
+    }
+
+    /// Where its page is; `None`: nowhere.
+    #[getter]
+    fn http_address(&self) -> Option<String> {
+        self.running.get()?.node.served().page.clone()
     }
 
     #[getter]

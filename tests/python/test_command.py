@@ -122,6 +122,8 @@ def test_top_shows_nodes_and_rates(cluster: hs.Cluster) -> None:
     assert "/s" in shown.stdout
     lines = run_command("top", "--count", "3", "--interval", "0.1", "--json", "--connect", address)
     assert [len(json.loads(line)["members"]) for line in lines.stdout.splitlines()] == [3] * 3
+    often = ("top", "--count", "5", "--interval", "0.2", "--connect", address)
+    eventually(lambda: "leads in term" in run_command(*often).stdout)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])

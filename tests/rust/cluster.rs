@@ -35,6 +35,7 @@ pub fn options(name: &str, cpu: f64) -> NodeOptions {
         // A runner that ends at once: every attempt is a crash, which exercises the whole way there and back.
         runner_argv: vec!["/bin/false".to_owned()],
         runner_env: Vec::new(),
+        endpoints: Default::default(),
     }
 }
 

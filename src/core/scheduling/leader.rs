@@ -147,6 +147,11 @@ impl Leader {
         &self.roster
     }
 
+    /// Tasks without a node.
+    pub fn waiting(&self) -> &Queue {
+        &self.queue
+    }
+
     /// Takes one event. Afterwards call [`Leader::flush`] once for all events of a step.
     pub fn on_event(
         &mut self,

@@ -12,7 +12,7 @@ mod leases;
 pub mod placement;
 mod placing;
 pub mod pools;
-mod queue;
+pub mod queue;
 pub mod reach;
 pub mod roster;
 mod row;

@@ -16,6 +16,9 @@ const TURN: u64 = 8;
 /// The longest start on others, as a power of two of a microsecond: twelve days.
 const MAX_LENGTH: u32 = 40;
 
+/// Priorities a task can have, from 0 to 9.
+pub const PRIORITIES: usize = 10;
+
 /// Where a task stands: in which line, and at which place of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spot {
@@ -62,6 +65,8 @@ pub struct Queue {
     parked: BTreeSet<u32>,
     /// Lines for which there is no kind of node.
     hopeless: usize,
+    /// How many wait of each priority.
+    depths: [usize; PRIORITIES],
     next_line: u32,
     arrivals: u64,
     taken: u64,
@@ -72,6 +77,20 @@ impl Queue {
     /// How many wait.
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// How many wait of each priority, from 0 to 9.
+    pub fn depths(&self) -> [usize; PRIORITIES] {
+        self.depths
+    }
+
+    /// Since when the oldest waits, by the clock of the log.
+    pub fn oldest_ms(&self) -> Option<u64> {
+        let firsts = |line: &Line| {
+            let of = |rank: u8| line.tasks.range((rank, 0)..(rank + 1, 0)).next();
+            (0..PRIORITIES as u8).filter_map(of).map(|(_, waiting)| waiting.since_ms).min()
+        };
+        self.lines.values().filter_map(firsts).min()
     }
 
     /// Nobody waits for whom there is a kind of node.
@@ -103,6 +122,7 @@ impl Queue {
         };
         self.change(line, |line| line.tasks.insert(key, Waiting { task, since_ms }));
         self.len += 1;
+        self.depths[usize::from(9 - key.0)] += 1;
         Spot { line, key }
     }
 
@@ -113,6 +133,7 @@ impl Queue {
             return;
         }
         self.len -= 1;
+        self.depths[usize::from(9 - spot.key.0)] -= 1;
         let done = self.lines.get(&spot.line).is_some_and(|line| line.tasks.is_empty());
         if let Some(line) = done.then(|| self.lines.remove(&spot.line)).flatten() {
             self.hopeless -= usize::from(line.parked == Some(Parked::NoOffer));
@@ -235,7 +256,10 @@ mod tests {
         queue.push(TaskId(3), 9, 0, short.clone(), 1);
         queue.push(TaskId(4), 0, 0, long, 9);
         queue.push(TaskId(5), 5, 0, short, 1);
+        let depths = [1, 0, 0, 0, 0, 3, 0, 0, 0, 1];
+        assert_eq!((queue.depths(), queue.oldest_ms()), (depths, Some(0)));
         assert_eq!(drain(&mut queue, false), [3, 1, 2, 5, 4]);
+        assert_eq!((queue.depths(), queue.oldest_ms()), ([0; PRIORITIES], None));
         assert!(queue.len() == 0 && queue.lines.is_empty() && queue.by_charge.is_empty());
     }
 

@@ -196,12 +196,14 @@ impl Consensus {
                 continue;
             }
             let heartbeat = Heartbeat { term, table: table.to_vec(), told };
+            let begun = self.clock.now();
             let answer = self.peers.heartbeat(&target, heartbeat, HEARTBEAT_TTL);
             let this = self.clone();
             let asking = tokio::spawn(async move {
                 let answer = answer.await;
                 lock(&this.in_flight.heartbeats).remove(&target.node);
                 if let Ok(reply) = answer {
+                    this.note_round_trip(begun);
                     this.observe_raft();
                     let now = this.clock.now();
                     let (score, log) = (reply.score, reply.last_log);

@@ -17,6 +17,7 @@ pub mod runtime;
 mod server;
 pub mod snapshots;
 pub mod state_machine;
+mod times;
 pub mod types;
 pub mod view;
 pub mod watch;
@@ -52,6 +53,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
+use times::Times;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinHandle;
@@ -113,6 +115,7 @@ pub struct Consensus {
     wake: Notify,
     news: Arc<Notify>,
     in_flight: InFlight,
+    times: Times,
     changing: tokio::sync::Mutex<()>,
     stopping: AtomicBool,
     tasks: Mutex<Vec<JoinHandle<()>>>,
@@ -192,6 +195,7 @@ impl Consensus {
             wake: Notify::new(),
             news,
             in_flight: InFlight::default(),
+            times: Times::default(),
             changing: tokio::sync::Mutex::new(()),
             stopping: AtomicBool::new(false),
             tasks: Mutex::default(),

@@ -37,7 +37,8 @@ pub async fn bind(listen: &str) -> Result<TcpListener> {
         .map_err(|e| Error::Bind { address: listen.to_owned(), reason: e.to_string() })
 }
 
-fn resolve(listen: &str) -> Result<SocketAddr> {
+/// The address behind `host:port`.
+pub fn resolve(listen: &str) -> Result<SocketAddr> {
     let refuse = |problem: &str| Error::InvalidAddress {
         value: listen.to_owned(),
         problem: problem.to_owned(),
