@@ -32,6 +32,7 @@ def node() -> Iterator[hs.Node]:
     )
     made.register("square", "sample_tasks:square")
     made.register("greet", "sample_tasks:say_hello")
+    made.register("pass_gate", "sample_tasks:pass_gate")
     with pytest.warns(hs.HustingsWarning):
         made.start()
     yield made
@@ -109,7 +110,6 @@ def test_what_tasks_do_is_counted_by_function_and_outcome(
 def test_the_queue_is_told_by_priority_and_age(
     node: hs.Node, client: hs.Cluster, gate: Any
 ) -> None:
-    node.register("pass_gate", "sample_tasks:pass_gate")
     held = [client.options(priority=7).submit("pass_gate", gate.path) for _ in range(3_000)]
     depth = 'hustings_queue_depth{priority="7"}'
     eventually(lambda: scrape(node)[depth] > 0)

@@ -14,6 +14,7 @@ import pytest
 import fault_tasks
 import hustings as hs
 from conftest import eventually
+from hustings import watch
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -157,7 +158,7 @@ def test_tasks_steals_and_reasons_are_shown_and_names_are_text(
         ended.set()
         worker.join(60)
     cluster.wait_idle()
-    odd = hs.task(name=MARKUP)(fault_tasks.wait_here)
+    odd = hs.task(name=MARKUP)(fault_tasks.wait_here.__wrapped__)
     held = [cluster.submit(odd, gate.path) for _ in range(12)]
     tab.page.click("summary")
     tab.page.wait_for_selector(f".hst-tasks td:text-is({MARKUP!r})")
@@ -193,3 +194,33 @@ def test_a_page_whose_node_ends_says_so_and_finds_it_again(browser: Any) -> None
         tab.page.wait_for_function("document.querySelectorAll('.hst-node').length === 1")
     finally:
         second.stop(5)
+
+
+@pytest.mark.timeout(300)
+def test_the_same_module_is_the_widget_of_notebooks(
+    browser: Any, cluster: hs.Cluster, address: str
+) -> None:
+    told: list[dict[str, Any]] = []
+    feeder = watch.Feeder(cluster, told.append, 0.1)
+    feeder.on_message({"type": "start"})
+    news = eventually(lambda: next((m for m in told if m["news"]["rows"]), None))
+    feeder.stop()
+    tab = Tab(browser, address, 1000, "light")
+    tab.page.evaluate(
+        """async () => {
+          const { default: widget } = await import("/view.js");
+          const el = document.createElement("div");
+          el.id = "cell";
+          document.body.append(el);
+          window.said = [];
+          window.kernel = { on(_, hear) { this.hear = hear; }, off() {}, send(m) { said.push(m); } };
+          widget.render({ model: window.kernel, el });
+        }"""
+    )
+    assert tab.page.evaluate("window.said") == [{"type": "start"}]
+    tab.page.evaluate("(news) => window.kernel.hear(news)", news)
+    tab.wait_text("#cell .hst-leader", f"{cluster.wait_leader().name} leads")
+    tab.page.wait_for_function("document.querySelectorAll('#cell .hst-node').length >= 3")
+    tab.page.evaluate("window.kernel.hear({ type: 'ended' })")
+    tab.wait_text("#cell .hst-link", "ended")
+    assert tab.complaints == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import os
 import signal
 import socket
@@ -64,6 +66,11 @@ def test_a_node_is_ready_lives_and_stops_and_says_so(
     finally:
         node.kill()
         node.wait()
+
+
+def test_the_example_of_the_module_is_true() -> None:
+    done = doctest.testmod(importlib.import_module("hustings.service"))
+    assert (done.attempted, done.failed) == (1, 0)
 
 
 def test_without_a_manager_nothing_is_said() -> None:
