@@ -13,9 +13,10 @@ import threading
 import time
 from pathlib import Path
 
-import hustings as hs
 from processes import Group, Spec, cpu_seconds, free_ports
 from rig import nothing
+
+import hustings as hs
 
 WARM_UP = 1_000
 WAYS = ("plain", "counted", "scraped")
@@ -89,7 +90,9 @@ def main() -> None:
     medians = {way: statistics.median(costs) for way, costs in seen.items()}
     print({way: round(cost, 1) for way, cost in medians.items()})
     if scrapes_ms:
-        print(f"a scrape takes {statistics.median(scrapes_ms):.1f} ms, {max(scrapes_ms):.1f} at most")
+        print(
+            f"a scrape takes {statistics.median(scrapes_ms):.1f} ms, {max(scrapes_ms):.1f} at most"
+        )
     arguments.out.mkdir(parents=True, exist_ok=True)
     told = {"tasks": arguments.tasks, "us_per_task": seen, "scrapes_ms": scrapes_ms}
     (arguments.out / "metrics_cost.json").write_text(json.dumps(told, indent=1))

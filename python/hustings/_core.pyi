@@ -13,13 +13,13 @@ from .explanation import Explanation, TaskEvent
 _R = TypeVar("_R")
 
 __all__ = [
+    "VIEW_MODULE",
+    "VIEW_STYLE",
     "Client",
     "CompletionQueue",
     "Future",
     "ItemReader",
     "Node",
-    "VIEW_MODULE",
-    "VIEW_STYLE",
     "__version__",
     "_drain",
     "check_history",

@@ -41,7 +41,9 @@ def optional_module(name: str, caller: str) -> Any:
     try:
         return import_module(name)
     except ImportError as error:
-        extra = {"pyarrow": "arrow", "matplotlib.pyplot": "viz", "anywidget": "notebook"}.get(name, name)
+        extra = {"pyarrow": "arrow", "matplotlib.pyplot": "viz", "anywidget": "notebook"}.get(
+            name, name
+        )
         package = name.partition(".")[0]
         raise HustingsError(f"{caller} needs {package}: pip install 'hustings[{extra}]'") from error
 

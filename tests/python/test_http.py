@@ -18,11 +18,33 @@ import pytest
 import hustings as hs
 from conftest import eventually
 
-NAMES = """node_info is_leader term leader_changes_total elections_total election_duration_seconds
-leaderless_seconds_total members heartbeat_rtt_seconds node_score cpu_available_ratio
-memory_available_ratio tasks_submitted_total tasks_completed_total tasks_running queue_depth
-queue_oldest_age_seconds queue_wait_seconds task_duration_seconds task_attempts_total
-tasks_duplicate_total steals_total commit_seconds payload_bytes log_dropped_total""".split()
+NAMES = (
+    "node_info",
+    "is_leader",
+    "term",
+    "leader_changes_total",
+    "elections_total",
+    "election_duration_seconds",
+    "leaderless_seconds_total",
+    "members",
+    "heartbeat_rtt_seconds",
+    "node_score",
+    "cpu_available_ratio",
+    "memory_available_ratio",
+    "tasks_submitted_total",
+    "tasks_completed_total",
+    "tasks_running",
+    "queue_depth",
+    "queue_oldest_age_seconds",
+    "queue_wait_seconds",
+    "task_duration_seconds",
+    "task_attempts_total",
+    "tasks_duplicate_total",
+    "steals_total",
+    "commit_seconds",
+    "payload_bytes",
+    "log_dropped_total",
+)
 CANARY = "canary-6f1d"
 
 
@@ -183,7 +205,8 @@ def test_every_answer_carries_its_guards(node: hs.Node) -> None:
     for path in ("/", "/view.js", "/view.css", "/icon.svg", "/nowhere", "/why?task=x"):
         _, headers, _ = ask(node.http_address, path)
         policy = headers["content-security-policy"]
-        assert "default-src 'none'" in policy and "unsafe" not in policy, path
+        assert "default-src 'none'" in policy, path
+        assert "unsafe" not in policy, path
         assert headers["x-content-type-options"] == "nosniff"
         assert "access-control-allow-origin" not in headers
     assert ask(node.http_address, "/?token=x")[0] == 200, "what is no parameter is ignored"
@@ -302,9 +325,12 @@ def test_a_taken_port_is_named(node: hs.Node) -> None:
 
 
 def test_the_command_says_where_it_can_be_looked_at(tmp_path: Path) -> None:
+    anywhere = [
+        part for name in ("listen", "metrics", "http") for part in (f"--{name}", "127.0.0.1:0")
+    ]
+    options = [*anywhere, "--data-dir"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "hustings", "node", "--json", "--listen", "127.0.0.1:0"]
-        + ["--metrics", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data-dir", str(tmp_path / "d")],
+        [sys.executable, "-m", "hustings", "node", "--json", *options, str(tmp_path / "d")],
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -56,8 +56,13 @@ def address(cluster: hs.Cluster) -> Iterator[str]:
     """The page of a node that outlives all that happens to the others."""
     join = [str(node.address) for node in cluster.nodes]
     node = hs.Node(
-        "viewer", join=join, slots=1, position=(5, 2), config=hs.Config.ci(),
-        allow_pickle=True, http="127.0.0.1:0",
+        "viewer",
+        join=join,
+        slots=1,
+        position=(5, 2),
+        config=hs.Config.ci(),
+        allow_pickle=True,
+        http="127.0.0.1:0",
     )
     node.start()
     yield f"http://{node.http_address}/"
@@ -69,9 +74,7 @@ class Tab:
 
     def __init__(self, browser: Any, address: str, width: int, scheme: str) -> None:
         self.complaints: list[str] = []
-        context = browser.new_context(
-            viewport={"width": width, "height": 900}, color_scheme=scheme
-        )
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
         self.page = context.new_page()
         self.page.set_default_timeout(PATIENCE_MS)
         self.page.on("console", self._on_console)
@@ -108,9 +111,7 @@ class Tab:
 
 
 @pytest.mark.timeout(300)
-def test_an_election_is_seen_as_it_happens(
-    browser: Any, cluster: hs.Cluster, address: str
-) -> None:
+def test_an_election_is_seen_as_it_happens(browser: Any, cluster: hs.Cluster, address: str) -> None:
     tabs = [
         Tab(browser, address, width, scheme)
         for width, scheme in ((375, "light"), (768, "dark"), (1280, "light"), (1920, "dark"))
@@ -213,7 +214,9 @@ def test_the_same_module_is_the_widget_of_notebooks(
           el.id = "cell";
           document.body.append(el);
           window.said = [];
-          window.kernel = { on(_, hear) { this.hear = hear; }, off() {}, send(m) { said.push(m); } };
+          window.kernel = {
+            on(_, hear) { this.hear = hear; }, off() {}, send(m) { said.push(m); },
+          };
           widget.render({ model: window.kernel, el });
         }"""
     )
