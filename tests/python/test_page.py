@@ -103,7 +103,11 @@ class Tab:
         self.page.wait_for_selector(f"{selector} >> text={text}")
 
     def wait_seen(self, kind: str) -> None:
-        self.page.wait_for_function(f"window.seen.has('hst-arrow hst-a-{kind}')")
+        self.wait_true(f"[...window.seen].some((name) => name.includes('hst-a-{kind}'))")
+
+    def wait_true(self, expression: str) -> None:
+        """Asked again and again from outside: the page's rules let nobody evaluate text inside."""
+        eventually(lambda: self.page.evaluate(expression), PATIENCE_MS / 1000)
 
     def overflow(self) -> int:
         """By how much the page is wider than its window."""
@@ -119,7 +123,7 @@ def test_an_election_is_seen_as_it_happens(browser: Any, cluster: hs.Cluster, ad
     old = cluster.wait_leader().name
     for tab in tabs:
         tab.wait_text(".hst-leader", f"{old} leads")
-        tab.page.wait_for_function("document.querySelectorAll('.hst-node').length === 4")
+        tab.wait_true("document.querySelectorAll('.hst-node').length === 4")
         assert tab.overflow() <= 0
     cluster.kill(old)
     new = cluster.wait_leader().name
@@ -192,7 +196,7 @@ def test_a_page_whose_node_ends_says_so_and_finds_it_again(browser: Any) -> None
     try:
         tab.wait_text(".hst-link", "live")
         tab.wait_text(".hst-leader", "n2 leads")
-        tab.page.wait_for_function("document.querySelectorAll('.hst-node').length === 1")
+        tab.wait_true("document.querySelectorAll('.hst-node').length === 1")
     finally:
         second.stop(5)
 
@@ -223,7 +227,7 @@ def test_the_same_module_is_the_widget_of_notebooks(
     assert tab.page.evaluate("window.said") == [{"type": "start"}]
     tab.page.evaluate("(news) => window.kernel.hear(news)", news)
     tab.wait_text("#cell .hst-leader", f"{cluster.wait_leader().name} leads")
-    tab.page.wait_for_function("document.querySelectorAll('#cell .hst-node').length >= 3")
+    tab.wait_true("document.querySelectorAll('#cell .hst-node').length >= 3")
     tab.page.evaluate("window.kernel.hear({ type: 'ended' })")
     tab.wait_text("#cell .hst-link", "ended")
     assert tab.complaints == []
