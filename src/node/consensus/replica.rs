@@ -32,8 +32,8 @@ pub(super) fn aside<T>(work: impl FnOnce() -> T) -> T {
     }
 }
 
-/// Frees something large, the same way. A log's worth of commands takes a tenth of a second, for which the library would
-/// otherwise do nothing else.
+/// Frees something large, the same way. A log's worth of commands takes a tenth of a second, for which the library
+/// would otherwise do nothing else.
 pub(super) fn let_go<T: Send + 'static>(large: T) {
     match Handle::try_current() {
         Ok(runtime) if runtime.runtime_flavor() == RuntimeFlavor::MultiThread => {
