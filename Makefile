@@ -26,7 +26,7 @@ IN_VENV := env -u CONDA_PREFIX -u PYTHONHOME -u PYTHONPATH VIRTUAL_ENV=$(abspath
 RUN_NOTEBOOKS = $(IN_VENV) $(BIN)/python -m pytest -o timeout=900 -o filterwarnings=default \
 	--nbmake --nbmake-timeout=600 examples/notebooks
 
-.PHONY: help demo test test-versions test-exits verify fix bench bench-election bench-makespan bench-peers bench-sim bench-runners footprint sim notebooks soak fuzz clean
+.PHONY: help demo test test-versions test-exits verify fix bench bench-election bench-makespan bench-peers bench-sim bench-runners footprint sim notebooks soak netns fuzz clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -103,6 +103,9 @@ bench-peers: $(VENV)/.installed  ## beside Dask, Ray, Celery: the same kill, the
 
 soak: $(VENV)/.installed  ## 25 minutes: real processes killed at random under load; is anything lost? SOAK="--seconds 60"
 	$(BIN)/python benches/soak.py --seed $(SEED) --out $(OUT) $(SOAK)
+
+netns: $(VENV)/.installed  ## five hosts (network namespaces) inside TLS, one joins by token, the leader's is cut off; wants root
+	$(BIN)/python -m pytest -rA tests/python/test_namespaces.py
 
 fuzz:  ## an hour: decoders and recovery are fed odd bytes; wants nightly Rust and cargo-fuzz; FUZZ=60 seconds each
 	for target in decoders recovery; do \

@@ -25,12 +25,24 @@ pub enum Error {
     },
     /// Listening beyond loopback without TLS.
     #[error(
-        "listen={address}: refusing to listen beyond loopback without TLS and credentials, which this version does not \
-         have yet; use 127.0.0.1:PORT"
+        "listen={address}: refusing to listen beyond loopback without TLS; give this node a certificate (tls=DIR, \
+         --tls DIR, made with: hustings certs), or use 127.0.0.1:PORT"
     )]
     InsecureBind {
         /// The address asked for.
         address: String,
+    },
+    /// A certificate, key or authority that cannot be used.
+    #[error("tls: {problem}")]
+    TlsConfig {
+        /// Which file, what is wrong with it, and what would be right.
+        problem: String,
+    },
+    /// No credentials, bad ones, or ones that do not suffice.
+    #[error("not admitted: {problem}")]
+    Auth {
+        /// Why, and what to do.
+        problem: String,
     },
     /// The port is taken or the address is not ours.
     #[error("cannot listen on {address}: {reason}")]

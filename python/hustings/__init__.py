@@ -21,7 +21,7 @@ from ._core import Future, __version__
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from . import errors, loads, viz
+    from . import certs, errors, loads, viz
     from .cluster import Cluster, current_cluster
     from .config import Config, ElectionConfig, Limits, ScoreWeights, StealPolicy
     from .context import Progress, TaskContext, get_context
@@ -92,8 +92,9 @@ _HOMES = {
     "WORKLOADS": "workloads",
     "Workload": "workloads",
 }
-_MODULES = ("errors", "loads", "viz")
+_MODULES = ("certs", "errors", "loads", "viz")
 _ERRORS = (
+    "AuthError",
     "BindError",
     "CancelledError",
     "CodecRefusedError",
@@ -136,6 +137,7 @@ _ERRORS = (
     "TaskNotFoundError",
     "TaskNotRegisteredError",
     "TaskTimeoutError",
+    "TlsConfigError",
     "UnsafeMembershipChangeError",
     "VersionMismatchError",
     "WaitTimeoutError",
@@ -227,6 +229,7 @@ __all__ = [
     "Workload",
     "__version__",
     "as_completed",
+    "certs",
     "current_cluster",
     "errors",
     "gather",

@@ -22,6 +22,11 @@ __all__ = [
     "Node",
     "__version__",
     "_drain",
+    "certs_enrol",
+    "certs_init",
+    "certs_issue",
+    "certs_read",
+    "certs_token",
     "check_history",
     "knobs",
     "on_fork_child",
@@ -63,6 +68,31 @@ def check_history(rows: Iterable[Mapping[str, Any]], whole: bool = True) -> dict
     Raises:
         ConfigError: A row is malformed; the text names its number and field.
     """
+
+def certs_init(folder: str | os.PathLike[str]) -> tuple[str, str]:
+    """Makes an authority; the id of its cluster and its fingerprint. Raises ``TlsConfigError``."""
+
+def certs_issue(
+    authority: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    role: str,
+    name: str,
+    hosts: Sequence[str],
+    days: int,
+) -> str:
+    """Issues a certificate into ``out``; the identity in it. Raises ``ConfigError`` and its
+    kinds."""
+
+def certs_token(
+    authority: str | os.PathLike[str], name: str, hosts: Sequence[str], days: int
+) -> str:
+    """A join token for a node of that name and addresses. Raises ``ConfigError`` and its kinds."""
+
+def certs_read(folder: str | os.PathLike[str]) -> tuple[str, str, str]:
+    """Cluster, role and name in a certificate. Raises ``TlsConfigError``, ``AuthError``."""
+
+def certs_enrol(address: str, token: str, out: str | os.PathLike[str]) -> None:
+    """Gets a certificate for a token. Raises ``AuthError``, ``ConfigError``, ``NoQuorumError``."""
 
 def knobs() -> list[dict[str, Any]]:
     """Every numeric knob: ``name``, ``doc``, ``min``, ``max``, ``default``. Does not block."""
@@ -180,8 +210,14 @@ class Node:
         metrics_open: bool = False,
         http: str | None = None,
         http_open: bool = False,
+        tls: str | os.PathLike[str] | None = None,
+        enrol: str | None = None,
+        authority: str | os.PathLike[str] | None = None,
     ) -> Node:
         """Checks and keeps its arguments; ``bind`` acts on them.
+
+        ``tls``: the folder with its certificate. ``enrol`` and ``authority``: where it admits nodes
+        that have a token, and the folder of the authority.
 
         It stands at the origin unless ``position`` says otherwise. Without ``runner_argv`` it runs
         no tasks. ``metrics`` and ``http`` are addresses for Prometheus and for the live page;
@@ -270,8 +306,10 @@ class Client:
         timeout: float = 10.0,
         pinned: bool = False,
         watch: bool = True,
+        tls: str | os.PathLike[str] | None = None,
     ) -> Client:
-        """Connects.
+        """Connects. ``tls``: the folder with this client's certificate. Raises ``AuthError``,
+        ``NoQuorumError``, ``TlsConfigError``.
 
         ``pinned``: stay with the first reachable address instead of moving to the leader.
         """

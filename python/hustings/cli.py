@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+from . import certs_arguments
 from .terminal_arguments import add_completion, add_connect, add_looks, add_top
 
 OK, FAILED, USAGE, CUT_SHORT = 0, 1, 2, 3
@@ -41,6 +42,7 @@ def _warn(message: Warning | str, *_: object, **__: object) -> None:
 def _explain(error: Exception) -> int:
     from .demo import DemoInputError
     from .errors import (
+        AuthError,
         BindError,
         ConfigError,
         DataDirLockedError,
@@ -49,7 +51,7 @@ def _explain(error: Exception) -> int:
     )
 
     busy = (BindError, DataDirLockedError)
-    bad_input = (ConfigError, *busy, DemoInputError, ModuleNotFoundError, Usage)
+    bad_input = (AuthError, ConfigError, *busy, DemoInputError, ModuleNotFoundError, Usage)
     if not isinstance(error, (HustingsError, *bad_input)):
         raise error
     print(f"hustings: {error}", file=sys.stderr)
@@ -82,6 +84,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_why(commands)
     _add_sim(commands)
     _add_config(commands)
+    certs = certs_arguments
+    certs.add(_command(commands, "certs", certs.run, "certificates for several machines"))
     return parser
 
 
@@ -236,6 +240,7 @@ def _add_node(commands: Any) -> None:
     )
     add_looks(p)
     p.add_argument("--grace", type=float, default=30.0, help="seconds for running tasks at SIGTERM")
+    certs_arguments.add_node(p)
 
 
 def _node(arguments: argparse.Namespace) -> int:
@@ -258,7 +263,9 @@ def _connect(arguments: argparse.Namespace, allow_pickle: bool = False) -> Any:
             "no cluster: give --connect HOST:PORT, set HUSTINGS_CONNECT, or start one with: "
             "hustings up 3"
         )
-    return Cluster.connect(*addresses, allow_pickle=allow_pickle, timeout=arguments.timeout)
+    return Cluster.connect(
+        *addresses, tls=arguments.tls, allow_pickle=allow_pickle, timeout=arguments.timeout
+    )
 
 
 def _add_status(commands: Any) -> None:
@@ -389,16 +396,7 @@ def _add_config(commands: Any) -> None:
 
 
 def _config(arguments: argparse.Namespace) -> int:
-    from . import _core
-    from .config import Config
+    from . import config
 
-    values = Config(profile=arguments.profile).resolved()
-    if arguments.json:
-        print(json.dumps({k: v if v != float("inf") else "inf" for k, v in values.items()}))
-        return OK
-    for knob in _core.knobs():
-        bounds = f"[{knob['min']:g}, {knob['max']:g}]"
-        print(f"{knob['name']:32} {values[knob['name']]:<12g} {bounds:22} {knob['doc']}")
-    for name in ("placement", "out_of_reach"):
-        print(f"{name:32} {values[name]}")
+    config.print_knobs(arguments.profile, as_json=arguments.json)
     return OK

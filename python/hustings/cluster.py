@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from . import _core
+from .certs import check_folder
 from .config import Config, StealPolicy
 from .errors import ConfigError, NoClusterError, NoQuorumError, StoppedError, WaitTimeoutError
 from .events import EventLog, Row
@@ -164,12 +165,25 @@ class Cluster(Submitter, Membership, Explained):
         return made
 
     @classmethod
-    def connect(cls, *addresses: str, allow_pickle: bool = False, timeout: float = 10.0) -> Cluster:
-        """Connects to a running cluster through any of its nodes."""
+    def connect(
+        cls,
+        *addresses: str,
+        tls: str | os.PathLike[str] | None = None,
+        allow_pickle: bool = False,
+        timeout: float = 10.0,
+    ) -> Cluster:
+        """Connects to a running cluster through any of its nodes. ``tls``: the folder with a
+        certificate, see :mod:`hustings.certs` (default: HUSTINGS_TLS; neither: no TLS).
+
+        Raises ``AuthError`` where no node lets this certificate in, ``NoQuorumError`` where none
+        answers.
+        """
         if not addresses:
             raise ConfigError('connect: give at least one address, e.g. "127.0.0.1:7400"')
         try:
-            client = _core.Client(addresses, allow_pickle=allow_pickle, timeout=timeout)
+            client = _core.Client(
+                addresses, allow_pickle=allow_pickle, timeout=timeout, tls=check_folder(tls)
+            )
         except NoQuorumError as error:
             raise NoQuorumError(
                 f"{error}; does a node run there? Any will do, and several may be named"

@@ -3,6 +3,7 @@ core."""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -20,9 +21,9 @@ TOML_LIMIT_BYTES = 1 << 20
 """The largest configuration file that is read."""
 
 _PREFIX = "HUSTINGS_"
-_SETTINGS = ("CONFIG", "PROFILE", "STATE_DIR", "CONNECT", "LOG")
+_SETTINGS = ("CONFIG", "PROFILE", "STATE_DIR", "CONNECT", "LOG", "TLS", "TOKEN")
 """``HUSTINGS_*`` names that are no knobs: file, profile, where ``up`` keeps its state, whom
-commands ask, what is logged."""
+commands ask, what is logged, this end's certificate, a join token."""
 _INTERNAL = (
     "SYS_PATH",
     "ALLOW_PICKLE",
@@ -345,3 +346,16 @@ def read_toml(path: Path) -> dict[str, float | bool | str]:
                 raise ConfigError(f"{path}: {name} = {knob!r}: give a number or text")
             overrides[name] = knob if isinstance(knob, (bool, str)) else float(knob)
     return overrides
+
+
+def print_knobs(profile: str | None, *, as_json: bool) -> None:
+    """Every knob with its value, bounds and meaning: ``hustings config show``."""
+    values = Config(profile=profile).resolved()
+    if as_json:
+        print(json.dumps({k: v if v != float("inf") else "inf" for k, v in values.items()}))
+        return
+    for knob in _core.knobs():
+        bounds = f"[{knob['min']:g}, {knob['max']:g}]"
+        print(f"{knob['name']:32} {values[knob['name']]:<12g} {bounds:22} {knob['doc']}")
+    for name in ("placement", "out_of_reach"):
+        print(f"{name:32} {values[name]}")

@@ -6,7 +6,9 @@
     ├── ConfigError (ValueError)       an argument or knob: names the field, the value, the bound
     │   ├── InvalidAddressError        not host:port
     │   ├── InsecureBindError          listening beyond loopback without TLS
+    │   ├── TlsConfigError             a certificate, key or authority that cannot be used
     │   └── InvalidPeersError          founders disagree, or a peer list is malformed
+    ├── AuthError                      no certificate, one that is not taken, or the wrong role
     ├── BindError (OSError)            the port is taken, or the address is not ours
     ├── NoClusterError                 no cluster is running or connected here
     ├── StoppedError                   used after stop or close
@@ -79,7 +81,15 @@ class InvalidAddressError(ConfigError):
 
 
 class InsecureBindError(ConfigError):
-    """Listening beyond loopback without TLS and credentials."""
+    """Listening beyond loopback without TLS."""
+
+
+class TlsConfigError(ConfigError):
+    """A certificate, key or authority that cannot be used; the text names file and remedy."""
+
+
+class AuthError(HustingsError):
+    """No certificate was shown, it is not taken, its role does not suffice; a token is refused."""
 
 
 class InvalidPeersError(ConfigError):
@@ -295,6 +305,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 __all__ = [
+    "AuthError",
     "BindError",
     "CancelledError",
     "CodecRefusedError",
@@ -337,6 +348,7 @@ __all__ = [
     "TaskNotFoundError",
     "TaskNotRegisteredError",
     "TaskTimeoutError",
+    "TlsConfigError",
     "UnsafeMembershipChangeError",
     "VersionMismatchError",
     "WaitTimeoutError",

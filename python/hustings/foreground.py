@@ -11,7 +11,7 @@ import warnings
 from pathlib import Path
 from types import ModuleType
 
-from . import loads
+from . import certs, loads
 from .config import Config, read_toml
 from .errors import ConfigError, HustingsWarning, StorageError
 from .node import Node
@@ -29,6 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     waiter = SignalWaiter()  # first of all: from here on a signal asks, and does not end us
     manager = ServiceManager()
     config = _config(arguments.config, arguments.profile)
+    tls = _certificate(arguments)
     functions = [pair for name in arguments.tasks for pair in tasks_of(name)]
     node = Node(
         arguments.name,
@@ -49,6 +50,9 @@ def run(arguments: argparse.Namespace) -> int:
         metrics_open=arguments.metrics_open,
         http=arguments.http,
         http_open=arguments.http_open,
+        tls=tls,
+        admit=arguments.admit,
+        ca=arguments.ca,
     )
     for name, reference in functions:
         node.register(name, reference)
@@ -94,6 +98,26 @@ def _ready(node: Node) -> dict[str, object]:
 def _looks(node: Node) -> str:
     metrics = f"; metrics at http://{node.metrics_address}/metrics" if node.metrics_address else ""
     return metrics + (f"; page at http://{node.http_address}/" if node.http_address else "")
+
+
+def _certificate(arguments: argparse.Namespace) -> str | None:
+    """The folder of this node's certificate, which a token may have to fill first."""
+    folder = certs.check_folder(arguments.tls)
+    token: str | None = arguments.token or os.environ.pop("HUSTINGS_TOKEN", None)
+    if token is None:
+        return folder
+    if folder is None:
+        raise ConfigError("--token: say where the certificate goes (--tls FOLDER)")
+    if certs.holds_certificate(folder):
+        return folder  # it came for this token at an earlier start
+    if token.startswith("@"):
+        try:
+            token = Path(token[1:]).read_text(encoding="ascii")
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"--token {token}: {error}") from None
+    holder = certs.enrol(token, folder)
+    print(f"certificate of {holder.name} in {folder}", file=sys.stderr, flush=True)
+    return folder
 
 
 def _warn_of_memory(arguments: argparse.Namespace) -> None:

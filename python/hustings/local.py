@@ -22,11 +22,10 @@ from .errors import (
     StorageError,
     WaitTimeoutError,
 )
+from .founders import MAX_VOTERS, check_voters
 from .node import (
-    MAX_VOTERS,
     Position,
     check_position,
-    check_voters,
     node_argv,
     package_env,
     python_path,

@@ -16,10 +16,11 @@ from .errors import (
     WaitTimeoutError,
 )
 from .faults import AnyNode
+from .founders import MAX_VOTERS
 from .links import LinkFaults
 from .loads import LoadSource
 from .local import MAX_NODES, POLL_S, LocalNode
-from .node import MAX_VOTERS, Position, check_position, check_slots
+from .node import Position, check_position, check_slots
 from .offers import check_labels, check_resources
 
 

@@ -12,10 +12,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeAlias
 
-from . import _core
+from . import _core, certs
 from .config import Config
 from .errors import ConfigError, HustingsWarning, InvalidPeersError, StoppedError
 from .events import EventLog
+from .founders import check_founders
 from .loads import LoadSource
 from .members import Leader, Member, Snapshot, html_table
 from .offers import check_labels, check_resources
@@ -26,6 +27,13 @@ Position: TypeAlias = "tuple[float, float] | tuple[float] | float"
 
 MAX_SLOTS = 4_096
 """Callbacks one node may run at once."""
+
+
+def default_name(tls: str | None) -> str:
+    """That of the certificate, else one of this process."""
+    if tls is not None:
+        return certs.read(tls).name
+    return f"{socket.gethostname().split('.')[0]}-{os.getpid()}"
 
 
 def cores() -> int:
@@ -130,6 +138,11 @@ class Node:
     reads ``/metrics``, and a browser sees the cluster live. Both are for reading only, plain text,
     and on loopback, unless ``metrics_open`` or ``http_open`` says that other machines may read
     along.
+
+    ``tls``: the folder with this node's certificate, see :mod:`hustings.certs` (default:
+    HUSTINGS_TLS). Then all its connections are inside TLS, it may listen beyond loopback, and its
+    name is the certificate's. ``admit="HOST:PORT"`` with ``ca``, the authority's folder: it gives
+    nodes that have a token their certificate there.
     """
 
     def __init__(
@@ -153,6 +166,9 @@ class Node:
         metrics_open: bool = False,
         http: str | None = None,
         http_open: bool = False,
+        tls: str | os.PathLike[str] | None = None,
+        admit: str | None = None,
+        ca: str | os.PathLike[str] | None = None,
     ) -> None:
         if isinstance(join, str):
             join = [part.strip() for part in join.split(",") if part.strip()]
@@ -162,9 +178,11 @@ class Node:
         self._alone = not self._join and voters is None
         if config is not None and not isinstance(config, Config):
             raise ConfigError(f"config={config!r}: give a hustings.Config")
-        name = name or f"{socket.gethostname().split('.')[0]}-{os.getpid()}"
+        if (admit is None) != (ca is None):
+            raise ConfigError("admit, ca: to admit nodes takes both, HOST:PORT and a folder")
+        tls = certs.check_folder(tls)
         self._node = _core.Node(
-            name=name,
+            name=name or default_name(tls),
             listen=listen,
             position=check_position(position),
             slots=cores() if slots is None else check_slots(slots),
@@ -181,6 +199,9 @@ class Node:
             metrics_open=bool(metrics_open),
             http=check_endpoint("http", http, http_open),
             http_open=bool(http_open),
+            tls=tls,
+            enrol=admit,
+            authority=ca,
         )
         self._allow_pickle = bool(allow_pickle)
         self._state = "new"
@@ -445,40 +466,3 @@ class Node:
             rows += [("role", self.role), ("term", str(self.term)), ("score", f"{self.score:.2f}")]
             rows += [("fault", str(fault)) for fault in self.snapshot().faults]
         return html_table(f"Node {self.name}", ("", ""), rows)
-
-
-def check_founders(join: Sequence[str], voters: int | None) -> list[str]:
-    """The founding list, or nothing where the node joins; refuses lists that do not fit
-    ``voters``."""
-    if len(set(join)) != len(join):
-        twice = next(a for a in join if list(join).count(a) > 1)
-        raise InvalidPeersError(f"join: {twice} is listed twice; list every founder once")
-    if voters is None:
-        return []
-    check_voters(voters, MAX_VOTERS)
-    if len(join) != voters:
-        raise InvalidPeersError(
-            f"join: {len(join)} addresses for voters={voters}; founders list all {voters} of them, "
-            "themselves included"
-        )
-    return sorted(join)
-
-
-MAX_VOTERS = 7
-"""More voters than this make every commit slower and hardly anything safer."""
-
-
-def check_voters(voters: object, most: int) -> int:
-    """Refuses impossible voter counts and warns about even ones."""
-    if isinstance(voters, bool) or not isinstance(voters, int) or not 1 <= voters <= most:
-        raise ConfigError(
-            f"voters={voters!r}: give a whole number from 1 to {most}; 3 or 5 is usual"
-        )
-    if voters % 2 == 0:
-        warnings.warn(
-            f"voters={voters} is even: it survives no more failures than {voters - 1} and needs "
-            "more votes",
-            HustingsWarning,
-            stacklevel=4,
-        )
-    return voters

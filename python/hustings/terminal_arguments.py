@@ -1,9 +1,11 @@
 """What ``hustings top`` and ``completion`` take, and every command that asks a cluster; imports
-nothing, as ``--help`` needs it."""
+nothing heavy, as ``--help`` needs it."""
 
 from __future__ import annotations
 
 import argparse
+
+from .certs_arguments import add_tls
 
 
 def add_connect(parser: argparse.ArgumentParser) -> None:
@@ -16,6 +18,7 @@ def add_connect(parser: argparse.ArgumentParser) -> None:
         help="any node (default: HUSTINGS_CONNECT, else the nodes of `hustings up`)",
     )
     parser.add_argument("--timeout", type=float, default=10.0, help="seconds")
+    add_tls(parser)
 
 
 def add_looks(p: argparse.ArgumentParser) -> None:

@@ -12,9 +12,12 @@ use super::execution::{AttemptEnded, Pool, PoolOptions};
 use super::history::History;
 use super::http::{Listeners, Served};
 use super::sampler::{LoadSource, TasksCpu};
+use super::security::Tls;
 use super::shared::Shared;
 use super::storage::disk::Disk;
 use super::storage::{Identity, Storage};
+use super::transport::dialling::Dialler;
+use super::transport::enrolment_service::Desk;
 use super::transport::faulty_peers::FaultyPeers;
 use super::transport::gate::Gate;
 use super::transport::grpc_peers::GrpcPeers;
@@ -39,16 +42,15 @@ const RUNNER_NICE: i32 = 5;
 /// Everything that runs inside the node's own runtime.
 pub(super) async fn start(options: NodeOptions) -> Result<(Arc<Shared>, Arc<Pool>, Served)> {
     let clock = Clock::start();
-    let listener = transport::server::bind(&options.listen).await?;
-    let looks = Listeners::bind(&options.endpoints).await?;
-    let served = looks.served();
+    let doors = Doors::open(&options).await?;
     let (storage, stores) = open_storage(options.disk.clone()).await?;
-    let me = member_of(&options, &listener, storage.as_ref().map(|s| s.identity()))?;
+    let me = member_of(&options, &doors.listener, storage.as_ref().map(|s| s.identity()))?;
     let config = Arc::new(options.config);
     let history = Arc::new(History::new(me.id, &me.name, config.limits.events));
     let (inputs, heard) = mpsc::unbounded_channel();
     let bytes = transport::peer_message_bytes(&config.limits);
-    let peers = Arc::new(GrpcPeers::new(me.id, bytes));
+    let dialler = Dialler::new(doors.tls.clone());
+    let peers = Arc::new(GrpcPeers::new(me.id, bytes, dialler.clone()));
     let gate = Gate::new(me.id, Arc::default());
     let behind = Arc::new(FaultyPeers::new(peers.clone(), gate.clone()));
     let mut consensus = None;
@@ -67,6 +69,7 @@ pub(super) async fn start(options: NodeOptions) -> Result<(Arc<Shared>, Arc<Pool
         inputs.clone(),
         consensus.clone(),
         peers,
+        dialler.clone(),
         gate.clone(),
         options.allow_faults,
         storage.clone(),
@@ -84,22 +87,52 @@ pub(super) async fn start(options: NodeOptions) -> Result<(Arc<Shared>, Arc<Pool
             state: consensus.as_ref().map_or_else(Replica::default, |c| c.state()),
             commit: consensus.map(|c| Arc::new(Committer::start(c)) as Arc<dyn proposals::Commit>),
             hands,
-            lines: Arc::new(GrpcLines::new(gate, bytes)),
+            lines: Arc::new(GrpcLines::new(gate, bytes, dialler)),
             allow_pickle: options.allow_pickle,
         },
         inputs,
     );
-    task_loop.tally = looks.wants_metrics().then(Box::default);
+    task_loop.tally = doors.looks.wants_metrics().then(Box::default);
     storage.and_then(|storage| storage.identity().cluster).inspect(|c| shared.belong(*c));
     tokio::spawn(task_loop.run(heard));
-    tokio::spawn(transport::server::serve(shared.clone(), listener));
-    tokio::spawn(reign::follow_leadership(shared.clone()));
-    tokio::spawn(blobs::keep(shared.clone()));
-    let source = options.load.unwrap_or_else(|| LoadSource::measured(Duration::ZERO, false));
-    tokio::spawn(measure(shared.clone(), source, pool.clone()));
-    looks.serve(&shared);
+    let served = doors.serve(&shared);
+    spawn_upkeep(&shared, options.load, &pool);
     history.push(Record::new(RecordKind::NodeStarted));
     Ok((shared, pool, served))
+}
+
+/// Where others come in.
+struct Doors {
+    tls: Option<Arc<Tls>>,
+    listener: TcpListener,
+    desk: Option<Desk>,
+    looks: Listeners,
+}
+
+impl Doors {
+    async fn open(options: &NodeOptions) -> Result<Doors> {
+        let tls = match &options.tls {
+            Some(folder) => Some(Tls::open_for_node(folder, &options.name)?),
+            None => None,
+        };
+        let listener = transport::server::bind(&options.listen, tls.is_some()).await?;
+        if let (Some(tls), Ok(here)) = (&tls, listener.local_addr()) {
+            tls.check_host(here.ip())?;
+        }
+        let desk = transport::enrolment_service::open(options.enrolment.clone(), &tls).await?;
+        let looks = Listeners::bind(&options.endpoints).await?;
+        Ok(Doors { tls, listener, desk, looks })
+    }
+
+    fn serve(self, shared: &Arc<Shared>) -> Served {
+        let served = self.looks.served();
+        self.looks.serve(shared);
+        tokio::spawn(transport::server::serve(shared.clone(), self.listener, self.tls));
+        if let Some(desk) = self.desk {
+            tokio::spawn(desk.serve());
+        }
+        served
+    }
 }
 
 /// The data directory and what was found in it; without one, empty stores in memory.
@@ -196,6 +229,14 @@ fn stream_limits(limits: &Limits) -> StreamLimits {
     let bytes = limits.stream_bytes.min(limits.message_bytes / 2).min(limits.blob_bytes);
     let (items, bytes) = (limits.stream_items as usize, bytes as usize);
     StreamLimits { items, bytes, idle: limits.stream_idle }
+}
+
+/// What a node does all the time, besides its two loops.
+fn spawn_upkeep(shared: &Arc<Shared>, load: Option<LoadSource>, pool: &Arc<Pool>) {
+    tokio::spawn(reign::follow_leadership(shared.clone()));
+    tokio::spawn(blobs::keep(shared.clone()));
+    let source = load.unwrap_or_else(|| LoadSource::measured(Duration::ZERO, false));
+    tokio::spawn(measure(shared.clone(), source, pool.clone()));
 }
 
 /// Samples, scores, smooths and publishes, a few times a second, never on an RPC's path.

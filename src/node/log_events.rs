@@ -107,8 +107,28 @@ impl Text {
             end -= 1;
         }
         self.message.truncate(end);
-        self.message
+        one_line(self.message)
     }
+}
+
+/// What could end a line, move the cursor or turn the direction of writing is shown, not done: whoever reads a log must
+/// be able to trust that a line of it is one of ours.
+fn one_line(text: String) -> String {
+    let sly = |c: char| {
+        let marks = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}');
+        let turns = matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        c.is_control() || marks || turns
+    };
+    if !text.contains(sly) {
+        return text;
+    }
+    text.chars().fold(String::with_capacity(text.len() + 16), |mut safe, c| {
+        match sly(c) {
+            true => safe.extend(c.escape_default()),
+            false => safe.push(c),
+        }
+        safe
+    })
 }
 
 impl Visit for Text {
@@ -128,6 +148,14 @@ impl Visit for Text {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_others_say_cannot_end_a_line_or_turn_it() {
+        let text = "name\r\nlevel=ERROR all is lost \u{1b}[2J \u{202e}gnirts";
+        let safe = one_line(text.to_owned());
+        assert_eq!(safe, "name\\r\\nlevel=ERROR all is lost \\u{1b}[2J \\u{202e}gnirts");
+        assert_eq!(one_line("plain, ä and \"quoted\"".to_owned()), "plain, ä and \"quoted\"");
+    }
 
     #[test]
     fn events_become_lines_of_their_modules_logger() {

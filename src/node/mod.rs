@@ -32,6 +32,7 @@ pub mod proto;
 pub mod reign;
 pub mod relocation;
 pub mod sampler;
+pub mod security;
 pub mod shared;
 pub mod shutdown;
 pub mod standstill;
@@ -52,6 +53,7 @@ use sampler::LoadSource;
 use shared::Shared;
 use standstill::Standstill;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
@@ -67,6 +69,10 @@ pub struct NodeOptions {
     pub name: String,
     /// `host:port`; port 0 takes a free one.
     pub listen: String,
+    /// The folder with its certificate: all its connections are inside TLS; `None`: in the clear, on loopback only.
+    pub tls: Option<PathBuf>,
+    /// Where it admits nodes that have a token, and the folder of the authority.
+    pub enrolment: Option<Enrolment>,
     /// Where it stands.
     pub position: Position,
     /// How many callbacks it runs at once.
@@ -93,6 +99,21 @@ pub struct NodeOptions {
     pub runner_env: Vec<(String, String)>,
     /// Where it can be looked at.
     pub endpoints: http::Endpoints,
+}
+
+/// How a node admits others that have a token and no certificate yet.
+#[derive(Clone, Debug)]
+pub struct Enrolment {
+    /// `host:port` of the listener for it.
+    pub listen: String,
+    /// The authority's folder, with its key.
+    pub authority: PathBuf,
+}
+
+impl From<(String, PathBuf)> for Enrolment {
+    fn from((listen, authority): (String, PathBuf)) -> Self {
+        Enrolment { listen, authority }
+    }
 }
 
 /// A running node.

@@ -9,6 +9,8 @@ use super::driver::{Input, TaskLoop};
 use super::execution::streams::Streams;
 use super::history::History;
 use super::storage::Storage;
+use super::transport::access::Speakers;
+use super::transport::dialling::Dialler;
 use super::transport::gate::Gate;
 use super::transport::grpc_peers::GrpcPeers;
 use super::transport::lives::Life;
@@ -94,6 +96,10 @@ pub struct Shared {
     pub consensus: Option<Arc<Consensus>>,
     /// The way to other voters.
     pub peers: Arc<GrpcPeers>,
+    /// How connections are opened.
+    pub dialler: Dialler,
+    /// Under which certificate each node speaks.
+    pub speakers: Speakers,
     /// What words between this node and others suffer.
     pub gate: Gate,
     /// Fault calls are taken.
@@ -148,6 +154,7 @@ impl Shared {
         inputs: mpsc::UnboundedSender<Input>,
         consensus: Option<Arc<Consensus>>,
         peers: Arc<GrpcPeers>,
+        dialler: Dialler,
         gate: Gate,
         allow_faults: bool,
         storage: Option<Arc<Storage>>,
@@ -169,6 +176,8 @@ impl Shared {
             inputs,
             consensus,
             peers,
+            dialler,
+            speakers: Speakers::default(),
             gate,
             allow_faults,
             functions: Mutex::default(),

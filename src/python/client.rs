@@ -88,7 +88,8 @@ impl Client {
 #[pymethods]
 impl Client {
     #[new]
-    #[pyo3(signature = (addresses, *, allow_pickle=false, timeout=10.0, pinned=false, watch=true))]
+    #[pyo3(signature = (addresses, *, allow_pickle=false, timeout=10.0, pinned=false, watch=true,
+                        tls=None))]
     fn new(
         py: Python<'_>,
         addresses: Vec<String>,
@@ -96,10 +97,11 @@ impl Client {
         timeout: f64,
         pinned: bool,
         watch: bool,
+        tls: Option<std::path::PathBuf>,
     ) -> PyResult<Self> {
         let timeout = parse_seconds(py, "timeout", timeout)?;
         let process = process(py)?;
-        let options = ClientOptions { pinned, timeout, watch };
+        let options = ClientOptions { pinned, timeout, watch, tls };
         let client = process
             .block_on(py, async move { client::Client::connect(&addresses, options).await })?;
         let client = ManuallyDrop::new(client);

@@ -33,6 +33,8 @@ fn class_name(error: &Error) -> &'static str {
         Error::Config { .. } => "ConfigError",
         Error::InvalidAddress { .. } => "InvalidAddressError",
         Error::InsecureBind { .. } => "InsecureBindError",
+        Error::TlsConfig { .. } => "TlsConfigError",
+        Error::Auth { .. } => "AuthError",
         Error::Bind { .. } => "BindError",
         Error::NoQuorum { .. } => "NoQuorumError",
         Error::QueueFull { .. } => "QueueFullError",

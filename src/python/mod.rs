@@ -2,6 +2,7 @@
 
 mod arguments;
 mod awaitable;
+mod certs;
 mod client;
 mod completion;
 mod config;
@@ -27,6 +28,8 @@ use pyo3::prelude::*;
 /// The native classes of hustings; `_core.pyi` is their reference.
 #[pymodule]
 mod _core {
+    #[pymodule_export]
+    use super::certs::{certs_enrol, certs_init, certs_issue, certs_read, certs_token};
     #[pymodule_export]
     use super::client::Client;
     #[pymodule_export]

@@ -11,7 +11,7 @@ use crate::node::http::{Endpoint, Endpoints};
 use crate::node::sampler::LoadSource;
 use crate::node::storage::disk::Disk;
 use crate::node::storage::folder::Folder;
-use crate::node::{self, Entry, NodeOptions};
+use crate::node::{self, Enrolment, Entry, NodeOptions};
 use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
@@ -76,7 +76,7 @@ impl Node {
                         resources=None, allow_pickle=false,
                         allow_faults=false, load=None, config=None, may_vote=true, data_dir=None,
                         runner_argv=vec![], runner_env=None, metrics=None, metrics_open=false,
-                        http=None, http_open=false))]
+                        http=None, http_open=false, tls=None, enrol=None, authority=None))]
     fn new(
         py: Python<'_>,
         name: String,
@@ -97,6 +97,9 @@ impl Node {
         metrics_open: bool,
         http: Option<String>,
         http_open: bool,
+        tls: Option<PathBuf>,
+        enrol: Option<String>,
+        authority: Option<PathBuf>,
     ) -> PyResult<Self> {
         let refuse =
             |field: &str, problem: String| errors::raise(py, Error::config(field, problem));
@@ -107,6 +110,8 @@ impl Node {
         let options = NodeOptions {
             name: name.clone(),
             listen: listen.to_owned(),
+            tls,
+            enrolment: enrol.zip(authority).map(Enrolment::from),
             position: Position { x, y },
             slots,
             labels: labels.unwrap_or_default(),

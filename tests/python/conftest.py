@@ -125,7 +125,7 @@ def stubs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, Any]]
     """Messages and services generated from ``proto/``, as a client without hustings has them."""
     protoc = pytest.importorskip("grpc_tools.protoc")
     out = tmp_path_factory.mktemp("stubs")
-    files = [f"hustings/v1/{name}.proto" for name in ("peer", "client", "blob")]
+    files = [f"hustings/v1/{name}.proto" for name in ("peer", "client", "blob", "enrolment")]
     proto = HERE.parent.parent / "proto"
     code = protoc.main(
         [

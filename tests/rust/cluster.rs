@@ -22,6 +22,8 @@ pub fn options(name: &str, cpu: f64) -> NodeOptions {
     NodeOptions {
         name: name.to_owned(),
         listen: "127.0.0.1:0".to_owned(),
+        tls: None,
+        enrolment: None,
         position: Position::default(),
         labels: Default::default(),
         resources: Default::default(),

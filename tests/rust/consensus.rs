@@ -13,6 +13,7 @@ use hustings::node::clock::Clock;
 use hustings::node::consensus::{Consensus, ConsensusOptions, Stores};
 use hustings::node::proto;
 use hustings::node::proto::peer_service_server::{PeerService, PeerServiceServer};
+use hustings::node::transport::dialling::Dialler;
 use hustings::node::transport::grpc_peers::GrpcPeers;
 use hustings::node::transport::peers::Lane;
 use hustings::node::transport::wire_raft;
@@ -199,7 +200,7 @@ fn start_node(
             address: address.clone(),
             config,
             clock: Clock::start(),
-            peers: Arc::new(GrpcPeers::new(me, MESSAGE_BYTES)),
+            peers: Arc::new(GrpcPeers::new(me, MESSAGE_BYTES, Dialler::default())),
             stores: Stores::default(),
             records: Arc::new(move |record: Record| {
                 if record.kind == RecordKind::BecameLeader {

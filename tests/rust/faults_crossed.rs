@@ -8,6 +8,7 @@ use hustings::core::ids::{ClusterId, NodeId};
 use hustings::error::Error;
 use hustings::node::proto::peer_service_client::PeerServiceClient;
 use hustings::node::proto::{self, StatusResponse};
+use hustings::node::transport::dialling::Dialler;
 use hustings::node::transport::grpc_peers::GrpcPeers;
 use hustings::node::transport::peers::{Heartbeat, Lane, PeerError, Peers, Target};
 use hustings::node::{Entry, Node, NodeOptions};
@@ -76,14 +77,14 @@ async fn no_call_crosses_from_one_cluster_into_another() {
     let address = theirs.address().to_owned();
 
     // The right node of another cluster; then a node that has gone, at an address that was taken over.
-    let foreign = GrpcPeers::new(mine.id(), 8 << 20);
+    let foreign = GrpcPeers::new(mine.id(), 8 << 20, Dialler::default());
     foreign.set_cluster(x_id);
     let calls = call_all(&foreign, &Target { node: theirs.id(), address: address.clone() }).await;
-    let late = GrpcPeers::new(mine.id(), 8 << 20);
+    let late = GrpcPeers::new(mine.id(), 8 << 20, Dialler::default());
     late.set_cluster(y_id);
     call_all(&late, &Target { node: NodeId(99), address: address.clone() }).await;
     // Neither cluster nor node: what only a newcomer may leave open.
-    let nobody = GrpcPeers::new(mine.id(), 8 << 20);
+    let nobody = GrpcPeers::new(mine.id(), 8 << 20, Dialler::default());
     call_all(&nobody, &Target { node: theirs.id(), address: address.clone() }).await;
     call_all(&late, &Target { node: NodeId(0), address: address.clone() }).await;
 

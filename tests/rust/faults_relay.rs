@@ -5,6 +5,7 @@ use crate::cluster::{Cluster, for_condition};
 use futures::StreamExt;
 use hustings::core::election::boundary::PollQuestion;
 use hustings::core::ids::{ClusterId, NodeId};
+use hustings::node::transport::dialling::Dialler;
 use hustings::node::transport::grpc_peers::GrpcPeers;
 use hustings::node::transport::peers::{Dialled, Lane, PeerError, Peers, Target};
 use std::sync::Arc;
@@ -68,7 +69,7 @@ async fn behind_a_relay() -> (Cluster, Relay, Target, Arc<GrpcPeers>) {
     let node = cluster.leader().await;
     let relay = Relay::to(node.address()).await;
     let target = Target { node: node.id(), address: relay.address.clone() };
-    let peers = Arc::new(GrpcPeers::new(NodeId(77), 8 << 20));
+    let peers = Arc::new(GrpcPeers::new(NodeId(77), 8 << 20, Dialler::default()));
     let id = node.status().await.unwrap().cluster_id;
     peers.set_cluster(ClusterId::from_bytes(&id).unwrap());
     (cluster, relay, target, peers)

@@ -9,6 +9,7 @@ mod execution;
 mod faults_crossed;
 mod faults_relay;
 mod scenarios;
+mod security;
 mod simulated_faults;
 mod simulated_tasks;
 mod simulation;

@@ -84,7 +84,7 @@ async fn put(
         return Err(Error::NoQuorum { detail: format!("{address} does not answer") });
     }
     let cluster = shared.cluster_bytes();
-    blob_calls::put(address, cluster, blob, content, spread)
+    blob_calls::put(&shared.dialler, address, cluster, blob, content, spread)
         .await
         .map_err(|status| Error::NoQuorum { detail: format!("{address}: {}", status.message()) })
 }
@@ -141,7 +141,7 @@ pub async fn fetch_once(shared: &Arc<Shared>, blob: BlobRef) -> Result<Bytes> {
         if !shared.gate.speak(node).await {
             continue;
         }
-        match blob_calls::get(&address, shared.cluster_bytes(), blob).await {
+        match blob_calls::get(&shared.dialler, &address, shared.cluster_bytes(), blob).await {
             Ok(content) => return Ok(content),
             Err(status) => problem = format!("{address}: {}", status.message()),
         }

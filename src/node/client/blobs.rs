@@ -33,7 +33,9 @@ impl Client {
         let blob = name(&content);
         let put = |address: String| {
             let content = content.clone();
-            async move { blob_calls::put(&address, Bytes::new(), blob, content, true).await }
+            let dialler = self.shared.peers.dialler();
+            let nobody = Bytes::new();
+            async move { blob_calls::put(dialler, &address, nobody, blob, content, true).await }
         };
         self.check_open()?;
         try_all(&self.shared, "the arguments", content.len(), put).await?;
@@ -98,7 +100,9 @@ pub(super) async fn fetch_and_settle(shared: Arc<Shared>, wanted: Fetch) {
 }
 
 async fn fetch(shared: &Arc<Shared>, blob: BlobRef) -> Result<Bytes> {
-    let get = |address: String| async move { blob_calls::get(&address, Bytes::new(), blob).await };
+    let get = |address: String| async move {
+        blob_calls::get(shared.peers.dialler(), &address, Bytes::new(), blob).await
+    };
     let fetch = async {
         let _room = shared.fetching.acquire().await;
         try_all(shared, "a large result", blob.size as usize, get).await

@@ -3,6 +3,7 @@
 use super::address;
 use super::exchange::settle_all;
 use super::peers::{STATUS_TIMEOUT, describe};
+use super::refused::{Again, Attempt, NOT_ADMITTED, change_refused, from_status, no_quorum};
 use super::{Client, Grpc, found::quorum_of, lock, wire};
 use crate::core::ids::{NodeId, TaskId};
 use crate::core::load::Position;
@@ -256,7 +257,10 @@ impl Client {
         };
         match tokio::time::timeout(timeout, call).await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(status)) if status.code() == tonic::Code::PermissionDenied => {
+            Ok(Err(status))
+                if status.code() == tonic::Code::PermissionDenied
+                    && !status.message().starts_with(NOT_ADMITTED) =>
+            {
                 Err(Error::FaultInjectionDisabled { node: address })
             }
             Ok(Err(status)) => Err(from_status("faults", &address, &status)),
@@ -368,58 +372,5 @@ impl Client {
                 (None, None) => Error::WaitTimeout { what: what.into(), waited: timeout },
             }),
         }
-    }
-}
-
-/// A try failed in a way that may pass.
-struct Again(String);
-
-enum Attempt {
-    Again(String),
-    Final(Error),
-}
-
-impl From<Again> for Attempt {
-    fn from(again: Again) -> Self {
-        Attempt::Again(again.0)
-    }
-}
-
-impl From<Error> for Attempt {
-    fn from(error: Error) -> Self {
-        Attempt::Final(error)
-    }
-}
-
-/// Why members were not changed; what will pass is asked again.
-fn change_refused(what: &str, address: &str, status: &tonic::Status) -> Attempt {
-    use tonic::Code;
-    let problem = describe(status);
-    // The texts are those of our own errors, whose heads are added again here.
-    let body = problem.split_once(": ").map_or(problem.as_str(), |(_, body)| body).to_owned();
-    Attempt::Final(match status.code() {
-        Code::Unavailable => return Attempt::Again(format!("{address}: {problem}")),
-        Code::FailedPrecondition => Error::UnsafeMembershipChange { problem: body },
-        Code::Aborted => Error::MembershipChangeInProgress {
-            detail: "a voter is being seated or removed".into(),
-        },
-        Code::NotFound => Error::config("node", body),
-        _ => from_status(what, address, status),
-    })
-}
-
-fn no_quorum(detail: &str) -> Error {
-    Error::NoQuorum { detail: detail.trim_end_matches("; ").into() }
-}
-
-fn from_status(what: &str, address: &str, status: &tonic::Status) -> Error {
-    use tonic::Code;
-    let problem = describe(status);
-    match status.code() {
-        Code::InvalidArgument | Code::NotFound | Code::FailedPrecondition | Code::OutOfRange => {
-            Error::config(what, problem)
-        }
-        Code::DeadlineExceeded => Error::WaitTimeout { what: what.into(), waited: STATUS_TIMEOUT },
-        _ => no_quorum(&format!("{address}: {:?}: {problem}", status.code())),
     }
 }

@@ -19,6 +19,7 @@ mod handle;
 mod identity;
 mod peers;
 mod reader;
+mod refused;
 mod table;
 mod watch;
 mod wire;
@@ -27,6 +28,7 @@ pub use blobs::{INLINE, MAX_BLOB};
 pub use completion::CompletionQueue;
 pub use control::MAX_LISTED;
 pub use handle::{Handle, MAX_WATCHERS, Phase, Settled};
+pub(crate) use peers::describe;
 pub use reader::{Item, READ_AHEAD, READ_AHEAD_BYTES, Reader};
 pub use table::{
     MAX_BODY, MAX_FUNCTIONS, MAX_KEY, MAX_NAME, MAX_PENDING, MAX_QUEUED_BYTES, Submitted,
@@ -47,8 +49,11 @@ use crate::core::cluster::command::FunctionSource;
 use crate::core::ids::{FunctionHash, SessionId, TaskId};
 use crate::error::{Error, Result};
 use crate::node::proto::Record;
+use crate::node::security::{Role, Tls};
+use crate::node::transport::dialling::Dialler;
 use identity::Identity;
 use peers::{Grpc, Peers};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -68,11 +73,14 @@ pub struct ClientOptions {
     pub timeout: Duration,
     /// Collect the records of all members.
     pub watch: bool,
+    /// The folder with this client's certificate: all its connections are inside TLS; `None`: in the clear.
+    pub tls: Option<PathBuf>,
 }
 
 impl Default for ClientOptions {
     fn default() -> Self {
-        ClientOptions { pinned: false, timeout: Duration::from_secs(10), watch: true }
+        let timeout = Duration::from_secs(10);
+        ClientOptions { pinned: false, timeout, watch: true, tls: None }
     }
 }
 
@@ -102,6 +110,34 @@ struct Shared {
     records: Mutex<watch::Records>,
 }
 
+impl Shared {
+    fn nobody_answers(&self, addresses: &[String]) -> Error {
+        if let Some(refused) = self.peers.refusal() {
+            return refused;
+        }
+        let (trouble, timeout) = (lock(&self.trouble).clone(), self.options.timeout);
+        let asked = addresses.join(", ");
+        let detail = format!("no node answered within {timeout:?} at {asked}; {trouble}");
+        Error::NoQuorum { detail }
+    }
+}
+
+/// How this client's connections are opened; its certificate must be one for clients.
+fn dialler(folder: Option<&Path>) -> Result<Dialler> {
+    let Some(folder) = folder else { return Ok(Dialler::default()) };
+    let tls = Tls::open(folder)?;
+    let me = tls.current().me.clone();
+    if me.role == Role::Peer {
+        let problem = format!(
+            "{} holds the certificate of node {:?}; a script needs one of: hustings certs client|admin",
+            folder.display(),
+            me.name
+        );
+        return Err(Error::Auth { problem });
+    }
+    Ok(Dialler::new(Some(tls)))
+}
+
 /// A connection to a cluster. All methods may be called from any thread.
 pub struct Client {
     shared: Arc<Shared>,
@@ -115,7 +151,7 @@ impl Client {
         let mut identity = Identity::new()?;
         let shared = Arc::new(Shared {
             session: identity.session_id(),
-            peers: Peers::new(seeds),
+            peers: Peers::new(seeds, dialler(options.tls.as_deref())?),
             identity: Mutex::new(identity),
             table: Mutex::default(),
             room: Condvar::new(),
@@ -131,19 +167,12 @@ impl Client {
             records: Mutex::default(),
             options,
         });
-        let found = match tokio::time::timeout(shared.options.timeout, shared.find_node(None)).await
-        {
-            Ok(found) => found,
-            Err(_) => {
-                let trouble = lock(&shared.trouble).clone();
-                let detail = format!(
-                    "no node answered within {:?} at {}; {trouble}",
-                    shared.options.timeout,
-                    addresses.join(", ")
-                );
-                return Err(Error::NoQuorum { detail });
-            }
+        let found = tokio::select! {
+            biased;
+            error = shared.peers.refused_by_all() => return Err(error),
+            found = tokio::time::timeout(shared.options.timeout, shared.find_node(None)) => found,
         };
+        let found = found.map_err(|_| shared.nobody_answers(addresses))?;
         *lock(&shared.connected) = Some(found.address.clone());
         lock(&shared.table).heed_limit(found.payload_bytes);
         if shared.options.watch {

@@ -2,6 +2,7 @@
 
 use super::found::{Found, Respondent, leader_in, leads, own_id, quorum_of};
 use super::identity::Backoff;
+use super::refused::NOT_ADMITTED;
 use super::table::MAX_BODY;
 use super::{Shared, lock};
 use crate::core::ids::NodeId;
@@ -9,10 +10,13 @@ use crate::error::{Error, Result};
 use crate::node::clock::Clock;
 use crate::node::proto::client_service_client::ClientServiceClient;
 use crate::node::proto::{self, StatusResponse};
+use crate::node::transport::dialling::Dialler;
+use crate::node::transport::socket::distrust_in;
 use futures::stream::{self, StreamExt};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 use std::time::Duration;
+use tokio::sync::Notify;
 use tonic::transport::{Channel, Endpoint};
 
 pub(super) type Grpc = ClientServiceClient<Channel>;
@@ -39,8 +43,12 @@ const CONNECTION_WINDOW: u32 = 4 << 20;
 /// Addresses and the channels to them.
 pub(super) struct Peers {
     seeds: Vec<String>,
+    dialler: Dialler,
     known: Mutex<Known>,
     channels: Mutex<HashMap<String, Channel>>,
+    /// Who does not let this client in, and why.
+    refusals: Mutex<BTreeMap<String, String>>,
+    refused: Notify,
 }
 
 #[derive(Default)]
@@ -51,8 +59,59 @@ struct Known {
 }
 
 impl Peers {
-    pub fn new(seeds: Vec<String>) -> Self {
-        Peers { seeds, known: Mutex::default(), channels: Mutex::default() }
+    pub fn new(seeds: Vec<String>, dialler: Dialler) -> Self {
+        Peers {
+            seeds,
+            dialler,
+            known: Mutex::default(),
+            channels: Mutex::default(),
+            refusals: Mutex::default(),
+            refused: Notify::new(),
+        }
+    }
+
+    /// How connections are opened.
+    pub fn dialler(&self) -> &Dialler {
+        &self.dialler
+    }
+
+    /// Why some node does not let this client in, or this client does not trust it.
+    pub fn refusal(&self) -> Option<Error> {
+        let refusals = lock(&self.refusals);
+        let (address, why) = refusals.iter().next()?;
+        Some(Error::Auth { problem: format!("{address}: {why}") })
+    }
+
+    /// Returns once none of the nodes that were named lets this client in.
+    pub async fn refused_by_all(&self) -> Error {
+        loop {
+            let all = {
+                let refusals = lock(&self.refusals);
+                self.seeds.iter().all(|seed| refusals.contains_key(seed))
+            };
+            if let Some(error) = self.refusal().filter(|_| all) {
+                return error;
+            }
+            self.refused.notified().await;
+        }
+    }
+
+    /// Remembers who does not let this client in.
+    fn heed(&self, address: &str, status: &tonic::Status) {
+        let text = describe(status);
+        let why = match status.code() {
+            tonic::Code::PermissionDenied | tonic::Code::Unauthenticated => {
+                Some(text.strip_prefix(NOT_ADMITTED).unwrap_or(&text))
+            }
+            _ => distrust_in(&text),
+        };
+        let Some(why) = why else { return };
+        let mut refusals = lock(&self.refusals);
+        if refusals.len() < 2 * MAX_MEMBERS || refusals.contains_key(address) {
+            refusals.insert(address.to_owned(), why.to_owned());
+        }
+        drop(refusals);
+        self.refused.notify_one();
     }
 
     /// All addresses, the likeliest leader first, then members, then those given at the start.
@@ -106,7 +165,7 @@ impl Peers {
         if channels.len() >= 2 * MAX_MEMBERS {
             channels.clear();
         }
-        let channel = endpoint(address)?.connect_lazy();
+        let channel = self.dialler.lazily(&endpoint(address)?);
         channels.insert(address.into(), channel.clone());
         Ok(speak(channel))
     }
@@ -139,9 +198,13 @@ impl Peers {
             Ok(Ok(response)) => {
                 let status = response.into_inner();
                 self.learn(&status);
+                lock(&self.refusals).remove(address);
                 Ok(status)
             }
-            Ok(Err(status)) => Err(describe(&status)),
+            Ok(Err(status)) => {
+                self.heed(address, &status);
+                Err(describe(&status))
+            }
             Err(_) => Err(format!("no answer within {most:?}")),
         }
     }
@@ -283,7 +346,6 @@ fn endpoint(address: &str) -> Result<Endpoint> {
         problem: error.to_string(),
     })?;
     Ok(endpoint
-        .tcp_nodelay(true)
         .connect_timeout(CONNECT_TIMEOUT)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW))
@@ -296,7 +358,7 @@ fn speak(channel: Channel) -> Grpc {
 }
 
 /// The innermost cause: what a person can act on ("Connection refused"), not the layers around it.
-pub(super) fn describe(error: &(dyn std::error::Error + 'static)) -> String {
+pub(crate) fn describe(error: &(dyn std::error::Error + 'static)) -> String {
     let mut inner = error;
     while let Some(source) = inner.source() {
         inner = source;

@@ -52,6 +52,7 @@ impl Runner {
         let mut child = Command::new(program)
             .args(arguments)
             .envs(options.env.iter().map(|(key, value)| (key, value)))
+            .env_remove("HUSTINGS_TOKEN")
             .env("HUSTINGS_ALLOW_PICKLE", if options.allow_pickle { "1" } else { "0" })
             .env("HUSTINGS_PAYLOAD_LIMIT", options.payload_limit.to_string())
             .env("HUSTINGS_NODE_PID", std::process::id().to_string())

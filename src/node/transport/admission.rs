@@ -65,7 +65,7 @@ pub async fn call_meet(shared: &Shared, address: &str) -> Result<Introduction, R
         me: Some(wire::member_out(&shared.member())),
         protocol: PROTOCOL,
     };
-    let mut client = PeerServiceClient::new(channel(address)?);
+    let mut client = PeerServiceClient::new(channel(shared, address)?);
     let answer = bounded(address, client.meet(request)).await?;
     let member = wire::member_in(answer.me.unwrap_or_default())
         .map_err(|status| Refused::ForNow(format!("{address}: {}", status.message())))?;
@@ -88,18 +88,18 @@ pub async fn call_join(shared: &Shared, address: &str) -> Result<Admission, Refu
         functions,
         protocol: PROTOCOL,
     };
-    let mut client = PeerServiceClient::new(channel(address)?)
+    let mut client = PeerServiceClient::new(channel(shared, address)?)
         .max_encoding_message_size(super::peer_message_bytes(&shared.config.limits));
     let answer = bounded(address, client.join(request)).await?;
     let leader_address = Some(answer.leader_address).filter(|address| !address.is_empty());
     Ok(Admission { admitted: answer.admitted, leader_address, removed: answer.removed })
 }
 
-fn channel(address: &str) -> Result<Channel, Refused> {
+fn channel(shared: &Shared, address: &str) -> Result<Channel, Refused> {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|e| {
         Refused::ForGood(Error::InvalidPeers { problem: format!("{address}: {e}") })
     })?;
-    Ok(endpoint.connect_timeout(CALL).tcp_nodelay(true).connect_lazy())
+    Ok(shared.dialler.lazily(&endpoint.connect_timeout(CALL)))
 }
 
 async fn bounded<T>(

@@ -1,5 +1,6 @@
 //! Blobs over the network, seen from who calls: in pieces, on a connection of their own, checked where they arrive.
 
+use super::dialling::Dialler;
 use crate::core::ids::{BlobId, BlobRef};
 use crate::node::blobs::name;
 use crate::node::proto as pb;
@@ -72,6 +73,7 @@ pub async fn collect(
 
 /// Gives `content` to the voter at `address`; with `spread`, a majority holds it when this returns.
 pub async fn put(
+    dialler: &Dialler,
     address: &str,
     cluster: Bytes,
     blob: BlobRef,
@@ -82,14 +84,19 @@ pub async fn put(
     let first = pb::PutRequest { head: Some(head), piece: Bytes::new() };
     let rest = pieces(content).map(|piece| pb::PutRequest { head: None, piece });
     let messages = stream::iter(std::iter::once(first).chain(rest));
-    let mut service = dial(address).await?;
+    let mut service = dial(dialler, address).await?;
     bounded(blob, service.put(messages)).await.map(|answer| answer.into_inner().holders)
 }
 
 /// The content of `blob` from the node at `address`.
-pub async fn get(address: &str, cluster: Bytes, blob: BlobRef) -> Result<Bytes, Status> {
+pub async fn get(
+    dialler: &Dialler,
+    address: &str,
+    cluster: Bytes,
+    blob: BlobRef,
+) -> Result<Bytes, Status> {
     let request = pb::GetRequest { cluster_id: cluster, blob: Some(blob_out(blob)) };
-    let mut service = dial(address).await?;
+    let mut service = dial(dialler, address).await?;
     let transfer = async {
         let answers = service.get(request).await?.into_inner();
         collect(blob, answers.map(|answer| answer.map(|answer| answer.piece))).await
@@ -97,18 +104,14 @@ pub async fn get(address: &str, cluster: Bytes, blob: BlobRef) -> Result<Bytes, 
     bounded(blob, transfer).await
 }
 
-async fn dial(address: &str) -> Result<BlobServiceClient<Channel>, Status> {
+async fn dial(dialler: &Dialler, address: &str) -> Result<BlobServiceClient<Channel>, Status> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
-        .map_err(|error| Status::invalid_argument(error.to_string()))?;
-    let channel = endpoint
+        .map_err(|error| Status::invalid_argument(error.to_string()))?
         .connect_timeout(CONNECT)
-        .tcp_nodelay(true)
         .initial_stream_window_size(WINDOW)
-        .initial_connection_window_size(WINDOW)
-        .connect()
-        .await
-        .map_err(|error| Status::unavailable(error.to_string()))?;
-    Ok(BlobServiceClient::new(channel))
+        .initial_connection_window_size(WINDOW);
+    let channel = dialler.connect(&endpoint).await;
+    channel.map(BlobServiceClient::new).map_err(|error| Status::unavailable(error.to_string()))
 }
 
 async fn bounded<T>(

@@ -32,7 +32,10 @@ pub fn check_member(shared: &Shared, envelope: Option<&pb::Envelope>) -> Result<
     }
     let ours = shared.standing().cluster;
     match ClusterId::from_bytes(&envelope.cluster_id) {
-        Some(theirs) if ours.is_none_or(|ours| ours == theirs) => check_life(shared, envelope),
+        Some(theirs) if ours.is_none_or(|ours| ours == theirs) => {
+            check_speaker(shared, envelope)?;
+            check_life(shared, envelope)
+        }
         theirs => Err(wrong_cluster(shared, theirs)),
     }
 }
@@ -52,6 +55,16 @@ pub fn check_anybody(shared: &Shared, envelope: Option<&pb::Envelope>) -> Result
         }
         _ => check_life(shared, envelope),
     }
+}
+
+/// Refuses a node that speaks for another: inside TLS its certificate has a name, and the log says whose it is.
+fn check_speaker(shared: &Shared, envelope: &pb::Envelope) -> Result<(), Status> {
+    let node = NodeId(envelope.from_node);
+    let by_log = shared.consensus.as_ref().and_then(|consensus| {
+        let state = consensus.state();
+        state.lock().members().get(&node).map(|member| member.name.clone())
+    });
+    shared.speakers.check(node, by_log.as_deref())
 }
 
 /// Refuses a node that was outlived, and lets this one end if it is the one.

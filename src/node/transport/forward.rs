@@ -1,5 +1,6 @@
 //! A node that does not lead passes a client's calls on to the leader, unread.
 
+use super::access::FORWARDED;
 use super::client_service::Seat;
 use super::succession;
 use crate::core::ids::NodeId;
@@ -14,8 +15,6 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status, Streaming};
 
-/// Marks a call that was passed on once, with the node that did; it is not passed on again.
-const FORWARDED: &str = "hustings-forwarded";
 /// How long a call waits for somebody to lead.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How long a call waits for this node to lead the term it is expected to lead, or for somebody to lead a later one.
@@ -65,7 +64,7 @@ pub async fn route(shared: &Arc<Shared>, metadata: &MetadataMap) -> Result<Route
     }
     let endpoint = Endpoint::from_shared(format!("http://{}", leader.address))
         .map_err(|e| Status::internal(e.to_string()))?;
-    let channel = endpoint.connect_timeout(CONNECT).tcp_nodelay(true).connect_lazy();
+    let channel = shared.dialler.lazily(&endpoint.connect_timeout(CONNECT));
     Ok(Route::Leader(Way { node: leader.node, channel }))
 }
 

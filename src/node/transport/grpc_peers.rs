@@ -2,10 +2,10 @@
 //! share one long stream per peer: a call each, fifty times a second, would be what an idle cluster spends most on.
 
 use super::beats::Beats;
+use super::dialling::{self, Dialler};
 use super::lives::{Life, Lives};
 use super::peers::{AppendReplies, Dialled, Heartbeat, HeartbeatReply, Lane};
 use super::peers::{PeerError, Peers, Reply, Target};
-use super::socket;
 use super::wire_raft;
 use crate::core::election::boundary::{PollAnswer, PollQuestion};
 use crate::core::ids::{ClusterId, NodeId, Term};
@@ -39,6 +39,7 @@ const MAX_MOVES: usize = 64;
 pub struct GrpcPeers {
     me: NodeId,
     message_bytes: usize,
+    dialler: Dialler,
     cluster: OnceLock<ClusterId>,
     life: OnceLock<Life>,
     lives: Mutex<Lives>,
@@ -49,10 +50,11 @@ pub struct GrpcPeers {
 
 impl GrpcPeers {
     /// The peers as `me` sees them; no message may be larger than `message_bytes`.
-    pub fn new(me: NodeId, message_bytes: usize) -> Self {
+    pub fn new(me: NodeId, message_bytes: usize, dialler: Dialler) -> Self {
         GrpcPeers {
             me,
             message_bytes,
+            dialler,
             cluster: OnceLock::new(),
             life: OnceLock::new(),
             lives: Mutex::default(),
@@ -136,7 +138,7 @@ impl GrpcPeers {
                 if channels.len() >= MAX_CHANNELS {
                     channels.pop_first();
                 }
-                let channel = connect(&to.address).map_err(|e| unreachable(to, &e))?;
+                let channel = self.connect(&to.address).map_err(|e| unreachable(to, &e))?;
                 channels.insert(key, channel.clone());
                 channel
             }
@@ -144,6 +146,14 @@ impl GrpcPeers {
         Ok(PeerServiceClient::new(channel)
             .max_decoding_message_size(self.message_bytes)
             .max_encoding_message_size(self.message_bytes))
+    }
+
+    /// A lazily connected channel to `address`, tuned for small urgent messages.
+    fn connect(&self, address: &str) -> Result<Channel, String> {
+        let endpoint = Endpoint::from_shared(format!("http://{address}"));
+        let endpoint = endpoint.map_err(|e| e.to_string())?;
+        let endpoint = dialling::tune(endpoint, CONNECT_TIMEOUT, STREAM_WINDOW);
+        Ok(self.dialler.between_nodes(&endpoint, CONNECT_TIMEOUT))
     }
 
     /// Heartbeats to one peer share one stream, however often the library opens one.
@@ -190,13 +200,6 @@ impl GrpcPeers {
         }
         .boxed()
     }
-}
-
-/// A lazily connected channel to `address`, tuned for small urgent messages.
-fn connect(address: &str) -> Result<Channel, String> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|e| e.to_string())?;
-    let endpoint = socket::tune(endpoint, CONNECT_TIMEOUT, STREAM_WINDOW);
-    Ok(endpoint.connect_with_connector_lazy(socket::connector(CONNECT_TIMEOUT)))
 }
 
 pub(super) fn unreachable(to: &Target, reason: &str) -> PeerError {

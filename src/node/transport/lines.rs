@@ -1,8 +1,8 @@
 //! The task plane's door: how a leader opens its AssignTask streams, and how a node reaches the leader it serves. gRPC
 //! stands behind it, or the wires of a simulation, which carry the messages unread.
 
+use super::dialling::{self, Dialler};
 use super::gate::Gate;
-use super::socket;
 use crate::core::cluster::command::Member;
 use crate::core::ids::NodeId;
 use crate::node::proto as pb;
@@ -75,25 +75,27 @@ pub trait Back: Send + Sync {
 pub struct GrpcLines {
     gate: Gate,
     message_bytes: usize,
+    dialler: Dialler,
 }
 
 impl GrpcLines {
     /// Lines whose words pass `gate`, in messages of at most `message_bytes`.
-    pub fn new(gate: Gate, message_bytes: usize) -> Self {
-        GrpcLines { gate, message_bytes }
+    pub fn new(gate: Gate, message_bytes: usize, dialler: Dialler) -> Self {
+        GrpcLines { gate, message_bytes, dialler }
     }
 }
 
 impl Lines for GrpcLines {
     fn open(&self, to: &Member, said: Speech) -> BoxFuture<'static, Result<Answers, End>> {
         let (gate, bytes) = (self.gate.clone(), self.message_bytes);
+        let dialler = self.dialler.clone();
         let (node, address) = (to.id, to.address.clone());
         async move {
             if gate.is_cut(node) {
                 tokio::time::sleep(CONNECT).await;
                 return Err(End::Broken);
             }
-            let channel = dial(&address).await?;
+            let channel = dial(&dialler, &address).await?;
             let mut client = PeerServiceClient::new(channel)
                 .max_decoding_message_size(bytes)
                 .max_encoding_message_size(bytes);
@@ -145,17 +147,12 @@ pub fn end_of(status: &Status) -> End {
 }
 
 /// A connection, or whether it was refused: then no process listens at that address.
-fn dial(address: &str) -> BoxFuture<'static, Result<Channel, End>> {
-    let Ok(endpoint) = Endpoint::from_shared(format!("http://{address}")) else {
-        return std::future::ready(Err(End::Refused)).boxed();
-    };
-    Box::pin(async move {
-        let endpoint = socket::tune(endpoint, CONNECT, WINDOW);
-        match endpoint.connect_with_connector(socket::connector(CONNECT)).await {
-            Ok(channel) => Ok(channel),
-            Err(error) if was_refused(&error) => Err(End::Refused),
-            Err(_) => Err(End::Broken),
-        }
+async fn dial(dialler: &Dialler, address: &str) -> Result<Channel, End> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"));
+    let endpoint = dialling::tune(endpoint.map_err(|_| End::Refused)?, CONNECT, WINDOW);
+    dialler.connect_nodes(&endpoint, CONNECT).await.map_err(|error| match was_refused(&error) {
+        true => End::Refused,
+        false => End::Broken,
     })
 }
 

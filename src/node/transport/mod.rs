@@ -1,5 +1,6 @@
 //! How nodes reach each other. `Peers` is the raft plane's door; gRPC stands behind it, or a simulated network.
 
+pub mod access;
 pub mod admission;
 mod beats;
 pub mod blob_calls;
@@ -8,6 +9,10 @@ pub mod carried;
 pub mod client_service;
 mod client_streams;
 pub mod decoders;
+pub mod dialling;
+pub mod doorway;
+pub mod enrolling;
+pub mod enrolment_service;
 pub mod envelope;
 pub mod fault_service;
 pub mod faulty_peers;
@@ -22,7 +27,7 @@ pub mod peer_service;
 pub mod peers;
 pub mod server;
 pub mod sessions;
-mod socket;
+pub mod socket;
 pub mod status;
 mod stream_service;
 pub mod succession;

@@ -1,5 +1,6 @@
 //! The server side of `peer.proto`: checks the envelope and passes on; decides nothing.
 
+use super::access;
 use super::admission;
 use super::carried::Carried;
 use super::envelope;
@@ -250,9 +251,8 @@ impl PeerService for Peer {
         });
         let back = Endpoint::from_shared(format!("http://{}", hello.leader_address))
             .map_err(|e| Status::invalid_argument(format!("leader_address: {e}")))?
-            .connect_timeout(Duration::from_millis(500))
-            .tcp_nodelay(true)
-            .connect_lazy();
+            .connect_timeout(Duration::from_millis(500));
+        let back = self.shared.dialler.lazily(&back);
         let (outbox, answers) = mpsc::unbounded_channel();
         let stream = self.shared.number_stream();
         let back = Arc::new(GrpcBack { channel: back, gate: self.shared.gate.clone() });
@@ -301,6 +301,7 @@ impl Peer {
     fn on_meet(&self, request: pb::MeetRequest) -> Result<pb::MeetResponse, Status> {
         admission::check_protocol(request.protocol)?;
         let them = wire::member_in(request.me.unwrap_or_default())?;
+        access::check_name(&them.name)?;
         let mut standing = self.shared.standing();
         if standing.cluster.is_none() {
             if !standing.founders.is_empty() && standing.founders != request.founders {
@@ -329,6 +330,7 @@ impl Peer {
     async fn on_join(&self, request: pb::JoinRequest) -> Result<pb::JoinResponse, Status> {
         admission::check_protocol(request.protocol)?;
         let member = wire::member_in(request.me.unwrap_or_default())?;
+        access::check_name(&member.name)?;
         let cluster = self.shared.standing().cluster;
         let mut response = pb::JoinResponse {
             cluster_id: cluster.map_or_else(Default::default, |id| wire::id_bytes(id.to_bytes())),

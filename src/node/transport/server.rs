@@ -1,36 +1,48 @@
 //! The listener and what stands behind it.
 
+use super::access::GateLayer;
 use super::blob_service::Blobs;
 use super::client_service::Client;
+use super::doorway::{Doorway, Secrecy};
 use super::peer_service::Peer;
 use crate::error::{Error, Result};
 use crate::node::proto::blob_service_server::BlobServiceServer;
 use crate::node::proto::client_service_server::ClientServiceServer;
 use crate::node::proto::peer_service_server::PeerServiceServer;
+use crate::node::security::Tls;
 use crate::node::shared::Shared;
-use futures::StreamExt;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 
 /// HTTP/2 window of one stream.
 const WINDOW: u32 = 2 << 20;
 /// Streams one connection may hold open.
 const STREAMS_PER_CONNECTION: u32 = 1_024;
-/// Pause after a connection could not be accepted: without descriptors the next cannot be either, and asking at once
-/// would take a whole core.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 /// Bytes of headers of one call.
 const HEADER_BYTES: u32 = 16 << 10;
+/// How often a connection on which nothing comes in is probed, and how long the answer may take: then it is closed.
+const PROBE_EVERY: Duration = Duration::from_secs(10);
+const PROBE_TTL: Duration = Duration::from_secs(20);
+/// Streams that a caller has opened and reset before they were looked at: past that its connection is closed.
+const HASTY_RESETS: usize = 64;
+/// Streams that were reset for what the caller did wrong: past that its connection is closed.
+const FAULTY_RESETS: usize = 1_024;
 
-/// Binds `listen`; only loopback until there is TLS.
-pub async fn bind(listen: &str) -> Result<TcpListener> {
+/// Binds `listen`; beyond loopback only inside TLS.
+pub async fn bind(listen: &str, secret: bool) -> Result<TcpListener> {
     let address = resolve(listen)?;
-    if !address.ip().is_loopback() {
+    if !secret && !address.ip().is_loopback() {
         return Err(Error::InsecureBind { address: listen.to_owned() });
+    }
+    if address.ip().is_unspecified() {
+        let problem = "it is every address; give the one under which the others reach this node";
+        return Err(Error::InvalidAddress {
+            value: listen.to_owned(),
+            problem: problem.to_owned(),
+        });
     }
     TcpListener::bind(address)
         .await
@@ -63,7 +75,7 @@ pub fn resolve(listen: &str) -> Result<SocketAddr> {
 }
 
 /// Serves until the future is dropped.
-pub async fn serve(shared: Arc<Shared>, listener: TcpListener) {
+pub async fn serve(shared: Arc<Shared>, listener: TcpListener, tls: Option<Arc<Tls>>) {
     let bytes = shared.config.limits.message_bytes as usize;
     let peer_bytes = super::peer_message_bytes(&shared.config.limits);
     let peer = PeerServiceServer::new(Peer::new(shared.clone()))
@@ -75,18 +87,18 @@ pub async fn serve(shared: Arc<Shared>, listener: TcpListener) {
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_serving::<ClientServiceServer<Client>>().await;
     reporter.set_serving::<PeerServiceServer<Peer>>().await;
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).then(|socket| async {
-        if socket.is_err() {
-            tokio::time::sleep(ACCEPT_AGAIN).await;
-        }
-        socket
-    });
+    let secrecy = tls.map(|tls| Arc::new(move || tls.current().server.clone()) as Secrecy);
+    let incoming = Doorway::NODE.open(listener, secrecy);
     let server = Server::builder()
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(2 * WINDOW)
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
         .http2_max_header_list_size(HEADER_BYTES)
-        .http2_keepalive_interval(Some(Duration::from_secs(10)))
+        .http2_keepalive_interval(Some(PROBE_EVERY))
+        .http2_keepalive_timeout(Some(PROBE_TTL))
+        .http2_max_pending_accept_reset_streams(Some(HASTY_RESETS))
+        .http2_max_local_error_reset_streams(Some(FAULTY_RESETS))
+        .layer(GateLayer)
         .add_service(health)
         .add_service(peer)
         .add_service(client)

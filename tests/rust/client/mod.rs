@@ -31,7 +31,7 @@ impl World {
     }
 
     fn connect_to(&self, index: usize, pinned: bool) -> Client {
-        let options = ClientOptions { pinned, timeout: LONG, watch: false };
+        let options = ClientOptions { pinned, timeout: LONG, watch: false, tls: None };
         self.runtime.block_on(Client::connect(&[self.cluster.address(index)], options)).unwrap()
     }
 
