@@ -131,6 +131,7 @@ export class Model {
     if (status.error) return;
     const from_leader = status.members.some((member) => member.load);
     const there = new Set();
+    const names = new Set(status.members.map((member) => member.name));
     for (const member of status.members) {
       there.add(member.id);
       const known = this.members.get(member.id);
@@ -145,8 +146,8 @@ export class Model {
     const now = performance.now() / 1000;
     for (const [id, member] of this.members) {
       if (there.has(id)) member.gone_at = undefined;
-      // Who is a member no more is shown as gone for a while.
-      else if ((member.gone_at ??= now) < now - GONE_S) this.members.delete(id);
+      // Who is a member no more is shown as gone for a while, unless another one has its name by now.
+      else if (names.has(member.name) || (member.gone_at ??= now) < now - GONE_S) this.members.delete(id);
       else Object.assign(member, { alive: false, queued: 0, running: 0 });
     }
     this.counted.push({ at: now, counters: status.counters });
