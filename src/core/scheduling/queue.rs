@@ -79,6 +79,11 @@ impl Queue {
         self.len
     }
 
+    /// Nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// How many wait of each priority, from 0 to 9.
     pub fn depths(&self) -> [usize; PRIORITIES] {
         self.depths
@@ -260,7 +265,7 @@ mod tests {
         assert_eq!((queue.depths(), queue.oldest_ms()), (depths, Some(0)));
         assert_eq!(drain(&mut queue, false), [3, 1, 2, 5, 4]);
         assert_eq!((queue.depths(), queue.oldest_ms()), ([0; PRIORITIES], None));
-        assert!(queue.len() == 0 && queue.lines.is_empty() && queue.by_charge.is_empty());
+        assert!(queue.is_empty() && queue.lines.is_empty() && queue.by_charge.is_empty());
     }
 
     #[test]

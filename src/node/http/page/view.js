@@ -5,8 +5,10 @@
 // Names come from other machines and from users, so whatever is shown is made of text nodes; nothing here parses HTML.
 
 const KEPT_ROWS = 400;
+const KEPT_NAMES = 2000;
 const KEPT_MARKS = 600;
 const OLD_NEWS_US = 5e6;
+const GONE_S = 20;
 const ALIKE_US = 5e6;
 const LOOK_BACK = 60;
 const RIBBON_S = 120;
@@ -99,6 +101,7 @@ export class Model {
     this.status = null;
     this.problem = null;
     this.members = new Map();
+    this.known = new Map(); // names and colours, also of those that are gone
     this.rows = [];
     this.marks = [];
     this.reigns = [];
@@ -114,8 +117,12 @@ export class Model {
     for (const row of rows) fresh.push(this.addRow(row));
     if (rows.some((row) => REIGN.has(row.kind))) this.follow();
     if (message.status) this.addStatus(message.status);
-    this.rows.sort((a, b) => a.since_us - b.since_us);
+    this.rows.sort((a, b) => a.at_us - b.at_us);
     this.rows.splice(0, Math.max(0, this.rows.length - KEPT_ROWS));
+    for (const id of this.known.keys()) {
+      if (this.known.size <= KEPT_NAMES) break;
+      if (!this.members.has(id)) this.known.delete(id);
+    }
     return fresh;
   }
 
@@ -124,6 +131,7 @@ export class Model {
     if (status.error) return;
     const from_leader = status.members.some((member) => member.load);
     const there = new Set();
+    const names = new Set(status.members.map((member) => member.name));
     for (const member of status.members) {
       there.add(member.id);
       const known = this.members.get(member.id);
@@ -132,10 +140,16 @@ export class Model {
         queued: known.queued, running: known.running };
       if (!this.members.has(member.id)) member.colour = this.nextColour();
       this.members.set(member.id, { ...known, ...member, ...figures });
+      this.known.set(member.id, { name: member.name, colour: this.members.get(member.id).colour });
     }
-    for (const id of this.members.keys()) if (!there.has(id)) this.members.delete(id);
     this.status = status;
     const now = performance.now() / 1000;
+    for (const [id, member] of this.members) {
+      if (there.has(id)) member.gone_at = undefined;
+      // Who is a member no more is shown as gone for a while, unless another one has its name by now.
+      else if (names.has(member.name) || (member.gone_at ??= now) < now - GONE_S) this.members.delete(id);
+      else Object.assign(member, { alive: false, queued: 0, running: 0 });
+    }
     this.counted.push({ at: now, counters: status.counters });
     while (this.counted.length > 2 && now - this.counted[1].at > RATE_WINDOW_S) this.counted.shift();
   }
@@ -149,6 +163,7 @@ export class Model {
   addRow(row) {
     const late = row.at_us / 1000 - Date.now();
     this.skew_ms = this.skew_ms === null ? Math.max(0, late) : Math.max(this.skew_ms, late, 0);
+    if (!this.known.has(row.node)) this.known.set(row.node, { name: row.node_name });
     if (REIGN.has(row.kind)) this.marks.push(row);
     const alike = (known) => known.kind === row.kind && known.subject === row.subject && known.detail === row.detail
       && row.at_us - known.since_us < ALIKE_US;
@@ -187,7 +202,11 @@ export class Model {
   }
 
   name(id) {
-    return this.members.get(id)?.name ?? (id ? `${id.slice(0, 6)}…` : "nobody");
+    return this.known.get(id)?.name ?? (id ? `${id.slice(0, 6)}…` : "nobody");
+  }
+
+  colour(id) {
+    return this.known.get(id)?.colour ?? "gone";
   }
 
   byName(name) {
@@ -268,7 +287,7 @@ function ribbon() {
       for (const reign of shown) {
         const until = reign.until_us ?? (model.leader ? now : reign.missed_us ?? now);
         if (last !== null && reign.from_us > last) parts.push(gap(x(last), x(reign.from_us)));
-        const colour = model.members.get(reign.node)?.colour ?? "gone";
+        const colour = model.colour(reign.node);
         const bar = draw("rect", { x: x(reign.from_us), y: 2, height: 24, class: "hst-fill", "data-colour": colour,
           width: Math.max(1, x(until) - x(reign.from_us)) },
         draw("title", { text: `${reign.name}, term ${reign.term}` }));
@@ -278,11 +297,11 @@ function ribbon() {
       if (last !== null && last < now) parts.push(gap(x(last), 1000));
       bars.replaceChildren(...parts);
       const names = new Map(shown.map((reign) => [reign.node, reign.name]));
-      const key = [...names].map(([id, name]) => `${id}${name}${model.members.get(id)?.colour}`).join();
+      const key = [...names].map(([id, name]) => `${id}${name}${model.colour(id)}`).join();
       if (legend.dataset.key !== key) {
         legend.dataset.key = key;
         legend.replaceChildren(...[...names].map(([id, name]) => make("span", {},
-          make("i", { class: "hst-dot", "data-colour": model.members.get(id)?.colour ?? "gone" }), name)));
+          make("i", { class: "hst-dot", "data-colour": model.colour(id) }), name)));
       }
     },
   };
