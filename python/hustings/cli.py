@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import certs_arguments
-from .terminal_arguments import add_completion, add_connect, add_looks, add_top
+from .terminal_arguments import add_bench, add_completion, add_connect, add_looks, add_top
 
 OK, FAILED, USAGE, CUT_SHORT = 0, 1, 2, 3
 MAX_UP = 64
@@ -83,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_submit(commands)
     _add_why(commands)
     _add_sim(commands)
+    _add_bench(commands)
     _add_config(commands)
     certs = certs_arguments
     certs.add(_command(commands, "certs", certs.run, "certificates for several machines"))
@@ -387,6 +388,17 @@ def _sim(arguments: argparse.Namespace) -> int:
     from . import imagined
 
     return imagined.run(arguments)
+
+
+def _add_bench(commands: Any) -> None:
+    p = _command(commands, "bench", _bench, "measure a cluster on this machine: rates, latencies")
+    add_bench(p)
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    from . import benchmark
+
+    return benchmark.run(arguments)
 
 
 def _add_config(commands: Any) -> None:

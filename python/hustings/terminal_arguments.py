@@ -1,5 +1,5 @@
-"""What ``hustings top`` and ``completion`` take, and every command that asks a cluster; imports
-nothing heavy, as ``--help`` needs it."""
+"""What ``hustings top``, ``bench`` and ``completion`` take, and every command that asks a cluster;
+imports nothing heavy, as ``--help`` needs it."""
 
 from __future__ import annotations
 
@@ -50,3 +50,25 @@ def add_top(parser: argparse.ArgumentParser) -> None:
 def add_completion(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``hustings completion``."""
     parser.add_argument("shell", choices=["bash", "zsh", "tcsh"])
+
+
+def add_bench(parser: argparse.ArgumentParser) -> None:
+    """The options of ``hustings bench``."""
+    parser.add_argument("--nodes", type=int, default=3, metavar="N", help="voters (default 3)")
+    parser.add_argument(
+        "--workers", type=int, default=0, metavar="N", help="more nodes (default 0)"
+    )
+    parser.add_argument("--slots", type=int, help="callbacks at once on a node (default: by cores)")
+    parser.add_argument("--disk", action="store_true", help="keep state on disk, in a new folder")
+    parser.add_argument("--data-dir", metavar="DIR", help="keep state there: the disk to measure")
+    parser.add_argument("--tasks", type=int, default=50_000, metavar="N", help="a round (50000)")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="of each (default 5)")
+    parser.add_argument(
+        "--seconds", type=float, default=3.0, help="at each rate, where latency is measured (3)"
+    )
+    parser.add_argument(
+        "--sections",
+        default="throughput,latency,fanout,payload",
+        help="of throughput,latency,fanout,payload,pools; all but the last by default",
+    )
+    parser.add_argument("--out", metavar="FILE", help="writes the figures there as JSON too")
