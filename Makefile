@@ -94,12 +94,13 @@ footprint: $(VENV)/.installed  ## size of the wheel, import, --help, first resul
 	$(IN_VENV) $(BIN)/maturin build --release --locked --out $(OUT)/wheel
 	$(BIN)/python benches/footprint.py --wheel $(OUT)/wheel/hustings-*.whl --out $(OUT)
 
-PEERS := dask=distributed ray=ray celery=celery[redis]
+PEERS := dask=distributed ray=ray celery=celery[redis] taskiq=taskiq,taskiq-redis nats=nats-py
 
-bench-peers: $(VENV)/.installed  ## beside Dask, Ray, Celery: the same kill, the same work; wants redis-server
-	for peer in $(PEERS); do dir=target/peers/$${peer%%=*}; \
-	test -x $$dir/bin/python || { $(PYTHON) -m venv $$dir && $$dir/bin/pip install --quiet "$${peer#*=}"; }; done
-	for section in kill pace; do $(BIN)/python benches/peers/peers.py $$section --out $(OUT); done
+bench-peers: $(VENV)/.installed  ## beside pools, Dask, Ray, Celery, TaskIQ, NATS: same kill, same work; names what is missing
+	for peer in $(PEERS); do dir=target/peers/$${peer%%=*}; packages=$${peer#*=}; test -x $$dir/bin/python || \
+	{ $(PYTHON) -m venv $$dir && $$dir/bin/pip install --quiet $${packages//,/ }; } || echo "$$peer: not installed"; done
+	$(BIN)/python benches/peers/peers.py kill --systems hustings,hustings-disk,pool,dask,ray,celery --out $(OUT)
+	$(BIN)/python benches/peers/peers.py pace --out $(OUT)
 
 soak: $(VENV)/.installed  ## 25 minutes: real processes killed at random under load; is anything lost? SOAK="--seconds 60"
 	$(BIN)/python benches/soak.py --seed $(SEED) --out $(OUT) $(SOAK)

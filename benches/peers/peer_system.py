@@ -39,6 +39,8 @@ class System:
 
     name = "?"
     package = "?"
+    commands: tuple[str, ...] = ()
+    """What must be installed beside its package."""
 
     def __init__(self, slots: int, folder: Path) -> None:
         self.slots = slots
@@ -57,6 +59,10 @@ class System:
     def collect(self, handles: list[Any], patience_s: float) -> list[Any]:
         """For each handle its value, an exception, or ``None`` if nothing came for so long."""
         raise NotImplementedError
+
+    def gather(self, handles: list[Any]) -> list[Any]:
+        """All values, in the way that costs the system least."""
+        return self.collect(handles, 300)
 
     def head(self) -> int:
         """The process that decides who does what, and what its death is called."""

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import peer_work
+from peer_brokers import Nats, TaskIq
 from peer_system import System, await_port, each, free_port, own_command
 
 
@@ -46,6 +47,11 @@ class Hustings(System):
 
     def collect(self, handles: list[Any], patience_s: float) -> list[Any]:
         return each(handles, lambda future, left: _or_none(future.result, left), patience_s)
+
+    def gather(self, handles: list[Any]) -> list[Any]:
+        import hustings as hs
+
+        return list(hs.gather(*handles, timeout=300))
 
     def head(self) -> int:
         return self.group[self.client.wait_leader().name].pid
@@ -194,6 +200,7 @@ class Celery(System):
 
     name = "Celery + Redis"
     package = "celery"
+    commands = ("redis-server",)
 
     def start(self) -> None:
         self.port = int(os.environ["PEER_REDIS_PORT"])
@@ -273,11 +280,26 @@ class Pool(System):
     def collect(self, handles: list[Any], patience_s: float) -> list[Any]:
         return each(handles, lambda future, left: _or_none(future.result, left), patience_s)
 
+    def gather(self, handles: list[Any]) -> list[Any]:
+        return [future.result() for future in handles]
+
     def worker(self) -> int:
         return next(iter(self.pool._processes))
 
     def close(self) -> None:
         self.pool.shutdown(wait=False, cancel_futures=True)
+
+
+class Threads(Pool):
+    """Threads of one process: nothing travels anywhere."""
+
+    name = "ThreadPoolExecutor"
+
+    def start(self) -> None:
+        self.pool = cf.ThreadPoolExecutor(self.slots)  # type: ignore[assignment]
+
+    def worker(self) -> int:
+        raise NotImplementedError
 
 
 def _or_none(wait: Any, left: float) -> Any:
@@ -301,10 +323,28 @@ SYSTEMS = {
     "hustings": Hustings,
     "hustings-disk": HustingsOnDisk,
     "pool": Pool,
+    "threads": Threads,
     "dask": Dask,
     "ray": Ray,
     "celery": Celery,
+    "taskiq": TaskIq,
+    "nats": Nats,
 }
+
+
+def missing(system: type[System]) -> str | None:
+    """What of it is not installed here."""
+    from importlib import metadata
+    from shutil import which
+
+    for command in system.commands:
+        if which(command) is None:
+            return f"the command {command}"
+    try:
+        version(system)
+    except metadata.PackageNotFoundError:
+        return f"the package {system.package}"
+    return None
 
 
 def version(system: type[System]) -> str:

@@ -4,8 +4,10 @@
     python benches/peers/peers.py pace --systems hustings,pool,dask
 
 ``kill``: 1 500 tasks of 10 ms; once a third has run, SIGKILL to a worker, then (in another run) to
-the head: scheduler, control service, broker, leader. ``pace``: tasks that do nothing per second,
-one round trip at a time, and the span of short and of uneven naps beside the ideal.
+the head: scheduler, control service, broker, leader. ``pace``: tasks that do nothing per second and
+what each costs of processor time in all processes, one round trip at a time, and the span of short
+and of uneven naps beside the ideal; all also as a multiple of the first system's. What is not
+installed is named as missing.
 
 Each system runs in an environment of its own (``make bench-peers`` makes them); the table and
 ``peers_<section>.json`` name versions, and how busy the machine was.
@@ -14,6 +16,7 @@ Each system runs in an environment of its own (``make bench-peers`` makes them);
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -32,10 +35,13 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import peer_work  # noqa: E402
 from peer_system import System, free_port  # noqa: E402
-from peer_systems import SYSTEMS, version  # noqa: E402
+from peer_systems import SYSTEMS, missing, version  # noqa: E402
+from processes import cpu_seconds, descendants  # noqa: E402
 
 TASKS = 1_500
 RESTART_AFTER_S = 1.0
+ROUNDS = 5
+MOST_NOOPS = 100_000
 UNEVEN_MS = [100.0] * 30 + [5.0] * 270
 
 
@@ -94,17 +100,35 @@ def kill(system: System, whom: str, patience_s: float) -> dict[str, Any]:
     }
 
 
+def cpu_of(pids: list[int]) -> float:
+    """Processor seconds of all of them so far; of those that ended, none."""
+    total = 0.0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            total += cpu_seconds(pid)
+    return total
+
+
 def pace(system: System) -> dict[str, Any]:
     """How much it costs to do nothing, and how close to the ideal naps come."""
     result: dict[str, Any] = {}
     system.collect(system.submit("noop", range(500)), 60)
-    rates = []
-    for _ in range(3):
-        began = time.monotonic()
-        got = system.collect(system.submit("noop", range(5_000)), 120)
-        rates.append(5_000 / (time.monotonic() - began))
-        assert got == list(range(5_000)), "wrong results"
+    began = time.monotonic()
+    system.gather(system.submit("noop", range(1_000)))
+    # As many as take about a second and a half, so that ticks of processor time are fine enough.
+    count = round(min(max(1_500 / (time.monotonic() - began), 1_000), MOST_NOOPS))
+    rates, spent = [], []
+    for _ in range(ROUNDS):
+        pids = [os.getpid(), *descendants(os.getpid())]
+        used, began = cpu_of(pids), time.monotonic()
+        got = system.gather(system.submit("noop", range(count)))
+        rates.append(count / (time.monotonic() - began))
+        spent.append((cpu_of(pids) - used) / count * 1e6)
+        assert got == list(range(count)), "wrong results"
+    result["noops"] = count
     result["noop_per_s"] = round(statistics.median(rates))
+    result["noop_per_s_all"] = [round(rate) for rate in rates]
+    result["cpu_us_per_task"] = round(statistics.median(spent), 1)
     trips = []
     for i in range(300):
         began = time.perf_counter()
@@ -128,7 +152,12 @@ def run_one(options: argparse.Namespace) -> None:
     """In the system's own environment: measures, and prints one row of JSON."""
     kind = SYSTEMS[options.one]
     os.environ.setdefault("PEER_REDIS_PORT", str(free_port()))
-    row: dict[str, Any] = {"system": kind.name, "version": version(kind), "busy": busy()}
+    row: dict[str, Any] = {"system": kind.name}
+    absent = missing(kind)
+    if absent is not None:
+        print(json.dumps({**row, "error": f"missing: {absent} is not installed"}), flush=True)
+        return
+    row.update(version=version(kind), busy=busy())
     wanted = [options.section] if options.section == "pace" else ["worker", "head"]
     for what in wanted:
         with tempfile.TemporaryDirectory(prefix="peers-") as folder:
@@ -162,6 +191,21 @@ def table(section: str, rows: list[dict[str, Any]]) -> None:
             print(f"{head} {what:<7} {row[what]}")
 
 
+def compare(rows: list[dict[str, Any]]) -> None:
+    """Adds and prints each system's figures as multiples of the first one's."""
+    measured = [row for row in rows if "pace" in row]
+    if not measured:
+        return
+    first = measured[0]["pace"]
+    for row in measured:
+        row["of_the_first"] = {
+            name: round(row["pace"][name] / first[name], 3)
+            for name in ("noop_per_s", "cpu_us_per_task", "trip_p50_ms")
+        }
+        told = ", ".join(f"{name} x{ratio:g}" for name, ratio in row["of_the_first"].items())
+        print(f"{row['system']:<22} {told}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("section", choices=["kill", "pace"])
@@ -187,6 +231,8 @@ def main() -> None:
         row = json.loads(last[0]) if last else {"system": name, "error": said[0]}
         rows.append(row)
         table(options.section, [row])
+    if options.section == "pace":
+        compare(rows)
     result = {
         "section": options.section,
         "machine": f"{os.cpu_count()} cores, Python {platform.python_version()}",
