@@ -83,7 +83,6 @@ def _parser() -> argparse.ArgumentParser:
     _add_submit(commands)
     _add_why(commands)
     _add_sim(commands)
-    _add_bench(commands)
     _add_config(commands)
     certs = certs_arguments
     certs.add(_command(commands, "certs", certs.run, "certificates for several machines"))
@@ -285,6 +284,7 @@ def _add_terminal(commands: Any) -> None:
     p = _command(commands, "top", _top, "the same again and again: scores, queues, what moves")
     add_top(p)
     add_connect(p)
+    add_bench(_command(commands, "bench", _bench, "measure a cluster on this machine"))
     p = _command(commands, "completion", _completion, "print what completes commands in a shell")
     add_completion(p)
 
@@ -388,11 +388,6 @@ def _sim(arguments: argparse.Namespace) -> int:
     from . import imagined
 
     return imagined.run(arguments)
-
-
-def _add_bench(commands: Any) -> None:
-    p = _command(commands, "bench", _bench, "measure a cluster on this machine: rates, latencies")
-    add_bench(p)
 
 
 def _bench(arguments: argparse.Namespace) -> int:
