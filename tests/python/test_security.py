@@ -13,6 +13,7 @@ import stat
 import struct
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,21 @@ def test_a_node_has_the_name_in_its_certificate_and_serves_scripts_inside_tls(la
     with hs.Cluster.connect(land.node.address, tls=land.folder("client", "script")) as cluster:
         assert square.submit(7).result(30) == 49
         assert [m.name for m in cluster.members()] == ["a"]
+
+
+def test_a_node_inside_tls_has_metrics_and_refuses_a_page(land: Land, tmp_path: Path) -> None:
+    certs.issue("peer", "looked-at", ca=land.ca, out=tmp_path / "tls", hosts=[HOST])
+    options: dict[str, Any] = {"tls": tmp_path / "tls", "join": [land.node.address], "slots": 1}
+    with pytest.raises(hs.ConfigError, match="http: the live page asks its cluster without TLS"):
+        hs.Node(http=f"{HOST}:0", **options).bind()
+    node = hs.Node(metrics=f"{HOST}:0", config=hs.Config.ci(), **options)
+    node.start()
+    try:
+        assert node.metrics_address is not None
+        with urllib.request.urlopen(f"http://{node.metrics_address}/metrics", timeout=30) as answer:
+            assert b"hustings_term" in answer.read()
+    finally:
+        node.stop(5)
 
 
 def test_large_arguments_travel_inside_tls_too(land: Land) -> None:
