@@ -144,7 +144,9 @@ impl Service<Uri> for Connector {
                 }
             })?;
             let stream = tokio_rustls::TlsStream::from(stream);
-            Ok(TokioIo::new(Socket::dialled(stream.into())))
+            let mut socket = Socket::dialled(stream.into());
+            socket.await_word().await?;
+            Ok(TokioIo::new(socket))
         }
         .boxed()
     }

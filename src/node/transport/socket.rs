@@ -8,7 +8,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Sleep;
@@ -60,6 +60,8 @@ pub struct Socket {
     caller: Caller,
     /// Until the other end has said what it must begin with.
     first: Option<First>,
+    /// What was read before anybody asked for it.
+    ahead: Vec<u8>,
     /// A place among the connections of this node.
     _place: Option<OwnedSemaphorePermit>,
 }
@@ -75,7 +77,7 @@ impl Socket {
     /// One that was opened here.
     pub fn dialled(wire: Wire) -> Self {
         let first = Some(First { end: End::Caller, bytes: 0, late: None });
-        Socket { wire, caller: Caller::Local, first, _place: None }
+        Socket { wire, caller: Caller::Local, first, ahead: Vec::new(), _place: None }
     }
 
     /// One that came in; whoever opened it must begin within `patience`.
@@ -87,7 +89,19 @@ impl Socket {
     ) -> Self {
         let late = Some(Box::pin(tokio::time::sleep(patience)));
         let first = Some(First { end: End::Called, bytes: 0, late });
-        Socket { wire, caller, first, _place: Some(place) }
+        Socket { wire, caller, first, ahead: Vec::new(), _place: Some(place) }
+    }
+
+    /// Waits until the node that was called says something, which a server of HTTP/2 does at once. Inside TLS 1.3
+    /// whoever is refused hears of it only then; later, the reason would be lost between connection and call.
+    pub async fn await_word(&mut self) -> io::Result<()> {
+        let mut bytes = [0; 16];
+        let read = self.read(&mut bytes).await?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.ahead = bytes.into_iter().take(read).collect();
+        Ok(())
     }
 
     /// What the first bytes say about the other end, and whether it is late.
@@ -141,6 +155,12 @@ impl AsyncRead for Socket {
         context: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.ahead.is_empty() {
+            let now = self.ahead.len().min(into.remaining());
+            into.put_slice(&self.ahead[..now]);
+            self.ahead.drain(..now);
+            return Poll::Ready(Ok(()));
+        }
         let before = into.filled().len();
         let polled = match &mut self.wire {
             Wire::Plain(tcp) => Pin::new(tcp).poll_read(context, into),
