@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-const HASTY: Duration = Duration::from_millis(100);
+const HASTY: Duration = Duration::from_millis(500);
 
 /// A listener whose connections are read until they end.
 async fn open(doorway: Doorway, tls: Option<Arc<Tls>>) -> SocketAddr {
