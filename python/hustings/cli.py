@@ -1,5 +1,4 @@
-"""The ``hustings`` command. Exit codes: 0 done, 1 the work failed, 2 bad input (one sentence), 3
-cut short."""
+"""The ``hustings`` command. Exit codes: 0 done, 1 failed, 2 bad input (a sentence), 3 cut short."""
 
 from __future__ import annotations
 
@@ -10,7 +9,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from . import certs_arguments
+from . import certs_arguments as certs
 from .terminal_arguments import add_bench, add_completion, add_connect, add_looks, add_top
 
 OK, FAILED, USAGE, CUT_SHORT = 0, 1, 2, 3
@@ -23,8 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     warnings.showwarning = _warn
     try:
-        code: int = arguments.run(arguments)
-        return code
+        return int(arguments.run(arguments))
     except KeyboardInterrupt:
         print("hustings: interrupted", file=sys.stderr)
         return CUT_SHORT
@@ -84,7 +82,6 @@ def _parser() -> argparse.ArgumentParser:
     _add_why(commands)
     _add_sim(commands)
     _add_config(commands)
-    certs = certs_arguments
     certs.add(_command(commands, "certs", certs.run, "certificates for several machines"))
     return parser
 
@@ -240,7 +237,7 @@ def _add_node(commands: Any) -> None:
     )
     add_looks(p)
     p.add_argument("--grace", type=float, default=30.0, help="seconds for running tasks at SIGTERM")
-    certs_arguments.add_node(p)
+    certs.add_node(p)
 
 
 def _node(arguments: argparse.Namespace) -> int:

@@ -116,8 +116,9 @@ impl Doors {
             None => None,
         };
         if tls.is_some() && options.endpoints.page.is_some() {
-            let problem = "the live page asks its cluster without TLS, so far; leave it out where there is TLS, and \
-                           look from a script with a certificate: Cluster.connect(..., tls=DIR).watch()";
+            let problem = "the live page asks its cluster without TLS, so far; leave it out where \
+                           there is TLS, and look from a script with a certificate: \
+                           Cluster.connect(..., tls=DIR).watch()";
             return Err(Error::config("http", problem));
         }
         let listener = transport::server::bind(&options.listen, tls.is_some()).await?;
