@@ -102,9 +102,7 @@ def _command(commands: Any, name: str, run: Any, summary: str) -> argparse.Argum
 
 
 def _add_demo(commands: Any) -> None:
-    p = _command(
-        commands, "demo", _demo, "five nodes elect, work on real files, lose their leader, finish"
-    )
+    p = _command(commands, "demo", _demo, "five nodes elect, work, lose their leader, finish")
     p.add_argument(
         "folder", nargs="?", help="a folder with .py files (default: the standard library)"
     )
