@@ -29,7 +29,7 @@ const DIALS: u32 = 5;
 const DIAL_EVERY: Duration = Duration::from_millis(1);
 const DIAL_TTL: Duration = Duration::from_millis(20);
 /// A leader looks this often whether it may dispatch yet.
-const UNREADY_TICK: Duration = Duration::from_millis(1);
+const UNREADY_TICK: Duration = Duration::from_millis(5);
 
 /// What runs beside the loop: at most one heartbeat, one tether and one doubt per peer.
 #[derive(Default)]
