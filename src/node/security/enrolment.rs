@@ -4,15 +4,15 @@ use super::authority;
 use super::files;
 use super::material::{Tls, now, provider};
 use super::tokens::Token;
-use super::verify::Nodes;
+use super::verify::{Nodes, below_tls13};
 use crate::error::{Error, Result};
 use rcgen::{KeyPair, PublicKeyData};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, PeerMisbehaved,
-    RootCertStore, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, RootCertStore,
+    SignatureScheme,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -101,7 +101,7 @@ impl ServerCertVerifier for ByFingerprint {
         _: &CertificateDer<'_>,
         _: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, TlsError> {
-        Err(TlsError::PeerMisbehaved(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme))
+        Err(below_tls13())
     }
 
     fn verify_tls13_signature(

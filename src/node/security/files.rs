@@ -76,7 +76,8 @@ pub fn read_key(path: &Path, remedy: &str) -> Result<PrivateKeyDer<'static>> {
         .map_err(|_| problem(path, "there is no private key in PEM form in it"))
 }
 
-/// Makes a folder that only its owner can enter; one that is there must be so.
+/// Makes a folder that only its owner can enter; one that is there stays as it is, as each file in it is its owner's
+/// alone.
 pub fn make_folder(path: &Path) -> Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true).mode(FOLDER_MODE).create(path).map_err(|e| problem(path, e))

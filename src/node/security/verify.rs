@@ -47,7 +47,7 @@ impl ClientCertVerifier for Callers {
         _: &CertificateDer<'_>,
         _: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::PeerMisbehaved(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme))
+        Err(below_tls13())
     }
 
     fn verify_tls13_signature(
@@ -62,6 +62,11 @@ impl ClientCertVerifier for Callers {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.signed.supported_verify_schemes()
     }
+}
+
+/// Only TLS 1.3 is offered, so whoever signs as in 1.2 does not heed that.
+pub(super) fn below_tls13() -> Error {
+    Error::PeerMisbehaved(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme)
 }
 
 /// What a caller asks of the node it has reached; no cluster: any that the authority signed for.
@@ -100,7 +105,7 @@ impl ServerCertVerifier for Nodes {
         _: &CertificateDer<'_>,
         _: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::PeerMisbehaved(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme))
+        Err(below_tls13())
     }
 
     fn verify_tls13_signature(
