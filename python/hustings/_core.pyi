@@ -410,9 +410,13 @@ class Client:
         ``quiet``; ``note`` becomes one for all. Raises ``FaultInjectionDisabledError``,
         ``ConfigError``, ``WaitTimeoutError``.
         """
-    def records(self, after: int = 0, limit: int = 100_000) -> tuple[int, list[dict[str, Any]]]:
+    def records(
+        self, after: int = 0, limit: int = 100_000, condensed: bool = False
+    ) -> tuple[int, list[dict[str, Any]]]:
         """Records of all nodes as received so far, from position ``after``; returns the next
-        position and the rows.
+        position and the rows. ``condensed``: as a view takes them, without those that every status
+        shows anyway, and alike ones of what comes by the thousand as the last of them, with a
+        ``count``.
 
         A row: ``seq, at_us, node, node_name, kind, term, subject, score, rank, task_id, attempt,
         value, detail``.

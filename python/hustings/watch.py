@@ -29,10 +29,6 @@ MAX_ASKED = 32
 MAX_LISTED = 100
 _READ = 4_096
 _STATUS_TIMEOUT_S = 1.5
-_SHOWN = frozenset({"scored", "loaded"})
-"""What is shown in every status anyway."""
-_MANY = frozenset({"stolen", "copied", "retried", "reassigned", "late_completion"})
-"""What comes by the thousand: alike rows become one with a count."""
 
 
 def watch(cluster: Cluster, interval: float = 0.4) -> Any:
@@ -113,8 +109,7 @@ class Feeder:
 
     def _news(self) -> Message:
         first, self._first = self._first, False
-        self._after, fresh = self._cluster._client.records(self._after, _READ)
-        rows = condense(fresh)
+        self._after, rows = self._cluster._client.records(self._after, _READ, True)
         self._rows.extend(rows)
         try:
             status = self._cluster._client.status(None, _STATUS_TIMEOUT_S)
@@ -143,26 +138,3 @@ class Feeder:
 
     def _reply(self, content: Mapping[str, Any], **answer: Any) -> None:
         self._send({"type": "answer", "number": content.get("number"), **answer})
-
-
-def condense(rows: list[Message]) -> list[Message]:
-    """Rows as the view takes them, alike ones of what comes by the thousand counted in one.
-
-    Example:
-        >>> stolen = {"kind": "stolen", "subject": "b", "detail": "n1"}
-        >>> [row["count"] for row in condense([stolen, {"kind": "scored"}, stolen])]
-        [2]
-    """
-    told: list[Message] = []
-    alike: dict[tuple[Any, ...], Message] = {}
-    for row in rows:
-        if row["kind"] in _SHOWN:
-            continue
-        key = (row["kind"], row.get("subject"), row.get("detail"))
-        known = alike.get(key) if row["kind"] in _MANY else None
-        if known is not None:
-            known.update(row, count=known["count"] + 1)
-            continue
-        alike[key] = {**row, "count": 1}
-        told.append(alike[key])
-    return told

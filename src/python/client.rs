@@ -6,12 +6,13 @@ use super::arguments::{
 use super::errors;
 use super::faults::{self, Link};
 use super::future::Future;
-use super::records::{self, explanation_dict, record_dict, status_dict, task_dict};
+use super::records::{explanation_dict, record_dicts, status_dict, task_dict};
 use super::runtime::{self, Live, check_fork, generation, parse_seconds, process};
 use crate::core::cluster::command::{Codec, Terms};
 use crate::core::ids::TaskId;
 use crate::core::load::Position;
 use crate::error::Error;
+use crate::node::client::words;
 use crate::node::client::{self, ClientOptions, Handle, INLINE, Submitted, TaskRequest};
 use bytes::Bytes;
 use pyo3::prelude::*;
@@ -253,8 +254,8 @@ impl Client {
         let timeout = parse_seconds(py, "timeout", timeout)?;
         let wanted = match state {
             None => None,
-            Some(name) => Some(records::parse_state(name).ok_or_else(|| {
-                let known = records::STATES.join(", ");
+            Some(name) => Some(words::state(name).ok_or_else(|| {
+                let known = words::STATES.join(", ");
                 let problem = format!("{name:?} is not a state; choose one of {known}");
                 errors::raise(py, Error::config("state", problem))
             })?),
@@ -335,17 +336,17 @@ impl Client {
     }
 
     /// Records of all nodes as received so far, from position `after`; returns the next position and the rows.
-    #[pyo3(signature = (after=0, limit=100_000))]
+    #[pyo3(signature = (after=0, limit=100_000, condensed=false))]
     fn records<'py>(
         &self,
         py: Python<'py>,
         after: u64,
         limit: usize,
+        condensed: bool,
     ) -> PyResult<(u64, Vec<Bound<'py, PyDict>>)> {
         self.check(py)?;
         let (next, rows) = self.home.client.records(after, limit);
-        let rows = rows.iter().map(|row| record_dict(py, row)).collect::<PyResult<_>>()?;
-        Ok((next, rows))
+        Ok((next, record_dicts(py, &rows, condensed)?))
     }
 
     /// Blocks until a node leads with its quorum's lease; returns that node's status.

@@ -3,12 +3,13 @@
 use super::client::{CANCEL_TIMEOUT, Home};
 use super::errors;
 use super::outcome::{self, Decoded};
-use super::records::{explanation_dict, node_text};
+use super::records::explanation_dict;
 use super::resolver::{self, Job};
 use super::runtime::{check_fork, parse_timeout, process, wait_sliced};
 use crate::core::cluster::output;
 use crate::error::Error;
 use crate::node::client::messages::ExplainResponse;
+use crate::node::client::words::node_text;
 use crate::node::client::{Handle, Phase, Settled};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::intern;

@@ -3,7 +3,7 @@
 use super::arguments::{function_source, parse_resources};
 use super::config::config_from;
 use super::errors;
-use super::records::{record_dict, status_dict};
+use super::records::{record_dicts, status_dict};
 use super::runtime::{Live, check_fork, generation, parse_seconds, process};
 use crate::core::load::{Load, Position};
 use crate::error::Error;
@@ -264,7 +264,7 @@ impl Node {
     #[pyo3(signature = (after_seq=0))]
     fn records<'py>(&self, py: Python<'py>, after_seq: u64) -> PyResult<Vec<Bound<'py, PyDict>>> {
         let rows = self.running(py)?.node.records_after(after_seq);
-        rows.iter().map(|row| record_dict(py, row)).collect()
+        record_dicts(py, &rows, false)
     }
 
     /// Writes a zero byte to `descriptor`, a pipe, when the node ends by itself.

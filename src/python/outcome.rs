@@ -1,11 +1,11 @@
 //! Outcomes as Python values and exceptions, by the hooks `hustings.codec` sets.
 
 use super::errors;
-use super::records::node_text;
 use crate::core::cluster::command::{Codec, Failure, Outcome, Payload};
 use crate::core::cluster::output;
 use crate::core::ids::{NodeId, TaskId};
 use crate::error::Error;
+use crate::node::client::words::node_text;
 use crate::node::client::{Refusal, Settled, lock};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::intern;

@@ -1,63 +1,16 @@
 //! Protobuf messages as Python dicts: the one place where their shape is decided.
 
 use crate::core::cluster::needs::THOUSANDTHS;
-use crate::core::ids::{ClusterId, NodeId, TaskId};
+use crate::core::ids::ClusterId;
 use crate::node::client::messages::{
-    Counters, ExplainResponse, LinkFault, Load, Member, MemberStatus, Record, Refusals, Role,
-    StatusResponse, Steals, TaskEvent, TaskInfo, TaskState, fact,
+    Counters, ExplainResponse, LinkFault, Load, Member, MemberStatus, Record, Refusals,
+    StatusResponse, Steals, TaskEvent, TaskInfo, fact,
 };
+use crate::node::client::words::{condense, node_text, number, role_text, state_text, task_text};
 use crate::sim::world::Row;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-
-/// A node's id as people and dicts write it; `None` for "nobody".
-pub(super) fn node_text(id: u64) -> Option<String> {
-    (id != 0).then(|| NodeId(id).to_string())
-}
-
-/// A task's id as a UUID; `None` where there is none.
-pub(super) fn task_text(id: &[u8]) -> Option<String> {
-    TaskId::from_bytes(id).map(|id| id.to_string())
-}
-
-/// Charts and JSON know neither NaN nor a negative zero.
-fn number(value: f64) -> f64 {
-    if value.is_nan() { 0.0 } else { value + 0.0 }
-}
-
-fn role_text(role: Role) -> &'static str {
-    match role {
-        Role::Unspecified => "unknown",
-        Role::Follower => "follower",
-        Role::Candidate => "candidate",
-        Role::Leader => "leader",
-        Role::Worker => "worker",
-    }
-}
-
-fn state_text(state: TaskState) -> &'static str {
-    match state {
-        TaskState::Unspecified => "unknown",
-        TaskState::Pending => "pending",
-        TaskState::Assigned => "assigned",
-        TaskState::Succeeded => "succeeded",
-        TaskState::Failed => "failed",
-        TaskState::Cancelled => "cancelled",
-        TaskState::Quarantined => "quarantined",
-        TaskState::Expired => "expired",
-    }
-}
-
-/// The words `tasks(state=...)` takes.
-pub(super) const STATES: [&str; 7] =
-    ["pending", "assigned", "succeeded", "failed", "cancelled", "quarantined", "expired"];
-
-/// The state called `name`.
-pub(super) fn parse_state(name: &str) -> Option<TaskState> {
-    let states = (1..=7).filter_map(|n| TaskState::try_from(n).ok());
-    states.into_iter().find(|state| state_text(*state) == name)
-}
 
 macro_rules! dict {
     ($py:expr, { $($key:literal: $value:expr),+ $(,)? }) => {{
@@ -84,6 +37,23 @@ pub(super) fn record_dict<'py>(py: Python<'py>, row: &Record) -> PyResult<Bound<
         "value": number(row.value),
         "detail": &row.detail,
     }))
+}
+
+/// Rows of history; for a view, alike ones as one with a column `count` more.
+pub(super) fn record_dicts<'py>(
+    py: Python<'py>,
+    rows: &[Record],
+    condensed: bool,
+) -> PyResult<Vec<Bound<'py, PyDict>>> {
+    if !condensed {
+        return rows.iter().map(|row| record_dict(py, row)).collect();
+    }
+    let counted = |(row, count): (&Record, u64)| {
+        let dict = record_dict(py, row)?;
+        dict.set_item(intern!(py, "count"), count)?;
+        Ok(dict)
+    };
+    condense(rows).into_iter().map(counted).collect()
 }
 
 /// A row of a simulated history; the same columns.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
-import importlib
 import queue
 from typing import Any
 
@@ -14,12 +12,6 @@ import hustings as hs
 from conftest import eventually
 
 pytest.importorskip("anywidget")
-
-
-def test_the_example_of_the_module_is_true() -> None:
-    done = doctest.testmod(importlib.import_module("hustings.watch"))
-    assert done.attempted > 0
-    assert done.failed == 0
 
 
 class View:

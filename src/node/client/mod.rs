@@ -23,6 +23,7 @@ mod refused;
 mod table;
 mod watch;
 mod wire;
+pub mod words;
 
 pub use blobs::{INLINE, MAX_BLOB};
 pub use completion::CompletionQueue;

@@ -6,13 +6,13 @@
 //! ```
 
 use super::json;
-use crate::core::ids::NodeId;
 use crate::error::{Error, Result};
 use crate::node::client::messages::Record;
+use crate::node::client::words::condense;
 use crate::node::client::{Client, ClientOptions};
 use crate::node::shared::Shared;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -40,11 +40,6 @@ const LINGER: u32 = 50;
 /// How long to look for the cluster, and to wait before another try.
 const CONNECT_TTL: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_secs(1);
-/// What is shown in every status anyway.
-const SHOWN: [&str; 2] = ["scored", "loaded"];
-/// What comes by the thousand: alike rows of one reading become one with a count.
-const MANY: [&str; 5] = ["stolen", "copied", "retried", "reassigned", "late_completion"];
-
 /// The one source of all viewers of a node.
 pub struct Feed {
     shared: Arc<Shared>,
@@ -170,7 +165,7 @@ impl Feed {
                 let (next, rows) = client.records(after, READ);
                 after = next;
                 let full = rows.len() == READ;
-                self.add(condense(&rows));
+                self.add(&rows);
                 unwatched = if self.is_wanted() { 0 } else { unwatched + 1 };
                 if !full {
                     tokio::time::sleep(TICK).await;
@@ -200,16 +195,17 @@ impl Feed {
         self.rung.notify_waiters();
     }
 
-    fn add(&self, rows: Vec<Value>) {
+    fn add(&self, rows: &[Record]) {
+        let rows = condense(rows);
         if rows.is_empty() {
             return;
         }
         let mut kept = self.kept();
-        for row in rows {
+        for (row, count) in rows {
             if kept.rows.len() >= KEPT_ROWS {
                 kept.rows.pop_front();
             }
-            kept.rows.push_back(row.to_string().into());
+            kept.rows.push_back(json::record(row, count).to_string().into());
             kept.end += 1;
         }
         drop(kept);
@@ -277,51 +273,9 @@ impl Viewer {
     }
 }
 
-/// Rows as the page takes them: without those that every status shows, and alike ones of what comes by the thousand
-/// counted in one.
-fn condense(rows: &[Record]) -> Vec<Value> {
-    let mut told: Vec<(&Record, u64)> = Vec::with_capacity(rows.len().min(READ));
-    let mut alike: BTreeMap<(&str, NodeId, &str), usize> = BTreeMap::new();
-    for row in rows.iter().filter(|row| !SHOWN.contains(&row.kind.as_str())) {
-        if !MANY.contains(&row.kind.as_str()) {
-            told.push((row, 1));
-            continue;
-        }
-        let key = (row.kind.as_str(), NodeId(row.subject), row.detail.as_str());
-        let at = *alike.entry(key).or_insert(told.len());
-        match told.get_mut(at) {
-            Some(found) => *found = (row, found.1 + 1),
-            None => told.push((row, 1)),
-        }
-    }
-    told.into_iter().map(|(row, count)| json::record(row, count)).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn row(kind: &str, subject: u64, detail: &str) -> Record {
-        Record { kind: kind.to_owned(), subject, detail: detail.to_owned(), ..Record::default() }
-    }
-
-    #[test]
-    fn alike_rows_of_what_comes_by_the_thousand_are_counted() {
-        let rows = [
-            row("scored", 1, ""),
-            row("stolen", 1, "n2"),
-            row("voted", 1, ""),
-            row("stolen", 1, "n2"),
-            row("stolen", 1, "n3"),
-            row("voted", 1, ""),
-        ];
-        let told = condense(&rows);
-        let found: Vec<(&str, u64)> = told
-            .iter()
-            .map(|row| (row["kind"].as_str().unwrap(), row["count"].as_u64().unwrap()))
-            .collect();
-        assert_eq!(found, [("stolen", 2), ("voted", 1), ("stolen", 1), ("voted", 1)]);
-    }
 
     #[test]
     fn places_are_bounded_and_given_back() {

@@ -2,57 +2,16 @@
 //! holds the two together.
 
 use crate::core::cluster::needs::THOUSANDTHS;
-use crate::core::ids::{ClusterId, NodeId, TaskId};
+use crate::core::ids::ClusterId;
 use crate::node::client::messages::{
-    Counters, ExplainResponse, LinkFault, Load, Member, MemberStatus, Record, Refusals, Role,
-    StatusResponse, Steals, TaskEvent, TaskInfo, TaskState, fact,
+    Counters, ExplainResponse, LinkFault, Load, Member, MemberStatus, Record, Refusals,
+    StatusResponse, Steals, TaskEvent, TaskInfo, fact,
 };
+use crate::node::client::words::{node_text, number, role_text, state_text, task_text};
 use serde_json::{Map, Value, json};
-
-fn node(id: u64) -> Option<String> {
-    (id != 0).then(|| NodeId(id).to_string())
-}
-
-fn task_text(id: &[u8]) -> Option<String> {
-    TaskId::from_bytes(id).map(|id| id.to_string())
-}
 
 fn text(value: &str) -> Option<&str> {
     Some(value).filter(|text| !text.is_empty())
-}
-
-/// JSON has no NaN: it would become null.
-fn number(value: f64) -> f64 {
-    if value.is_nan() { 0.0 } else { value + 0.0 }
-}
-
-fn role(role: Role) -> &'static str {
-    match role {
-        Role::Unspecified => "unknown",
-        Role::Follower => "follower",
-        Role::Candidate => "candidate",
-        Role::Leader => "leader",
-        Role::Worker => "worker",
-    }
-}
-
-fn state_text(state: TaskState) -> &'static str {
-    match state {
-        TaskState::Unspecified => "unknown",
-        TaskState::Pending => "pending",
-        TaskState::Assigned => "assigned",
-        TaskState::Succeeded => "succeeded",
-        TaskState::Failed => "failed",
-        TaskState::Cancelled => "cancelled",
-        TaskState::Quarantined => "quarantined",
-        TaskState::Expired => "expired",
-    }
-}
-
-/// The state called `word`.
-pub fn state(word: &str) -> Option<TaskState> {
-    let states = (1..=7).filter_map(|n| TaskState::try_from(n).ok());
-    states.into_iter().find(|state| state_text(*state) == word)
 }
 
 /// A row of history that stands for `count` alike.
@@ -60,11 +19,11 @@ pub fn record(row: &Record, count: u64) -> Value {
     json!({
         "seq": row.seq,
         "at_us": row.at_us,
-        "node": node(row.node),
+        "node": node_text(row.node),
         "node_name": row.node_name,
         "kind": row.kind,
         "term": row.term,
-        "subject": node(row.subject),
+        "subject": node_text(row.subject),
         "score": number(row.score),
         "rank": row.rank,
         "task_id": task_text(&row.task_id),
@@ -81,7 +40,7 @@ pub fn task(task: &TaskInfo) -> Value {
         "task_id": task_text(&task.task_id),
         "function": task.function_name,
         "state": state_text(task.state()),
-        "node": node(task.node),
+        "node": node_text(task.node),
         "attempt": task.attempt,
         "token": task.token,
         "key": text(&task.key),
@@ -99,7 +58,7 @@ pub fn explanation(told: &ExplainResponse) -> Value {
         json!({
             "at_ms": event.at_ms,
             "kind": event.kind,
-            "node": node(event.node),
+            "node": node_text(event.node),
             "node_name": text(&event.node_name),
             "attempt": event.attempt,
         })
@@ -129,7 +88,7 @@ fn me(member: &Member) -> Map<String, Value> {
     let amount = |thousandths: u64| thousandths as f64 / THOUSANDTHS as f64;
     let resources = member.resources.iter().map(|r| (r.name.clone(), json!(amount(r.thousandths))));
     let fields = [
-        ("id", json!(node(member.id))),
+        ("id", json!(node_text(member.id))),
         ("name", json!(member.name)),
         ("address", json!(member.address)),
         ("slots", json!(member.slots)),
@@ -196,8 +155,8 @@ fn steals(steals: Option<&Steals>) -> Value {
 
 fn fault(fault: &LinkFault) -> Value {
     json!({
-        "source": node(fault.from_node),
-        "target": node(fault.to_node),
+        "source": node_text(fault.from_node),
+        "target": node_text(fault.to_node),
         "cut": fault.cut,
         "drop": number(fault.drop_ratio),
         "delay_s": number(fault.delay_s),
@@ -210,9 +169,9 @@ pub fn status(status: &StatusResponse) -> Value {
     json!({
         "me": status.me.as_ref().map(me),
         "cluster_id": ClusterId::from_bytes(&status.cluster_id).map(|id| id.to_string()),
-        "role": role(status.role()),
+        "role": role_text(status.role()),
         "term": status.term,
-        "leader_node": node(status.leader_node),
+        "leader_node": node_text(status.leader_node),
         "leader_address": text(&status.leader_address),
         "leader_ready": status.leader_ready,
         "score": number(status.score),

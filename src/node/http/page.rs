@@ -6,6 +6,7 @@ use super::json;
 use super::server::{Line, Site};
 use crate::core::ids::TaskId;
 use crate::error::Error;
+use crate::node::client::words;
 use crate::node::shared::Shared;
 use bytes::Bytes;
 use futures::FutureExt;
@@ -102,7 +103,7 @@ async fn next_message(viewer: &mut Viewer, messages: &mpsc::Sender<Bytes>) -> Op
 async fn tasks(feed: &Arc<Feed>, query: &str) -> Answer {
     let state = match parameter(query, "state") {
         None | Some("") => None,
-        Some(word) => match json::state(word) {
+        Some(word) => match words::state(word) {
             Some(state) => Some(state),
             None => {
                 let word: String = word.chars().take(40).collect();
