@@ -252,14 +252,7 @@ impl Client {
         timeout: f64,
     ) -> PyResult<Vec<Bound<'py, PyDict>>> {
         let timeout = parse_seconds(py, "timeout", timeout)?;
-        let wanted = match state {
-            None => None,
-            Some(name) => Some(words::state(name).ok_or_else(|| {
-                let known = words::STATES.join(", ");
-                let problem = format!("{name:?} is not a state; choose one of {known}");
-                errors::raise(py, Error::config("state", problem))
-            })?),
-        };
+        let wanted = state.map(words::state).transpose().map_err(|e| errors::raise(py, e))?;
         let listed =
             self.ask(py, |home| async move { home.client.tasks(wanted, limit, timeout).await })?;
         listed.tasks.iter().map(|task| task_dict(py, task)).collect()

@@ -2,11 +2,14 @@
 
 use super::messages::{Record, Role, TaskState};
 use crate::core::ids::{NodeId, TaskId};
+use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 
-/// The words `state` takes.
-pub const STATES: [&str; 7] =
+/// The words that [`state`] takes.
+const STATES: [&str; 7] =
     ["pending", "assigned", "succeeded", "failed", "cancelled", "quarantined", "expired"];
+/// Characters that an error repeats of a word it does not know.
+const SHOWN_CHARS: usize = 40;
 /// Kinds of rows whose news every status has anyway.
 const SHOWN: [&str; 2] = ["scored", "loaded"];
 /// Kinds of rows that come by the thousand.
@@ -52,14 +55,18 @@ pub fn state_text(state: TaskState) -> &'static str {
     }
 }
 
-/// The state called `name`.
-pub fn state(name: &str) -> Option<TaskState> {
-    let states = (1..=7).filter_map(|n| TaskState::try_from(n).ok());
-    states.into_iter().find(|state| state_text(*state) == name)
+/// The state called `name`; the error names those there are.
+pub fn state(name: &str) -> Result<TaskState> {
+    let mut states = (1..=7).filter_map(|n| TaskState::try_from(n).ok());
+    states.find(|state| state_text(*state) == name).ok_or_else(|| {
+        let (shown, known) =
+            (name.chars().take(SHOWN_CHARS).collect::<String>(), STATES.join(", "));
+        Error::config("state", format!("{shown:?} is not a state; choose one of {known}"))
+    })
 }
 
-/// Rows as a view of what happens takes them: without those that every status shows, and alike ones of what comes by the
-/// thousand as the last of them, counted.
+/// Rows as a view of what happens takes them: without those that every status shows, and alike ones of what comes by
+/// the thousand as the last of them, counted.
 pub fn condense(rows: &[Record]) -> Vec<(&Record, u64)> {
     let mut told: Vec<(&Record, u64)> = Vec::new();
     let mut alike: BTreeMap<(&str, NodeId, &str), usize> = BTreeMap::new();
@@ -89,9 +96,13 @@ mod tests {
     #[test]
     fn every_state_is_found_by_its_word() {
         for word in STATES {
-            assert_eq!(state(word).map(state_text), Some(word));
+            assert_eq!(state(word).ok().map(state_text), Some(word));
         }
-        assert_eq!((state("unknown"), state("")), (None, None));
+        for bad in ["unknown", "", &"x".repeat(1_000)] {
+            let problem = state(bad).unwrap_err().to_string();
+            assert!(problem.contains("choose one of pending, assigned"), "{problem}");
+            assert!(problem.len() < 200, "{problem}");
+        }
     }
 
     #[test]

@@ -104,11 +104,8 @@ async fn tasks(feed: &Arc<Feed>, query: &str) -> Answer {
     let state = match parameter(query, "state") {
         None | Some("") => None,
         Some(word) => match words::state(word) {
-            Some(state) => Some(state),
-            None => {
-                let word: String = word.chars().take(40).collect();
-                return bad(format!("state: {word:?} is none of a task"));
-            }
+            Ok(state) => Some(state),
+            Err(error) => return bad(error.to_string()),
         },
     };
     let asked = feed.ask(|client| async move { client.tasks(state, LISTED, ASK_TTL).await });
