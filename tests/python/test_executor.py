@@ -87,8 +87,10 @@ def test_cancel_reaches_the_cluster_and_spares_what_runs(cluster: hs.Cluster, ga
     # What members say is a moment old: an earlier test's work is none of these.
     eventually(lambda: not any(m.running for m in cluster.members()))
     executor = cluster.executor()
+    accepted, before = (cluster.metrics()[name] for name in ("accepted", "cancelled"))
     futures = [executor.submit(sample_tasks.pass_gate, gate.path, i) for i in range(40)]
-    before = cluster.metrics()["cancelled"]
+    # What has not left this process yet is cancelled here, and the cluster never hears of it.
+    eventually(lambda: cluster.metrics()["accepted"] == accepted + 40)
     eventually(lambda: any(m.running for m in cluster.members()))
     assert futures[-1].cancel()
     executor.shutdown(wait=False, cancel_futures=True)
