@@ -7,7 +7,7 @@ use super::errors;
 use super::faults::{self, Link};
 use super::future::Future;
 use super::records::{explanation_dict, record_dicts, status_dict, task_dict};
-use super::runtime::{self, Live, check_fork, generation, parse_seconds, process};
+use super::runtime::{self, Live, Resident, parse_seconds, process};
 use crate::core::cluster::command::{Codec, Terms};
 use crate::core::ids::TaskId;
 use crate::core::load::Position;
@@ -18,7 +18,6 @@ use bytes::Bytes;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use std::collections::BTreeMap;
-use std::mem::ManuallyDrop;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,19 +27,8 @@ pub(super) const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The native client with what its futures need to know.
 pub(super) struct Home {
-    /// Never dropped in a forked child: its locks and sockets belong to the parent.
-    pub client: ManuallyDrop<client::Client>,
+    pub client: Resident<client::Client>,
     pub allow_pickle: bool,
-    pub generation: u32,
-}
-
-impl Drop for Home {
-    fn drop(&mut self) {
-        if self.generation == generation() {
-            // SAFETY: dropped once, here, and not used afterwards.
-            unsafe { ManuallyDrop::drop(&mut self.client) };
-        }
-    }
 }
 
 impl Live for Home {
@@ -57,7 +45,7 @@ pub(super) struct Client {
 
 impl Client {
     fn check(&self, py: Python<'_>) -> PyResult<()> {
-        check_fork(py, self.home.generation, "client")
+        self.home.client.check(py, "client")
     }
 
     /// Asks something of the cluster and waits, interruptibly.
@@ -105,8 +93,8 @@ impl Client {
         let options = ClientOptions { pinned, timeout, watch, tls };
         let client = process
             .block_on(py, async move { client::Client::connect(&addresses, options).await })?;
-        let client = ManuallyDrop::new(client);
-        let home = Arc::new(Home { client, allow_pickle, generation: generation() });
+        let client = Resident::new(client);
+        let home = Arc::new(Home { client, allow_pickle });
         let live: Arc<dyn Live> = home.clone();
         process.register(Arc::downgrade(&live));
         Ok(Client { home })

@@ -5,7 +5,7 @@ use super::errors;
 use super::outcome::{self, Decoded};
 use super::records::explanation_dict;
 use super::resolver::{self, Job};
-use super::runtime::{check_fork, parse_timeout, process, wait_sliced};
+use super::runtime::{parse_timeout, process, wait_sliced};
 use crate::core::cluster::output;
 use crate::error::Error;
 use crate::node::client::messages::ExplainResponse;
@@ -45,7 +45,7 @@ impl Future {
     }
 
     pub fn check(&self, py: Python<'_>) -> PyResult<()> {
-        check_fork(py, self.home.generation, "client and its futures")
+        self.home.client.check(py, "client and its futures")
     }
 
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<&Settled> {

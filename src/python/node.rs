@@ -4,7 +4,7 @@ use super::arguments::{function_source, parse_resources};
 use super::config::config_from;
 use super::errors;
 use super::records::{record_dicts, status_dict};
-use super::runtime::{Live, check_fork, generation, parse_seconds, process};
+use super::runtime::{Live, Resident, check_fork, generation, parse_seconds, process};
 use crate::core::load::{Load, Position};
 use crate::error::Error;
 use crate::node::http::{Endpoint, Endpoints};
@@ -19,7 +19,6 @@ use pyo3::types::{PyDict, PyMapping};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
-use std::mem::ManuallyDrop;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -38,19 +37,9 @@ pub(super) struct Node {
     running: OnceLock<Arc<Running>>,
 }
 
-/// The native node; never dropped in a forked child, whose threads and children it does not own.
+/// The native node.
 struct Running {
-    node: ManuallyDrop<Arc<node::Node>>,
-    generation: u32,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if self.generation == generation() {
-            // SAFETY: dropped once, here, and not used afterwards.
-            unsafe { ManuallyDrop::drop(&mut self.node) };
-        }
-    }
+    node: Resident<Arc<node::Node>>,
 }
 
 impl Live for Running {
@@ -173,8 +162,7 @@ impl Node {
             node.register(name, source).map_err(|error| errors::raise(py, error))?;
         }
         let address = node.address().to_owned();
-        let running =
-            Arc::new(Running { node: ManuallyDrop::new(node), generation: self.generation });
+        let running = Arc::new(Running { node: Resident::new(node) });
         let live: Arc<dyn Live> = running.clone();
         process.register(Arc::downgrade(&live));
         // The options could be taken only once, so nobody else has been here.

@@ -12,6 +12,8 @@ use crate::node::log_filter::Filter;
 use crate::node::logbook::LOGBOOK;
 use pyo3::prelude::*;
 use std::future::Future;
+use std::mem::ManuallyDrop;
+use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
@@ -102,6 +104,41 @@ pub(super) fn check_fork(py: Python<'_>, made: u32, what: &str) -> PyResult<()> 
         return Ok(());
     }
     Err(errors::raise(py, Error::Forked { what: what.into() }))
+}
+
+/// Something native that belongs to the process that made it. A forked child never drops it: its locks may be held by
+/// threads that are not there, and its sockets and children are the parent's.
+pub(super) struct Resident<T> {
+    value: ManuallyDrop<T>,
+    generation: u32,
+}
+
+impl<T> Resident<T> {
+    pub fn new(value: T) -> Self {
+        Resident { value: ManuallyDrop::new(value), generation: generation() }
+    }
+
+    /// Fails in a forked child; `what` is what it is called there.
+    pub fn check(&self, py: Python<'_>, what: &str) -> PyResult<()> {
+        check_fork(py, self.generation, what)
+    }
+}
+
+impl<T> Deref for Resident<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T> Drop for Resident<T> {
+    fn drop(&mut self) {
+        if self.generation == generation() {
+            // SAFETY: dropped once, here, and not used afterwards.
+            unsafe { ManuallyDrop::drop(&mut self.value) };
+        }
+    }
 }
 
 /// In a forked child: forgets the parent's threads, which do not exist here. Only atomics: the child may hold any lock.

@@ -4,7 +4,7 @@ use super::client::{CANCEL_TIMEOUT, Home};
 use super::errors;
 use super::future::Future;
 use super::outcome;
-use super::runtime::{check_fork, parse_timeout, process, wait_sliced};
+use super::runtime::{Resident, parse_timeout, process, wait_sliced};
 use crate::error::Error;
 use crate::node::client::{Item, Reader};
 use pyo3::prelude::*;
@@ -14,14 +14,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// Reads what a task yields. Thread-safe.
 #[pyclass(frozen, module = "hustings._core")]
 pub(super) struct ItemReader {
-    reader: Reader,
+    reader: Resident<Reader>,
     home: Arc<Home>,
     attempt: AtomicU32,
 }
 
 impl ItemReader {
     fn check(&self, py: Python<'_>) -> PyResult<()> {
-        check_fork(py, self.home.generation, "client and its streams")
+        self.reader.check(py, "client and its streams")
     }
 }
 
@@ -34,7 +34,7 @@ impl ItemReader {
         let process = process(py)?;
         let _inside = process.handle().enter();
         let reader = home.client.read(handle).map_err(|error| errors::raise(py, error))?;
-        Ok(ItemReader { reader, home, attempt: AtomicU32::new(0) })
+        Ok(ItemReader { reader: Resident::new(reader), home, attempt: AtomicU32::new(0) })
     }
 
     /// The next item, in a tuple; `None` after the last one.

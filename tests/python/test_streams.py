@@ -314,13 +314,18 @@ print(list(itertools.islice(stream, 3)), flush=True)
 if sys.argv[1] == "fork":
     import os, warnings
     warnings.simplefilter("ignore", DeprecationWarning)
-    pid = os.fork()
-    if pid == 0:
-        try:
-            next(stream)
-        except hs.ForkedProcessError:
-            sys.exit(7)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+    for _ in range(20):
+        # Each child goes, with what it inherited, while the parent's threads are at work on it.
+        busy = cluster.stream(forever)
+        next(busy)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                next(stream)
+            except hs.ForkedProcessError:
+                sys.exit(7)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+        busy.close()
     print(list(itertools.islice(stream, 3)))
 elif sys.argv[1] == "closed":
     cluster.close()
