@@ -345,6 +345,16 @@ pub enum Effect {
         /// Not given up.
         kept: Vec<TaskId>,
     },
+    /// (worker) take these back from the runners, as far as they have not started, and answer as `SendRelease` does:
+    /// what is taken back was given up, the rest was not.
+    TakeBack {
+        /// Attempts that wait at the runners.
+        staged: Vec<(TaskId, Token)>,
+        /// Given up already.
+        released: Vec<TaskId>,
+        /// Not given up, whatever comes of the others.
+        kept: Vec<TaskId>,
+    },
     /// (worker) ask the leader for work.
     AskForWork {
         /// How many places are free.

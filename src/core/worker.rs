@@ -1,11 +1,14 @@
 //! This node's hands: queue, start, yield to a thief, report. Obeys the highest term only (design D5c).
 
+mod queue;
+
 use super::Moment;
 use super::boundary::{Assignment, Effect, Ended, Event};
 use super::cluster::command::Member;
 use super::cluster::needs::{Needs, Taken};
 use super::ids::{TaskId, Term, Token};
-use std::collections::BTreeMap;
+use queue::Queue;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,10 +16,6 @@ use std::time::Duration;
 const MIN_ASK_WAIT: Duration = Duration::from_millis(4);
 /// Longest wait between two requests for work.
 const MAX_ASK_WAIT: Duration = Duration::from_millis(250);
-/// How often the first in the queue may be passed by others while it waits for slots or resources.
-const MAX_PASSED: u32 = 32;
-/// How many in the queue are looked at for one that can start.
-const LOOKS: usize = 64;
 
 /// The worker half of every node.
 #[derive(Debug)]
@@ -29,6 +28,11 @@ pub struct Worker {
     /// What this node offers.
     me: Member,
     running: BTreeMap<(TaskId, Token), Running>,
+    /// Handed to the runners beyond what they can run at once, in order: whichever runner is free takes the next one
+    /// by itself. What has not started can be taken back.
+    staged: VecDeque<Staged>,
+    /// How many may be staged.
+    stage: usize,
     busy: u64,
     taken: Taken,
     ended: BTreeMap<(TaskId, Token), Ended>,
@@ -43,55 +47,11 @@ struct Running {
     killed: bool,
 }
 
-/// Assignments that have not started: first in, first out, at most one per task.
-#[derive(Debug, Default)]
-struct Queue {
-    order: BTreeMap<u64, Assignment>,
-    index: BTreeMap<TaskId, u64>,
-    next: u64,
-    /// How often the first was passed.
-    passed: u32,
-}
-
-impl Queue {
-    fn len(&self) -> usize {
-        self.order.len()
-    }
-
-    fn iter(&self) -> impl Iterator<Item = &Assignment> {
-        self.order.values()
-    }
-
-    fn token(&self, task: TaskId) -> Option<Token> {
-        self.index.get(&task).and_then(|at| self.order.get(at)).map(|a| a.token)
-    }
-
-    fn push(&mut self, assignment: Assignment) {
-        self.remove(assignment.spec.id);
-        self.index.insert(assignment.spec.id, self.next);
-        self.order.insert(self.next, assignment);
-        self.next += 1;
-    }
-
-    fn remove(&mut self, task: TaskId) -> bool {
-        self.index.remove(&task).is_some_and(|at| self.order.remove(&at).is_some())
-    }
-
-    /// The first that `fits`; one that waits for room is passed so often and then waited for.
-    fn pop(&mut self, fits: impl Fn(&Assignment) -> bool) -> Option<Assignment> {
-        let looks = if self.passed < MAX_PASSED { LOOKS } else { 1 };
-        let first = self.order.iter().take(looks).enumerate().find(|(_, (_, a))| fits(a));
-        let (place, at) = first.map(|(place, (at, _))| (place, *at))?;
-        self.passed = if place == 0 { 0 } else { self.passed + 1 };
-        let assignment = self.order.remove(&at)?;
-        self.index.remove(&assignment.spec.id);
-        Some(assignment)
-    }
-
-    fn drain(&mut self) -> Vec<TaskId> {
-        self.index.clear();
-        std::mem::take(&mut self.order).into_values().map(|a| a.spec.id).collect()
-    }
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Staged {
+    task: TaskId,
+    token: Token,
+    killed: bool,
 }
 
 impl Worker {
@@ -107,6 +67,8 @@ impl Worker {
             draining: false,
             queue: Queue::default(),
             running: BTreeMap::new(),
+            staged: VecDeque::new(),
+            stage: 0,
             ended: BTreeMap::new(),
             ask_at: None,
             ask_wait: MIN_ASK_WAIT,
@@ -118,6 +80,11 @@ impl Worker {
         Worker { me: Member { slots: self.me.slots, ..me }, ..self }
     }
 
+    /// The same, that hands up to `stage` attempts to its runners before they are free.
+    pub fn staging(self, stage: usize) -> Self {
+        Worker { stage, ..self }
+    }
+
     /// The highest term that opened a session here.
     pub fn term(&self) -> Term {
         self.term
@@ -125,7 +92,7 @@ impl Worker {
 
     /// Assignments that wait here.
     pub fn queued(&self) -> usize {
-        self.queue.len()
+        self.queue.len() + self.staged.len()
     }
 
     /// Tasks that run here.
@@ -140,7 +107,7 @@ impl Worker {
 
     /// Nothing runs, waits, or is unreported here.
     pub fn is_idle(&self) -> bool {
-        self.queue.len() == 0 && self.running.is_empty() && self.ended.is_empty()
+        self.queued() == 0 && self.running.is_empty() && self.ended.is_empty()
     }
 
     /// Whether it takes no more work.
@@ -157,6 +124,11 @@ impl Worker {
     pub fn on_disconnected(&mut self) {
         self.connected = false;
         self.ask_at = None;
+    }
+
+    /// A staged attempt was taken back from the runners before it started.
+    pub fn on_taken_back(&mut self, task: TaskId, token: Token) {
+        self.staged.retain(|staged| (staged.task, staged.token) != (task, token));
     }
 
     /// Takes one event.
@@ -192,6 +164,7 @@ impl Worker {
         }
         self.hand_back(out);
         self.start_next(out);
+        self.stage_next(out);
         self.ask_for_work(now, out);
     }
 
@@ -212,7 +185,8 @@ impl Worker {
         let queued = self.queue.iter().map(|a| (a.spec.id, a.token, false));
         let running = self.running.keys().map(|(task, token)| (*task, *token, true));
         let ended = self.ended.keys().map(|(task, token)| (*task, *token, false));
-        let held = queued.chain(running).chain(ended).collect();
+        let staged = self.staged.iter().map(|staged| (staged.task, staged.token, false));
+        let held = staged.chain(queued).chain(running).chain(ended).collect();
         out.push(Effect::SendInventory { term, held });
         if !self.ended.is_empty() {
             out.push(Effect::SendReports { reports: self.ended.values().cloned().collect() });
@@ -235,9 +209,10 @@ impl Worker {
     fn newest_token(&self, task: TaskId) -> Option<Token> {
         let all = (task, Token(0))..=(task, Token(u64::MAX));
         let queued = self.queue.token(task);
+        let staged = self.staged.iter().find(|staged| staged.task == task).map(|s| s.token);
         let running = self.running.range(all.clone()).map(|((_, token), _)| *token);
         let ended = self.ended.range(all).map(|((_, token), _)| *token);
-        queued.into_iter().chain(running).chain(ended).max()
+        queued.into_iter().chain(staged).chain(running).chain(ended).max()
     }
 
     fn on_settled(&mut self, tasks: &[TaskId]) {
@@ -251,11 +226,19 @@ impl Worker {
     }
 
     fn on_revoked(&mut self, tasks: &[TaskId], out: &mut Vec<Effect>) {
-        let (mut released, mut kept) = (Vec::new(), Vec::new());
+        let (mut released, mut kept, mut back) = (Vec::new(), Vec::new(), Vec::new());
         for task in tasks {
-            if self.queue.remove(*task) { released.push(*task) } else { kept.push(*task) }
+            let staged = self.staged.iter().find(|staged| staged.task == *task && !staged.killed);
+            match staged {
+                _ if self.queue.remove(*task) => released.push(*task),
+                Some(staged) => back.push((staged.task, staged.token)),
+                None => kept.push(*task),
+            }
         }
-        out.push(Effect::SendRelease { released, kept });
+        out.push(match back.is_empty() {
+            true => Effect::SendRelease { released, kept },
+            false => Effect::TakeBack { staged: back, released, kept },
+        });
     }
 
     fn on_killed(&mut self, tasks: &[TaskId], out: &mut Vec<Effect>) {
@@ -265,16 +248,24 @@ impl Worker {
                 running.killed = true;
                 out.push(Effect::KillRunner { task: *task, token: *token });
             }
+            for staged in self.staged.iter_mut().filter(|staged| staged.task == *task) {
+                staged.killed = true;
+                out.push(Effect::KillRunner { task: *task, token: staged.token });
+            }
         }
     }
 
     fn on_ended(&mut self, ended: Ended, out: &mut Vec<Effect>) {
         let attempt = (ended.task, ended.token);
-        let running = self.running.remove(&attempt);
-        if let Some(running) = &running {
-            self.give_back(running.needs.as_deref());
-        }
-        if running.is_some_and(|running| running.killed) {
+        let killed = match self.running.remove(&attempt) {
+            Some(running) => {
+                self.give_back(running.needs.as_deref());
+                running.killed
+            }
+            // The runners were faster than the word of it.
+            None => self.unstage(attempt).is_some_and(|staged| staged.killed),
+        };
+        if killed {
             return;
         }
         self.ended.insert(attempt, ended.clone());
@@ -285,13 +276,50 @@ impl Worker {
 
     /// While draining, whatever waits here (or still arrives) goes back to the leader.
     fn hand_back(&mut self, out: &mut Vec<Effect>) {
-        if self.draining && self.connected && self.queue.len() > 0 {
-            let released = self.queue.drain();
-            out.push(Effect::SendRelease { released, kept: Vec::new() });
+        if !self.draining || !self.connected || self.queued() == 0 {
+            return;
+        }
+        let (released, kept) = (self.queue.drain(), Vec::new());
+        let wanted = self.staged.iter().filter(|staged| !staged.killed);
+        let staged: Vec<_> = wanted.map(|staged| (staged.task, staged.token)).collect();
+        out.push(match staged.is_empty() {
+            true => Effect::SendRelease { released, kept },
+            false => Effect::TakeBack { staged, released, kept },
+        });
+    }
+
+    fn unstage(&mut self, attempt: (TaskId, Token)) -> Option<Staged> {
+        let at = self.staged.iter().position(|staged| (staged.task, staged.token) == attempt)?;
+        self.staged.remove(at)
+    }
+
+    /// Hands the runners what they shall run next, so that none waits for this node to hear that it is free. Only what
+    /// takes one slot and nothing else, and only in the order of the queue.
+    fn stage_next(&mut self, out: &mut Vec<Effect>) {
+        let plain = |needs: &Option<Arc<Needs>>| needs.is_none();
+        if self.draining || self.stage == 0 || !self.running.values().all(|r| plain(&r.needs)) {
+            return;
+        }
+        while self.staged.len() < self.stage && self.free_slots() == 0 {
+            let next = self.queue.first();
+            if !next.is_some_and(|next| plain(&next.spec.needs) && next.spec.blob.is_none()) {
+                return;
+            }
+            let Some(assignment) = self.queue.pop(|_| true) else { return };
+            let (task, token) = (assignment.spec.id, assignment.token);
+            self.staged.push_back(Staged { task, token, killed: false });
+            out.push(Effect::Run(assignment));
         }
     }
 
     fn start_next(&mut self, out: &mut Vec<Effect>) {
+        // A place became free, so the first that is staged has it by now.
+        while self.free_slots() > 0
+            && let Some(Staged { task, token, killed }) = self.staged.pop_front()
+        {
+            self.busy += 1;
+            self.running.insert((task, token), Running { needs: None, killed });
+        }
         while !self.draining && self.free_slots() > 0 {
             let (me, taken, free) = (&self.me, &self.taken, self.free_slots());
             let idle = self.running.is_empty();

@@ -1,5 +1,6 @@
 //! A worker's decisions, one event at a time; no effect is left unexamined.
 
+use super::queue::MAX_PASSED;
 use super::*;
 use crate::core::cluster::command::{Codec, FunctionRef, Payload, Report, TaskSpec};
 use crate::core::ids::{FunctionHash, NodeId, SessionId};
@@ -203,4 +204,79 @@ fn what_an_idle_node_was_sent_it_starts_whatever_it_takes() {
     assert_eq!(started(&mut worker, assigned(1, vec![needing(1, 9, 9)])), [1]);
     assert_eq!(started(&mut worker, assigned(1, vec![assignment(2, 2)])), [] as [u128; 0]);
     assert_eq!(started(&mut worker, ended(1, 1)), [2]);
+}
+
+/// A connected worker with one slot that stages two attempts, and has four: one runs, two are staged, one waits.
+fn staged() -> Worker {
+    let mut worker = connected(1).staging(2);
+    let all = (1..=4).map(|id| assignment(id, id as u64)).collect();
+    assert_eq!(started(&mut worker, assigned(1, all)), [1, 2, 3]);
+    assert_eq!((worker.running(), worker.queued()), (vec![TaskId(1)], 3));
+    worker
+}
+
+#[test]
+fn the_runners_are_handed_more_than_they_can_run_and_go_on_by_themselves() {
+    let mut worker = staged();
+    let run = Effect::Run(assignment(4, 4));
+    check(&mut worker, 1, ended(1, 1), &[report(1, 1), run]);
+    assert_eq!((worker.running(), worker.queued()), (vec![TaskId(2)], 2));
+    // The word that the second ended comes after the word that the third did: both were quick.
+    check(&mut worker, 2, ended(3, 3), &[report(3, 3)]);
+    check(&mut worker, 3, ended(2, 2), &[report(2, 2)]);
+    assert_eq!((worker.running(), worker.queued()), (vec![TaskId(4)], 0));
+}
+
+#[test]
+fn what_is_staged_is_taken_back_unless_it_began() {
+    let mut worker = staged();
+    let tasks = vec![TaskId(1), TaskId(2), TaskId(3), TaskId(4)];
+    let back = Effect::TakeBack {
+        staged: vec![(TaskId(2), Token(2)), (TaskId(3), Token(3))],
+        released: vec![TaskId(4)],
+        kept: vec![TaskId(1)],
+    };
+    check(&mut worker, 1, Event::TasksRevoked { term: 1, tasks }, &[back]);
+    worker.on_taken_back(TaskId(3), Token(3));
+    check(&mut worker, 2, ended(1, 1), &[report(1, 1)]);
+    assert_eq!((worker.running(), worker.queued()), (vec![TaskId(2)], 0));
+}
+
+#[test]
+fn a_draining_node_takes_back_what_is_staged() {
+    let mut worker = staged();
+    let back = Effect::TakeBack {
+        staged: vec![(TaskId(2), Token(2)), (TaskId(3), Token(3))],
+        released: vec![TaskId(4)],
+        kept: vec![],
+    };
+    check(&mut worker, 1, Event::DrainStarted, &[back]);
+    worker.on_taken_back(TaskId(2), Token(2));
+    worker.on_taken_back(TaskId(3), Token(3));
+    check(&mut worker, 2, ended(1, 1), &[report(1, 1)]);
+    check(&mut worker, 3, Event::ReportsSettled { term: 1, tasks: vec![TaskId(1)] }, &[]);
+    assert!(worker.is_idle());
+}
+
+#[test]
+fn a_staged_attempt_that_is_killed_is_nobodys_business() {
+    let mut worker = staged();
+    let kill = Effect::KillRunner { task: TaskId(2), token: Token(2) };
+    check(&mut worker, 1, Event::TasksKilled { term: 1, tasks: vec![TaskId(2)] }, &[kill]);
+    let run = Effect::Run(assignment(4, 4));
+    check(&mut worker, 2, ended(2, 2), &[run]);
+    assert_eq!((worker.running(), worker.queued()), (vec![TaskId(1)], 2));
+}
+
+#[test]
+fn what_takes_more_than_a_slot_is_not_staged() {
+    let mut worker = equipped().staging(8);
+    let all = vec![assignment(1, 1), assignment(2, 2), assignment(3, 3)];
+    assert_eq!(started(&mut worker, assigned(1, all)), [1, 2, 3]);
+    let more = vec![assignment(4, 4), needing(5, 2, 0), assignment(6, 6)];
+    assert_eq!(started(&mut worker, assigned(1, more)), [4]);
+    assert_eq!(started(&mut worker, ended(1, 1)), [] as [u128; 0]);
+    assert_eq!(started(&mut worker, ended(2, 2)), [6]);
+    assert_eq!(started(&mut worker, ended(3, 3)), [] as [u128; 0]);
+    assert_eq!(started(&mut worker, ended(4, 4)), [5]);
 }

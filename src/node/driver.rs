@@ -71,6 +71,14 @@ pub trait Hands: Send + Sync {
     fn run(&self, assignment: Assignment, function: Arc<Function>);
     /// Ends an attempt by force.
     fn kill(&self, task: TaskId, token: Token);
+    /// Takes back an attempt that waits for a runner; false if it has begun, or is not here.
+    fn take_back(&self, _task: TaskId, _token: Token) -> bool {
+        false
+    }
+    /// How many attempts may wait here for a runner.
+    fn stage(&self) -> usize {
+        0
+    }
     /// How far attempts are that said so since it was asked last.
     fn take_progress(&self) -> Vec<(TaskId, Token, Progress)> {
         Vec::new()
@@ -161,7 +169,9 @@ impl TaskLoop {
         } = options;
         TaskLoop {
             leader: Leader::new(me.id, config.clone(), seed),
-            worker: Worker::new(me.slots, config.steal.cooldown).offering(me.clone()),
+            worker: Worker::new(me.slots, config.steal.cooldown)
+                .offering(me.clone())
+                .staging(hands.stage()),
             me,
             cluster_id: Bytes::new(),
             state,
@@ -358,9 +368,7 @@ impl TaskLoop {
                 Effect::Revoke { node, tasks } => self.say(node, Word::Revoke(tasks)),
                 Effect::Kill { node, tasks } => self.say(node, Word::Kill(tasks)),
                 Effect::Settle { node, tasks } => self.say(node, Word::Settle(tasks)),
-                Effect::Record(record) => {
-                    self.history.push(record);
-                }
+                Effect::Record(record) => drop(self.history.push(record)),
                 Effect::Run(assignment) => self.run_attempt(assignment),
                 Effect::KillRunner { task, token } => self.hands.kill(task, token),
                 Effect::SendInventory { term, held } => {
@@ -374,10 +382,9 @@ impl TaskLoop {
                         upstream.report(reports);
                     }
                 }
-                Effect::SendRelease { released, kept } => {
-                    if let Some(upstream) = &mut self.upstream {
-                        upstream.release(&released, &kept);
-                    }
+                Effect::SendRelease { released, kept } => self.take_back(&[], released, kept),
+                Effect::TakeBack { staged, released, kept } => {
+                    self.take_back(&staged, released, kept);
                 }
                 Effect::AskForWork { free_slots } => {
                     if let Some(upstream) = &self.upstream {

@@ -7,7 +7,7 @@ use super::transport::peer_message_bytes;
 use crate::core::Moment;
 use crate::core::boundary::{Assignment, Event};
 use crate::core::cluster::command::{Codec, Failure, Function, FunctionSource, Member, Report};
-use crate::core::ids::{FunctionHash, NodeId, TaskId};
+use crate::core::ids::{FunctionHash, NodeId, TaskId, Token};
 use crate::core::scheduling::cancellable;
 use crate::core::scheduling::explanation::{self, Explanation};
 use bytes::Bytes;
@@ -96,6 +96,26 @@ impl TaskLoop {
         self.next_lead = now.after(LEAD_EVERY);
         for (_, words) in self.links.values() {
             let _ = words.send(Word::Lead);
+        }
+    }
+
+    /// Takes attempts back from the runners and says which of them were given up.
+    pub(super) fn take_back(
+        &mut self,
+        staged: &[(TaskId, Token)],
+        mut released: Vec<TaskId>,
+        mut kept: Vec<TaskId>,
+    ) {
+        for &(task, token) in staged {
+            if self.hands.take_back(task, token) {
+                self.worker.on_taken_back(task, token);
+                released.push(task);
+            } else {
+                kept.push(task);
+            }
+        }
+        if let Some(upstream) = &mut self.upstream {
+            upstream.release(&released, &kept);
         }
     }
 

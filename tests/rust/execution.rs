@@ -219,6 +219,22 @@ async fn a_kill_ends_running_and_waiting_attempts_and_ignores_others() {
 }
 
 #[tokio::test]
+async fn what_waits_for_a_runner_is_taken_back_and_not_told_of() {
+    let mut bench = Bench::new(1, "");
+    bench.run(1, "hang");
+    bench.wait_running(&[1]).await;
+    bench.run(2, "waits");
+    bench.run(3, "waits too");
+    assert!(!bench.pool.take_back(TaskId(1), Token(1)), "it has begun");
+    assert!(!bench.pool.take_back(TaskId(2), Token(99)), "another attempt");
+    assert!(bench.pool.take_back(TaskId(2), Token(2)));
+    assert!(!bench.pool.take_back(TaskId(2), Token(2)), "it is not here any more");
+    bench.pool.kill(TaskId(1), Token(1));
+    assert_eq!(bench.next().await, (1, r#"Crashed("cancelled")"#.into()));
+    assert_eq!(bench.next().await, (3, "waits too".into()));
+}
+
+#[tokio::test]
 async fn a_runner_that_does_not_end_a_cancelled_attempt_is_killed() {
     let mut bench = Bench::new(1, "deaf");
     bench.run(1, "hang");

@@ -14,6 +14,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::AbortHandle;
 
+/// Attempts that wait at the runners, so that a short one is not followed by a wait for the task loop.
+const STAGE: usize = 64;
+
 /// The pool of runners and what is on its way to it.
 pub struct BlobHands {
     shared: Arc<Shared>,
@@ -74,6 +77,14 @@ impl Hands for BlobHands {
 
     fn take_progress(&self) -> Vec<(TaskId, Token, Progress)> {
         self.pool.take_progress()
+    }
+
+    fn take_back(&self, task: TaskId, token: Token) -> bool {
+        self.pool.take_back(task, token)
+    }
+
+    fn stage(&self) -> usize {
+        STAGE
     }
 
     fn kill(&self, task: TaskId, token: Token) {

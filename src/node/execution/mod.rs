@@ -157,6 +157,11 @@ impl Pool {
         self.inner.update(|roster, now, acts| roster.kill(now, task, token, acts));
     }
 
+    /// Takes back an attempt that waits for a runner; nothing more is told of it. False if it has begun.
+    pub fn take_back(&self, task: TaskId, token: Token) -> bool {
+        self.inner.lock().take_back(task, token)
+    }
+
     /// Tasks that are in a runner now.
     pub fn running(&self) -> Vec<TaskId> {
         self.inner.lock().running()

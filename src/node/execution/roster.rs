@@ -215,6 +215,12 @@ impl Roster {
         }
     }
 
+    /// Takes back an attempt that no runner has begun.
+    pub(super) fn take_back(&mut self, task: TaskId, token: Token) -> bool {
+        let at = self.waiting.iter().position(|job| job.is(task, token));
+        at.and_then(|at| self.waiting.remove(at)).is_some()
+    }
+
     /// Fires what is due.
     pub(super) fn expire(&mut self, now: Moment, acts: &mut Vec<Act>) {
         while let Some(entry) = self.timers.first_entry().filter(|entry| entry.key().0 <= now) {
