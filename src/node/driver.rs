@@ -255,7 +255,7 @@ impl TaskLoop {
         self.proposals.flush(self.leader.term(), self.leader.log_ms(now));
         self.sessions.flush(&self.inputs);
         if let Some(upstream) = &mut self.upstream {
-            upstream.flush();
+            upstream.flush_step();
         }
     }
 

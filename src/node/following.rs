@@ -44,6 +44,11 @@ impl TaskLoop {
             self.told_members = words.members;
         }
         for event in words.events {
+            if let (Event::ReportsSettled { tasks, .. }, Some(upstream)) =
+                (&event, &mut self.upstream)
+            {
+                upstream.settled(tasks.len());
+            }
             self.feed(event, effects);
         }
     }

@@ -9,6 +9,7 @@
 //! ```
 
 mod assembly;
+mod batching;
 pub mod blobs;
 pub mod client;
 pub mod clock;

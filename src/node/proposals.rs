@@ -1,5 +1,6 @@
 //! The way into the log: what is queued shares an entry; a few entries are on their way at once; no timer.
 
+use super::batching::is_enough;
 use super::driver::Input;
 use crate::core::boundary::Event;
 use crate::core::cluster::command::{Batch, Command};
@@ -43,12 +44,20 @@ pub struct Proposals {
     inputs: mpsc::UnboundedSender<Input>,
     queue: VecDeque<Command>,
     in_flight: Arc<AtomicUsize>,
+    /// Commands in those entries.
+    outstanding: Arc<AtomicUsize>,
 }
 
 impl Proposals {
     /// A queue; on nodes without a log (`None`) every proposal fails.
     pub fn new(commit: Option<Arc<dyn Commit>>, inputs: mpsc::UnboundedSender<Input>) -> Self {
-        Proposals { commit, inputs, queue: VecDeque::new(), in_flight: Arc::default() }
+        Proposals {
+            commit,
+            inputs,
+            queue: VecDeque::new(),
+            in_flight: Arc::default(),
+            outstanding: Arc::default(),
+        }
     }
 
     /// Whether this node, which leads, may act as the leader at this very moment.
@@ -84,7 +93,7 @@ impl Proposals {
 
     /// Sends what may leave, stamped with the clock of the log.
     pub fn flush(&mut self, term: Term, at_ms: u64) {
-        while !self.queue.is_empty() && self.in_flight.load(Ordering::Acquire) < ENTRIES_IN_FLIGHT {
+        while self.may_leave() {
             let commands = self.next_entry();
             let Some(commit) = &self.commit else {
                 let _ = self.inputs.send(Input::Core(Event::ProposalFailed { commands }));
@@ -92,17 +101,27 @@ impl Proposals {
             };
             let batch = Batch { at_ms, commands };
             let kept = batch.commands.clone();
+            let count = kept.len();
+            self.outstanding.fetch_add(count, Ordering::AcqRel);
+            let outstanding = self.outstanding.clone();
             let outcome = commit.commit(term, batch);
             self.in_flight.fetch_add(1, Ordering::AcqRel);
             let (in_flight, inputs) = (self.in_flight.clone(), self.inputs.clone());
             tokio::spawn(async move {
                 let committed = outcome.await;
                 in_flight.fetch_sub(1, Ordering::AcqRel);
+                outstanding.fetch_sub(count, Ordering::AcqRel);
                 // Either way the loop wakes up and may send the next entry.
                 let commands = if committed { Vec::new() } else { kept };
                 let _ = inputs.send(Input::Core(Event::ProposalFailed { commands }));
             });
         }
+    }
+
+    fn may_leave(&self) -> bool {
+        !self.queue.is_empty()
+            && self.in_flight.load(Ordering::Acquire) < ENTRIES_IN_FLIGHT
+            && is_enough(self.queue.len(), self.outstanding.load(Ordering::Acquire))
     }
 
     fn next_entry(&mut self) -> Vec<Command> {

@@ -344,6 +344,7 @@ async fn flush(
     }
     let written = async {
         loop {
+            shared.tasks_ready.notify_one();
             shared.ids_ready.notify_one();
             let waiting = {
                 let table = lock(&shared.table);

@@ -6,6 +6,7 @@ use super::wire;
 use crate::core::cluster::command::{Codec, Outcome, Payload};
 use crate::core::ids::{BlobRef, FunctionHash, NodeId, SessionId, TaskId};
 use crate::error::Error;
+use crate::node::batching::is_enough;
 use crate::node::proto::{self, Refusal};
 use crate::node::transport::wire::progress_in;
 use bytes::Bytes;
@@ -56,6 +57,9 @@ pub(super) struct Answered {
 impl Table {
     /// The next message of the Submit stream, if anything is queued.
     pub fn take_batch(&mut self, session: &Bytes) -> Option<proto::SubmitRequest> {
+        if !is_enough(self.queue.len(), self.unanswered) && self.closed.is_none() {
+            return None;
+        }
         let mut message = proto::SubmitRequest {
             session_id: session.clone(),
             functions: Vec::new(),
@@ -90,6 +94,7 @@ impl Table {
                 entry.stage = Stage::Sent;
             }
         }
+        self.unanswered += message.tasks.len();
         (!message.tasks.is_empty() || !message.functions.is_empty()).then_some(message)
     }
 
@@ -118,6 +123,10 @@ impl Table {
     /// What became of tasks that were sent.
     pub fn on_answer(&mut self, answer: proto::SubmitResponse) -> Answered {
         let mut answered = Answered::default();
+        let count = answer.accepted.len() + answer.joined.len() + answer.rejected.len();
+        self.unanswered = self.unanswered.saturating_sub(count);
+        // Those that waited for company may go now.
+        answered.requeued = !self.queue.is_empty();
         for id in wire::parse_ids(&answer.accepted) {
             let Some(entry) = self.entries.get_mut(&id) else { continue };
             entry.stage = Stage::Accepted;
@@ -241,6 +250,7 @@ impl Table {
     pub fn restart(&mut self) {
         self.functions_sent.clear();
         self.deferred.clear();
+        self.unanswered = 0;
         let (mut again, mut follow) = (Vec::new(), Vec::new());
         for (id, entry) in &mut self.entries {
             if entry.stage == Stage::Accepted {

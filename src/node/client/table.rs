@@ -99,6 +99,8 @@ pub(super) struct Entry {
 pub(super) struct Table {
     pub entries: HashMap<TaskId, Entry>,
     pub queue: VecDeque<TaskId>,
+    /// Tasks on the open connection without an answer.
+    pub unanswered: usize,
     pub deferred: Vec<TaskId>,
     /// Tasks that others joined by their key, with those.
     joined: HashMap<TaskId, Vec<TaskId>>,

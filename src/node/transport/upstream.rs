@@ -7,6 +7,7 @@ use crate::config::Limits;
 use crate::core::boundary::{Assignment, Ended, Event, NodeStatus};
 use crate::core::cluster::command::{Function, Member};
 use crate::core::ids::{NodeId, TaskId, Term, Token};
+use crate::node::batching::is_enough;
 use crate::node::proto as pb;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -73,6 +74,8 @@ pub struct Upstream {
     outbox: mpsc::UnboundedSender<Result<pb::AssignTaskResponse, Status>>,
     pending: pb::AssignTaskResponse,
     pending_bytes: usize,
+    /// Reports that were sent and are not settled.
+    unsettled: usize,
     back: Arc<dyn Back>,
 }
 
@@ -96,6 +99,7 @@ impl Upstream {
             outbox,
             pending: pb::AssignTaskResponse::default(),
             pending_bytes: 0,
+            unsettled: 0,
             back,
         }
     }
@@ -146,8 +150,24 @@ impl Upstream {
         self.pending.status = Some(wire::status_out(status));
     }
 
-    /// Sends what was collected.
-    pub fn flush(&mut self) {
+    /// So many reports are settled.
+    pub fn settled(&mut self, count: usize) {
+        self.unsettled = self.unsettled.saturating_sub(count);
+    }
+
+    /// Sends what was collected in a step. Reports may wait for others while many are on their way into the log, but
+    /// not for longer than until the next status.
+    pub fn flush_step(&mut self) {
+        let pending = &self.pending;
+        let reports_only =
+            pending.status.is_none() && pending.released.is_empty() && pending.kept.is_empty();
+        if !reports_only || is_enough(pending.reports.len(), self.unsettled) {
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        self.unsettled += self.pending.reports.len();
         let pending = std::mem::take(&mut self.pending);
         self.pending_bytes = 0;
         if pending != pb::AssignTaskResponse::default() {
