@@ -61,8 +61,13 @@ use std::time::Duration;
 use storage::disk::Disk;
 use tokio::runtime::Runtime;
 
-/// Threads that serve one node.
-const THREADS: usize = 2;
+/// Threads that serve one node at most.
+const MAX_THREADS: usize = 2;
+
+/// Threads that serve one node. Where there is no core for a second one, two would only wake each other.
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get() / 2).clamp(1, MAX_THREADS)
+}
 
 /// What a node is made of.
 pub struct NodeOptions {
@@ -136,7 +141,7 @@ impl Node {
             .map_err(|problem| Error::config("name", problem))?;
         check_offer(&options)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(THREADS)
+            .worker_threads(threads())
             .thread_name(format!("hustings-{}", options.name))
             .enable_all()
             .build()
@@ -306,7 +311,7 @@ impl Node {
         let handle = self.handle().ok_or_else(|| self.stopped())?;
         let mut still = self.still.lock().unwrap_or_else(PoisonError::into_inner);
         if still.is_none() {
-            let begun = Standstill::begin(&handle, THREADS);
+            let begun = Standstill::begin(&handle, handle.metrics().num_workers());
             let problem = format!("node {} did not come to a halt; freeze it again", self.name());
             *still = Some(begun.ok_or(Error::Runner { problem })?);
         }
