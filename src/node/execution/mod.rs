@@ -15,6 +15,7 @@
 mod backoff;
 pub mod frame;
 mod output;
+mod reader;
 mod roster;
 mod runner;
 mod slot;
@@ -23,20 +24,17 @@ pub mod streams;
 
 use crate::core::Moment;
 use crate::core::boundary::{Assignment, Progress};
-use crate::core::cluster::command::{Failure, Function, Payload, Report};
+use crate::core::cluster::command::{Function, Report};
 use crate::core::ids::{TaskId, Token};
 use crate::node::clock::Clock;
 use bytes::Bytes;
-use frame::{Frame, RunResult};
-use output::{AtWork, Hearing, Pipes, Whereabouts};
 use roster::{Roster, RunnerId};
 use runner::{Runner, STACK};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
-use stream::FrameReader;
-use streams::{Outflow, StreamLimits, Streams};
+use streams::{StreamLimits, Streams};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -301,56 +299,6 @@ impl Inner {
         self.update(|roster, now, acts| roster.on_dead(now, id, words, acts));
     }
 
-    /// Hears a runner until its stream ends or breaks. Returns the last it said since its last answer.
-    fn read(self: &Arc<Self>, id: RunnerId, runner: &Arc<Runner>, pipes: Option<Pipes>) -> Bytes {
-        let limit = frame::to_node_limit(self.options.payload_limit);
-        let (node, bound) = (self.options.node.clone(), self.options.output_limit);
-        let ear = Ear { inner: Arc::clone(self), id };
-        let hearing = Hearing::new(&runner.socket, pipes, bound, node, ear);
-        let mut frames = FrameReader::new(hearing, limit);
-        let mut outflow = Outflow::new(&self.streams, runner);
-        let problem = loop {
-            let body = match frames.read_body() {
-                Ok(Some(body)) => body,
-                Ok(None) => return frames.into_source().finish(),
-                // The socket's own errors come with the death of the process, which has better words.
-                Err(error) if error.kind() != std::io::ErrorKind::InvalidData => {
-                    return frames.into_source().finish();
-                }
-                Err(error) => break error.to_string(),
-            };
-            match frame::decode(body) {
-                Ok(Frame::Done { seq, result }) => {
-                    outflow.close();
-                    let report = report(&result);
-                    let heard = (report, frames.source_mut().take_output());
-                    self.update(|roster, now, acts| roster.on_done(now, id, seq, heard, acts));
-                }
-                Ok(Frame::Ready { protocol }) => {
-                    self.update(|roster, now, acts| roster.on_ready(now, id, protocol, acts));
-                }
-                Ok(Frame::Item { seq, index, body }) => {
-                    if let Err(problem) = outflow.add(seq, index, body) {
-                        break problem;
-                    }
-                }
-                Ok(Frame::Waiting { seq, next }) => {
-                    let attempt = self.lock().attempt_in(id, seq);
-                    if let Err(problem) = outflow.wait(seq, next, attempt) {
-                        break problem;
-                    }
-                }
-                Ok(Frame::Load(_) | Frame::Run(_) | Frame::Taken { .. }) => {
-                    break "it sent a request".to_owned();
-                }
-                Err(error) => break error.to_string(),
-            }
-        };
-        let words = format!("runner broke its protocol: {problem}");
-        self.update(|roster, _, acts| roster.on_broken(id, words, acts));
-        frames.into_source().finish()
-    }
-
     fn rearm(self: &Arc<Self>) {
         if self.has_timekeeper.swap(true, Ordering::Relaxed) {
             return self.rearmed.notify_one();
@@ -390,36 +338,5 @@ impl Inner {
             }
             changed.await;
         }
-    }
-}
-
-/// What the reader of one runner asks the roster.
-struct Ear {
-    inner: Arc<Inner>,
-    id: RunnerId,
-}
-
-impl Whereabouts for Ear {
-    fn at_work(&self) -> Option<AtWork> {
-        self.inner.lock().at_work(self.id)
-    }
-
-    fn progressed(&self, progress: Progress) {
-        self.inner.lock().on_progress(self.id, progress);
-    }
-}
-
-/// A runner's answer as the cluster knows it.
-fn report(result: &RunResult<'_>) -> Report {
-    match *result {
-        RunResult::Value { codec, body } => {
-            Report::Value(Payload::inline(codec, Bytes::copy_from_slice(body)))
-        }
-        RunResult::Failure { type_name, message, traceback, pickled } => Report::Failure(Failure {
-            type_name: type_name.to_owned(),
-            message: message.to_owned(),
-            traceback: traceback.to_owned(),
-            pickled: Bytes::copy_from_slice(pickled),
-        }),
     }
 }

@@ -62,6 +62,8 @@ pub(super) struct Hearing<'a, W> {
     whereabouts: W,
     /// The attempt, once it was asked for.
     at_work: Option<AtWork>,
+    /// How long it waits for a word, in milliseconds; negative: for ever.
+    patience_ms: libc::c_int,
 }
 
 /// The last that was said, within a bound.
@@ -82,7 +84,13 @@ impl<'a, W: Whereabouts> Hearing<'a, W> {
     ) -> Self {
         let pipes = pipes.map_or([None, None], |pipes| pipes.map(Some));
         let tail = Tail { bytes: VecDeque::new(), limit, skipped: 0 };
-        Hearing { socket, pipes, open: Default::default(), tail, node, whereabouts, at_work: None }
+        let (open, at_work, patience_ms) = (Default::default(), None, -1);
+        Hearing { socket, pipes, open, tail, node, whereabouts, at_work, patience_ms }
+    }
+
+    /// From now on reading fails as `TimedOut` once nothing was said for so many milliseconds; `None`: never.
+    pub(super) fn set_patience(&mut self, milliseconds: Option<u16>) {
+        self.patience_ms = milliseconds.map_or(-1, libc::c_int::from);
     }
 
     /// The attempt is over, and all it said before was heard: the last of it.
@@ -105,9 +113,12 @@ impl<'a, W: Whereabouts> Hearing<'a, W> {
         // The kernel looks at them in this order: what was printed before a frame was sent is seen with the frame.
         let mut sources = [of(self.socket.as_raw_fd()), pipe(0), pipe(1)];
         // SAFETY: the pointer and length are those of a live array; a negative descriptor is passed over.
-        let count = unsafe { libc::poll(sources.as_mut_ptr(), sources.len() as libc::nfds_t, -1) };
+        let count = unsafe {
+            libc::poll(sources.as_mut_ptr(), sources.len() as libc::nfds_t, self.patience_ms)
+        };
         match count {
             count if count < 0 => Err(io::Error::last_os_error()),
+            0 => Err(io::ErrorKind::TimedOut.into()),
             _ => Ok(sources.map(|source| source.revents != 0)),
         }
     }
