@@ -153,16 +153,14 @@ def call(
         try:
             args, kwargs = decode_arguments(codec, payload)
             info, started_at = attempt, time.time()
-            _alarm.begin(attempt.get("fencing_token", 0))
+            token, timeout = attempt.get("fencing_token", 0), attempt.get("timeout_s")
+            _alarm.begin(token)
             _words.begin_attempt()
-            timeout = attempt.get("timeout_s")
-            encode = functools.partial(encode_result, codec)
-            sink = (encode, outlet, attempt.get("fencing_token", 0))
-            run = functools.partial(_run, fn, args, kwargs, sink)
             if timeout and threading.current_thread() is threading.main_thread():
+                run = functools.partial(_run, fn, args, kwargs, codec, outlet, token)
                 value = _alarm.call_within(timeout, run)
             else:
-                value = run()
+                value = _run(fn, args, kwargs, codec, outlet, token)
             return True, codec, encode_result(codec, value), "", "", ""
         finally:
             info = None
@@ -173,14 +171,14 @@ def call(
         return describe_failure(exc, codec)
 
 
-def _run(fn: Callable[..., Any], args: Any, kwargs: dict[str, Any], sink: Any) -> Any:
+def _run(fn: Any, args: Any, kwargs: Any, codec: str, outlet: Any, token: int) -> Any:
     value = fn(*args, **kwargs)
     if isinstance(value, CoroutineType):
         return _coroutine.run(value)
     if isinstance(value, (GeneratorType, AsyncGeneratorType)):
         from . import _outlet
 
-        return _outlet.run(value, *sink)
+        return _outlet.run(value, functools.partial(encode_result, codec), outlet, token)
     return value
 
 

@@ -15,6 +15,7 @@ use crate::node::execution::frame::{
     self, CACHED_FUNCTIONS, Frame, Load, PROTOCOL, Run, RunResult, Source,
 };
 use pyo3::exceptions::{PyConnectionError, PyRuntimeError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 use std::collections::HashMap;
@@ -96,14 +97,14 @@ struct Attempt<'py> {
 impl<'py> Attempt<'py> {
     fn new(py: Python<'py>, run: &Run<'_>) -> PyResult<Self> {
         let info = PyDict::new(py);
-        info.set_item("task_id", run.task.to_string())?;
-        info.set_item("attempt", run.attempt)?;
-        info.set_item("fencing_token", run.token.0)?;
+        info.set_item(intern!(py, "task_id"), run.task.to_string())?;
+        info.set_item(intern!(py, "attempt"), run.attempt)?;
+        info.set_item(intern!(py, "fencing_token"), run.token.0)?;
         let timeout = (run.timeout_ms > 0).then(|| run.timeout_ms as f64 / 1000.0);
-        info.set_item("timeout_s", timeout)?;
+        info.set_item(intern!(py, "timeout_s"), timeout)?;
         let end_by = (run.end_by_ms > 0).then(|| run.end_by_ms as f64 / 1000.0);
-        info.set_item("end_by", end_by)?;
-        info.set_item("key", (!run.key.is_empty()).then_some(run.key))?;
+        info.set_item(intern!(py, "end_by"), end_by)?;
+        info.set_item(intern!(py, "key"), (!run.key.is_empty()).then_some(run.key))?;
         let (codec, payload) = (codec_name(run.codec), PyBytes::new(py, run.payload));
         Ok(Attempt { seq: run.seq, hash: run.hash, codec, payload, info })
     }
