@@ -8,6 +8,7 @@ mod consensus;
 mod execution;
 mod faults_crossed;
 mod faults_relay;
+mod instructions;
 mod scenarios;
 mod security;
 mod simulated_faults;
