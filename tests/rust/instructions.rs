@@ -88,8 +88,8 @@ fn entry(tasks: usize) {
 }
 
 /// Single tasks through three voters: client, task loop, log, replication, apply, outcome, with nothing to share their
-/// entries with. Wires, clocks and runners are imagined; most of what is counted is the simulation, which looks at every
-/// promise after every fact, so only a gross regression shows here.
+/// entries with. Wires, clocks and runners are imagined. Most of what is counted is the simulation, which looks at all
+/// promises after every fact, so only a gross regression shows here.
 fn commit(tasks: usize) {
     let seconds = 5.0;
     let work = Work {
