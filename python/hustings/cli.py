@@ -279,7 +279,7 @@ def _add_terminal(commands: Any) -> None:
     p = _command(commands, "top", _top, "the same again and again: scores, queues, what moves")
     add_top(p)
     add_connect(p)
-    add_bench(_command(commands, "bench", _bench, "measure a cluster on this machine"))
+    add_bench(_command(commands, "bench", None, "measure a cluster on this machine"))
     p = _command(commands, "completion", _completion, "print what completes commands in a shell")
     add_completion(p)
 
@@ -383,12 +383,6 @@ def _sim(arguments: argparse.Namespace) -> int:
     from . import imagined
 
     return imagined.run(arguments)
-
-
-def _bench(arguments: argparse.Namespace) -> int:
-    from . import benchmark
-
-    return benchmark.run(arguments)
 
 
 def _add_config(commands: Any) -> None:

@@ -53,7 +53,8 @@ def add_completion(parser: argparse.ArgumentParser) -> None:
 
 
 def add_bench(parser: argparse.ArgumentParser) -> None:
-    """The options of ``hustings bench``."""
+    """The options of ``hustings bench``, and what runs it."""
+    parser.set_defaults(run=run_bench)
     parser.add_argument("--nodes", type=int, default=3, metavar="N", help="voters (default 3)")
     parser.add_argument(
         "--workers", type=int, default=0, metavar="N", help="more nodes (default 0)"
@@ -72,3 +73,10 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
         help="of throughput,latency,fanout,payload,pools; all but the last by default",
     )
     parser.add_argument("--out", metavar="FILE", help="writes the figures there as JSON too")
+
+
+def run_bench(arguments: argparse.Namespace) -> int:
+    """``hustings bench``."""
+    from . import benchmark
+
+    return benchmark.run(arguments)
