@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import time
 from pathlib import Path
 
 
@@ -15,9 +16,9 @@ def cpu_seconds(pid: int) -> float:
     >>> cpu_seconds(os.getpid()) > 0
     True
     """
+    # The clock that clock_getcpuclockid(3) gives, to the nanosecond: /proc counts ticks of 10 ms.
     with contextlib.suppress(OSError):
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return time.clock_gettime(~pid << 3 | 2)
     return 0.0
 
 

@@ -311,9 +311,11 @@ def test_ctrl_c_ends_a_wait(client: _core.Client) -> None:
 def test_a_forked_child_is_told(client: _core.Client, node: FakeNode) -> None:
     """In a process of its own: a fork of a test runner with gRPC threads is another story."""
     script = """
-        import os, sys
+        import os, sys, warnings
         import hustings
         from hustings import _core, errors
+        # Since 3.12 Python warns of any fork beside threads.
+        warnings.simplefilter("ignore", DeprecationWarning)
         client = _core.Client([sys.argv[1]])
         held = client.submit("hold", None, "json", b"1")
         if (pid := os.fork()) == 0:
