@@ -194,6 +194,7 @@ class Node:
         *,
         name: str,
         listen: str = "127.0.0.1:0",
+        advertise: str | None = None,
         position: tuple[float, float] = ...,
         slots: int = 1,
         labels: Mapping[str, str] | None = None,

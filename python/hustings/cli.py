@@ -196,6 +196,7 @@ def _add_node(commands: Any) -> None:
     p = _command(commands, "node", _node, "run one node in the foreground")
     p.add_argument("--name", help="unique in the cluster (default: host and process id)")
     p.add_argument("--listen", default="127.0.0.1:7400", metavar="HOST:PORT")
+    p.add_argument("--advertise", metavar="HOST:PORT", help="where others reach it, if elsewhere")
     p.add_argument(
         "--voters", type=int, metavar="N", help="found a cluster of N voters, all in --join"
     )

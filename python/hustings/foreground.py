@@ -34,6 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     node = Node(
         arguments.name,
         listen=arguments.listen,
+        advertise=arguments.advertise,
         join=arguments.join,
         voters=arguments.voters,
         voter=arguments.voter,

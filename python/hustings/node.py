@@ -116,14 +116,26 @@ def check_slots(value: object) -> int:
     return value
 
 
+def _addresses(join: Sequence[str]) -> list[str]:
+    """A list of addresses; one text has commas in between."""
+    if isinstance(join, str):
+        return [part.strip() for part in join.split(",") if part.strip()]
+    return list(join)
+
+
+def _check_admission(admit: str | None, ca: str | os.PathLike[str] | None) -> None:
+    if (admit is None) != (ca is None):
+        raise ConfigError("admit, ca: to admit nodes takes both, HOST:PORT and a folder")
+
+
 class Node:
     """A node of a cluster in this process; its elections, network and task queue run natively.
 
     Founding voters are all given the same list: ``Node("a", listen="10.0.0.1:7400", voters=3,
-    join=[three
-    addresses])``. With ``join`` alone the node joins an existing cluster, as a worker, or asks to
-    become a voter with
-    ``voter=True``. With neither it founds a cluster of its own, and warns. ``allow_faults``:
+    join=[three addresses])``. With ``join`` alone the node joins an existing cluster, as a worker,
+    or asks to become a voter with ``voter=True``. With neither it founds a cluster of its own, and
+    warns. ``advertise``: the ``HOST:PORT`` under which the others reach the node, where that is not
+    where it listens: behind a port mapping, or with ``listen="0.0.0.0:7400"``. ``allow_faults``:
     whoever can reach it may break its links and its clock (``Cluster.partition`` and so on).
 
     ``slots`` tasks run at once. ``labels`` and ``resources`` (``{"gpu": 1, "memory": 8e9}``) are
@@ -150,6 +162,7 @@ class Node:
         name: str | None = None,
         *,
         listen: str = "127.0.0.1:0",
+        advertise: str | None = None,
         join: Sequence[str] = (),
         voters: int | None = None,
         voter: bool = False,
@@ -170,20 +183,18 @@ class Node:
         admit: str | None = None,
         ca: str | os.PathLike[str] | None = None,
     ) -> None:
-        if isinstance(join, str):
-            join = [part.strip() for part in join.split(",") if part.strip()]
-        self._join = list(join)
+        self._join = _addresses(join)
         self._founders = check_founders(self._join, voters)
         self._voter = voter
         self._alone = not self._join and voters is None
         if config is not None and not isinstance(config, Config):
             raise ConfigError(f"config={config!r}: give a hustings.Config")
-        if (admit is None) != (ca is None):
-            raise ConfigError("admit, ca: to admit nodes takes both, HOST:PORT and a folder")
+        _check_admission(admit, ca)
         tls = certs.check_folder(tls)
         self._node = _core.Node(
             name=name or default_name(tls),
             listen=listen,
+            advertise=advertise,
             position=check_position(position),
             slots=cores() if slots is None else check_slots(slots),
             labels=check_labels(labels),

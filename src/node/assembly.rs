@@ -2,6 +2,7 @@
 
 use super::blobs::hands::BlobHands;
 use super::blobs::{self, BlobStore};
+use super::client::address;
 use super::clock::Clock;
 use super::committer::Committer;
 use super::consensus::runtime::{random_jitter, random_u64};
@@ -44,7 +45,7 @@ pub(super) async fn start(options: NodeOptions) -> Result<(Arc<Shared>, Arc<Pool
     let clock = Clock::start();
     let doors = Doors::open(&options).await?;
     let (storage, stores) = open_storage(options.disk.clone()).await?;
-    let me = member_of(&options, &doors.listener, storage.as_ref().map(|s| s.identity()))?;
+    let me = member_of(&options, &doors.address, storage.as_ref().map(|s| s.identity()));
     let config = Arc::new(options.config);
     let history = Arc::new(History::new(me.id, &me.name, config.limits.events));
     let (inputs, heard) = mpsc::unbounded_channel();
@@ -105,6 +106,8 @@ pub(super) async fn start(options: NodeOptions) -> Result<(Arc<Shared>, Arc<Pool
 struct Doors {
     tls: Option<Arc<Tls>>,
     listener: TcpListener,
+    /// Where others reach it.
+    address: String,
     desk: Option<Desk>,
     looks: Listeners,
 }
@@ -121,13 +124,19 @@ impl Doors {
                            Cluster.connect(..., tls=DIR).watch()";
             return Err(Error::config("http", problem));
         }
-        let listener = transport::server::bind(&options.listen, tls.is_some()).await?;
-        if let (Some(tls), Ok(here)) = (&tls, listener.local_addr()) {
-            tls.check_host(here.ip())?;
+        let advertised = options.advertise.as_deref().map(address::check).transpose()?;
+        let bound = transport::server::bind(&options.listen, tls.is_some(), advertised.is_some());
+        let listener = bound.await?;
+        let here = listener
+            .local_addr()
+            .map_err(|e| Error::Bind { address: options.listen.clone(), reason: e.to_string() })?;
+        let address = advertised.unwrap_or_else(|| here.to_string());
+        if let Some(tls) = &tls {
+            tls.check_host(address::host(&address))?;
         }
         let desk = transport::enrolment_service::open(options.enrolment.clone(), &tls).await?;
         let looks = Listeners::bind(&options.endpoints).await?;
-        Ok(Doors { tls, listener, desk, looks })
+        Ok(Doors { tls, listener, address, desk, looks })
     }
 
     fn serve(self, shared: &Arc<Shared>) -> Served {
@@ -149,28 +158,20 @@ async fn open_storage(disk: Option<Arc<dyn Disk>>) -> Result<(Option<Arc<Storage
     opened.map(|(storage, stores)| (Some(storage), stores))
 }
 
-fn member_of(
-    options: &NodeOptions,
-    listener: &TcpListener,
-    identity: Option<Identity>,
-) -> Result<Member> {
-    let address = listener
-        .local_addr()
-        .map_err(|e| Error::Bind { address: options.listen.clone(), reason: e.to_string() })?
-        .to_string();
-    Ok(Member {
+fn member_of(options: &NodeOptions, address: &str, identity: Option<Identity>) -> Member {
+    Member {
         // 0 means "whoever listens there" in an envelope.
         id: identity.map_or_else(|| NodeId(random_u64().max(1)), |identity| identity.node),
         incarnation: identity.map_or(0, |identity| identity.incarnation),
         name: options.name.clone(),
-        address,
+        address: address.to_owned(),
         slots: options.slots,
         position: options.position,
         voter: false,
         pid: std::process::id(),
         labels: options.labels.clone(),
         resources: options.resources.clone(),
-    })
+    }
 }
 
 async fn start_consensus(

@@ -75,6 +75,8 @@ pub struct NodeOptions {
     pub name: String,
     /// `host:port`; port 0 takes a free one.
     pub listen: String,
+    /// `host:port` under which others reach it, if that is not where it listens.
+    pub advertise: Option<String>,
     /// The folder with its certificate: all its connections are inside TLS; `None`: in the clear, on loopback only.
     pub tls: Option<PathBuf>,
     /// Where it admits nodes that have a token, and the folder of the authority.

@@ -61,7 +61,8 @@ impl Node {
 impl Node {
     #[new]
     #[allow(clippy::too_many_arguments, reason = "one per keyword")]
-    #[pyo3(signature = (*, name, listen="127.0.0.1:0", position=(0.0, 0.0), slots=1, labels=None,
+    #[pyo3(signature = (*, name, listen="127.0.0.1:0", advertise=None,
+                        position=(0.0, 0.0), slots=1, labels=None,
                         resources=None, allow_pickle=false,
                         allow_faults=false, load=None, config=None, may_vote=true, data_dir=None,
                         runner_argv=vec![], runner_env=None, metrics=None, metrics_open=false,
@@ -70,6 +71,7 @@ impl Node {
         py: Python<'_>,
         name: String,
         listen: &str,
+        advertise: Option<String>,
         position: (f64, f64),
         slots: i64,
         labels: Option<BTreeMap<String, String>>,
@@ -90,18 +92,17 @@ impl Node {
         enrol: Option<String>,
         authority: Option<PathBuf>,
     ) -> PyResult<Self> {
-        let refuse =
-            |field: &str, problem: String| errors::raise(py, Error::config(field, problem));
         let slots = u32::try_from(slots).map_err(|_| {
-            refuse("slots", format!("{slots} is out of bounds; it must lie in [1, 4096]"))
+            let problem = format!("{slots} is out of bounds; it must lie in [1, 4096]");
+            errors::raise(py, Error::config("slots", problem))
         })?;
-        let (x, y) = position;
         let options = NodeOptions {
             name: name.clone(),
             listen: listen.to_owned(),
+            advertise,
             tls,
             enrolment: enrol.zip(authority).map(Enrolment::from),
-            position: Position { x, y },
+            position: Position { x: position.0, y: position.1 },
             slots,
             labels: labels.unwrap_or_default(),
             resources: parse_resources(py, resources.unwrap_or_default())?,

@@ -22,6 +22,7 @@ pub fn options(name: &str, cpu: f64) -> NodeOptions {
     NodeOptions {
         name: name.to_owned(),
         listen: "127.0.0.1:0".to_owned(),
+        advertise: None,
         tls: None,
         enrolment: None,
         position: Position::default(),
@@ -233,6 +234,8 @@ async fn bad_beginnings_have_their_own_errors() {
     let open =
         Node::bind(NodeOptions { listen: "0.0.0.0:0".to_owned(), ..options("a", 0.5) }).await;
     assert!(matches!(open, Err(Error::InsecureBind { .. })));
+    let nowhere = NodeOptions { advertise: Some("10.0.0.1".to_owned()), ..options("a", 0.5) };
+    assert!(matches!(Node::bind(nowhere).await, Err(Error::InvalidAddress { .. })));
     let scheme = NodeOptions { listen: "http://127.0.0.1:1".to_owned(), ..options("a", 0.5) };
     assert!(matches!(Node::bind(scheme).await, Err(Error::InvalidAddress { .. })));
     let first = Node::bind(options("a", 0.5)).await.unwrap();

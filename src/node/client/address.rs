@@ -34,6 +34,11 @@ pub fn check(value: &str) -> Result<String> {
     }
 }
 
+/// The host of an address that was checked, without brackets.
+pub fn host(address: &str) -> &str {
+    split(address).map_or(address, |(host, _)| host)
+}
+
 fn split(text: &str) -> Result<(&str, &str), String> {
     if let Some(rest) = text.strip_prefix('[') {
         let Some((host, after)) = rest.split_once(']') else {

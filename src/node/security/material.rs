@@ -13,7 +13,6 @@ use rustls::server::{NoServerSessionStorage, WantsServerCert, WebPkiClientVerifi
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore, ServerConfig, WantsVerifier};
 use std::fmt;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -87,15 +86,16 @@ impl Tls {
     }
 
     /// Refuses an address under which nobody would trust this node.
-    pub fn check_host(&self, host: IpAddr) -> Result<()> {
+    pub fn check_host(&self, host: &str) -> Result<()> {
         let shown = self.current().shown.clone();
-        let name = ServerName::from(host);
-        let trusted = webpki::EndEntityCert::try_from(&shown)
-            .and_then(|parsed| parsed.verify_is_valid_for_subject_name(&name));
-        trusted.map_err(|_| {
+        let trusted = ServerName::try_from(host).is_ok_and(|name| {
+            webpki::EndEntityCert::try_from(&shown)
+                .is_ok_and(|parsed| parsed.verify_is_valid_for_subject_name(&name).is_ok())
+        });
+        trusted.then_some(()).ok_or_else(|| {
             let at = self.folder.join(CERT);
             let what = format!(
-                "it is not made for {host}, where this node listens; make it with: \
+                "it is not made for {host}, where this node is reached; make it with: \
                  hustings certs node NAME {host}"
             );
             files::problem(&at, what)

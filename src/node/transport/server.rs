@@ -31,14 +31,15 @@ const HASTY_RESETS: usize = 64;
 /// Streams that were reset for what the caller did wrong: past that its connection is closed.
 const FAULTY_RESETS: usize = 1_024;
 
-/// Binds `listen`; beyond loopback only inside TLS.
-pub async fn bind(listen: &str, secret: bool) -> Result<TcpListener> {
+/// Binds `listen`; beyond loopback only inside TLS, and every address only where others are told another one.
+pub async fn bind(listen: &str, secret: bool, advertised: bool) -> Result<TcpListener> {
     let address = resolve(listen)?;
     if !secret && !address.ip().is_loopback() {
         return Err(Error::InsecureBind { address: listen.to_owned() });
     }
-    if address.ip().is_unspecified() {
-        let problem = "it is every address; give the one under which the others reach this node";
+    if address.ip().is_unspecified() && !advertised {
+        let problem = "it is every address; give the one under which the others reach this node, \
+                       here or as advertise";
         return Err(Error::InvalidAddress {
             value: listen.to_owned(),
             problem: problem.to_owned(),

@@ -7,7 +7,7 @@ use hustings::node::client::{Client, ClientOptions};
 use hustings::node::security::authority::{Authority, Subject};
 use hustings::node::security::{Role, Tls, files};
 use hustings::node::transport::dialling::Dialler;
-use hustings::node::{Entry, Node};
+use hustings::node::{Entry, Node, NodeOptions};
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 use std::fs;
@@ -117,7 +117,7 @@ async fn a_node_is_trusted_at_the_addresses_of_its_certificate_and_only_as_a_nod
     let subject = Subject { role: Role::Peer, name: "far".into(), hosts, lasts };
     ca.issue(&subject, &folder).unwrap();
     let error = Node::bind(secret(&folder, "far")).await.map(drop).unwrap_err().to_string();
-    assert!(error.contains("it is not made for 127.0.0.1, where this node listens"), "{error}");
+    assert!(error.contains("it is not made for 127.0.0.1, where this node is reached"), "{error}");
     let node = alone(&issue(&ca, &place, Role::Peer, "near"), "near").await;
     let script = issue(&ca, &place, Role::Client, "c");
     let elsewhere = node.address().replace("127.0.0.1", "localhost");
@@ -125,6 +125,22 @@ async fn a_node_is_trusted_at_the_addresses_of_its_certificate_and_only_as_a_nod
     let said = "is not made for localhost; make it with: hustings certs node";
     assert!(text.contains(said), "{text}");
     node.abort();
+
+    let everywhere = NodeOptions { listen: "0.0.0.0:0".into(), ..secret(&folder, "far") };
+    let error = Node::bind(everywhere).await.map(drop).unwrap_err().to_string();
+    assert!(error.contains("here or as advertise"), "{error}");
+    let named = NodeOptions {
+        listen: "0.0.0.0:0".into(),
+        advertise: Some("far.example:7400".into()),
+        ..secret(&folder, "far")
+    };
+    let node = Node::bind(named).await.unwrap();
+    assert_eq!(node.address(), "far.example:7400");
+    node.abort();
+    let unnamed =
+        NodeOptions { advertise: Some("else.example:1".into()), ..secret(&folder, "far") };
+    let error = Node::bind(unnamed).await.map(drop).unwrap_err().to_string();
+    assert!(error.contains("it is not made for else.example"), "{error}");
 
     let admin = issue(&ca, &place, Role::Admin, "x");
     let error = Node::bind(secret(&admin, "x")).await.map(drop).unwrap_err().to_string();
