@@ -1,4 +1,4 @@
-"""The chart for Kubernetes, rendered by Go's own templates and held against Kubernetes' own schemas;
+"""The chart for Kubernetes, rendered by Go's templates and held against Kubernetes' own schemas;
 and what it has nodes do, done here."""
 
 from __future__ import annotations
