@@ -84,6 +84,38 @@ def test_a_node_inside_tls_has_metrics_and_refuses_a_page(land: Land, tmp_path: 
         node.stop(5)
 
 
+def test_a_node_at_every_address_is_reached_under_its_name(land: Land, tmp_path: Path) -> None:
+    certs.issue("peer", "named", ca=land.ca, out=tmp_path / "tls", hosts=["localhost"])
+    options: dict[str, Any] = {"tls": tmp_path / "tls", "join": land.node.address, "slots": 1}
+    with pytest.raises(hs.ConfigError, match="here or as advertise"):
+        hs.Node(listen="0.0.0.0:0", **options).bind()
+    with pytest.raises(hs.ConfigError, match="the port is missing"):
+        hs.Node(listen="0.0.0.0:0", advertise="localhost", **options).bind()
+    with pytest.raises(hs.TlsConfigError, match="it is not made for elsewhere"):
+        hs.Node(listen="0.0.0.0:0", advertise="elsewhere:7400", **options).bind()
+    with socket.socket() as probe:
+        probe.bind(("0.0.0.0", 0))
+        port = probe.getsockname()[1]
+    place = f"localhost:{port}"
+    node = hs.Node(
+        listen=f"0.0.0.0:{port}",
+        advertise=place,
+        labels={"at": "name"},
+        config=hs.Config.ci(),
+        **options,
+    )
+    node.start()
+    try:
+        with hs.Cluster.connect(place, tls=land.folder("client", "by-name")) as cluster:
+            told = {member.name: member.address for member in cluster.members()}
+            assert told["named"] == place
+            there = square.options(labels={"at": "name"}, timeout=30)
+            node.register(square.name, "sample_tasks:square")
+            assert there.submit(5).result(30) == 25
+    finally:
+        node.stop(5)
+
+
 def test_large_arguments_travel_inside_tls_too(land: Land) -> None:
     text = "x" * 200_000
     with hs.Cluster.connect(land.node.address, tls=land.folder("admin", "me")) as cluster:
