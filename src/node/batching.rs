@@ -1,9 +1,8 @@
 //! When what waits travels, without a timer: at once if nothing like it is on its way, else once it is a fair part of
 //! that, since those that gather meanwhile share a message, an entry of the log, and everything that follows from it.
 
-/// What waits is enough once it is this part of what is on its way. Each stage that a task passes adds up to this part
-/// to its time, which again is on its way the longer: a quarter made the time of a lone task fourfold under little load.
-const PART: usize = 16;
+/// What waits is enough once it is this part of what is on its way.
+const PART: usize = 4;
 /// So many are enough, whatever is on its way.
 const FULL: usize = 128;
 
@@ -19,8 +18,8 @@ mod tests {
 
     #[test]
     fn what_is_alone_leaves_at_once_and_many_leave_together() {
-        assert!(is_enough(1, 0) && is_enough(1, 31));
-        assert!(!is_enough(1, 32) && is_enough(2, 32));
+        assert!(is_enough(1, 0) && is_enough(1, 7));
+        assert!(!is_enough(1, 8) && is_enough(2, 8));
         assert!(!is_enough(127, 100_000) && is_enough(128, 100_000));
     }
 }
