@@ -1,7 +1,8 @@
 //! When what waits travels, without a timer: at once if nothing like it is on its way, else once it is a fair part of
 //! that, since those that gather meanwhile share a message, an entry of the log, and everything that follows from it.
 
-/// What waits is enough once it is this part of what is on its way.
+/// What waits is enough once it is this part of what is on its way. A sixteenth made the rate a fifth less and tasks
+/// under little load no faster.
 const PART: usize = 4;
 /// So many are enough, whatever is on its way.
 const FULL: usize = 128;
