@@ -139,18 +139,19 @@ class Ray(System):
         import ray
 
         self.port = free_port()
+        # Ray's client takes loopback for the host's address, so its head must be there.
+        here = ray.util.get_node_ip_address()
         self.spawn(
             own_command("ray"),
-            *("start", "--head", "--block", "--node-ip-address", "127.0.0.1"),
+            *("start", "--head", "--block", "--node-ip-address", here),
             *("--port", str(self.port), "--num-cpus", str(self.slots)),
             *("--include-dashboard", "false", "--disable-usage-stats"),
             *("--object-store-memory", str(256 << 20)),
         )
-        await_port(self.port)
         end = time.monotonic() + 60
         while True:
             try:
-                ray.init(f"127.0.0.1:{self.port}", log_to_driver=False, logging_level="ERROR")
+                ray.init(f"{here}:{self.port}", log_to_driver=False, logging_level="ERROR")
                 break
             except Exception:
                 ray.shutdown()
