@@ -28,6 +28,7 @@ __all__ = [
     "certs_read",
     "certs_token",
     "check_history",
+    "force_new_cluster",
     "knobs",
     "on_fork_child",
     "resolve_config",
@@ -93,6 +94,22 @@ def certs_read(folder: str | os.PathLike[str]) -> tuple[str, str, str]:
 
 def certs_enrol(address: str, token: str, out: str | os.PathLike[str]) -> None:
     """Gets a certificate for a token. Raises ``AuthError``, ``ConfigError``, ``NoQuorumError``."""
+
+def force_new_cluster(
+    data_dir: str | os.PathLike[str], cluster: str | None = None
+) -> tuple[str, str, int, int, list[tuple[str, str]]]:
+    """Makes the voter of a stopped node's directory the only one, if ``cluster`` is its cluster's
+    id; without that it only tells what is there.
+
+    Returns:
+        The id of the cluster, which is a new one afterwards, and of the node; term and index of
+        its log's last entry; name and address of each voter, its own first.
+
+    Raises:
+        StorageError: It is no directory of a voter. Also ``DataDirLockedError`` and
+            ``CorruptLogError``.
+        ConfigError: ``cluster`` is another one.
+    """
 
 def knobs() -> list[dict[str, Any]]:
     """Every numeric knob: ``name``, ``doc``, ``min``, ``max``, ``default``. Does not block."""

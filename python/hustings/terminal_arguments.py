@@ -21,6 +21,22 @@ def add_connect(parser: argparse.ArgumentParser) -> None:
     add_tls(parser)
 
 
+def add_force(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``hustings force-new-cluster``, and what runs it."""
+    parser.set_defaults(run=run_force)
+    parser.add_argument("data_dir", metavar="DIR", help="the data directory of a stopped voter")
+    parser.add_argument(
+        "--cluster", metavar="ID", help="do it to this cluster (default: only tell what is there)"
+    )
+
+
+def run_force(arguments: argparse.Namespace) -> int:
+    """``hustings force-new-cluster``."""
+    from . import recovery
+
+    return recovery.run(arguments)
+
+
 def add_looks(p: argparse.ArgumentParser) -> None:
     """Where a node can be looked at: by Prometheus, and by people."""
     p.add_argument("--metrics", metavar="HOST:PORT", help="serve /metrics for Prometheus there")

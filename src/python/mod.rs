@@ -14,6 +14,7 @@ mod node;
 mod outcome;
 mod outlet;
 mod records;
+mod recovery;
 mod resolver;
 mod runner;
 mod runtime;
@@ -42,6 +43,8 @@ mod _core {
     use super::node::Node;
     #[pymodule_export]
     use super::outcome::set_codec_hooks;
+    #[pymodule_export]
+    use super::recovery::force_new_cluster;
     #[pymodule_export]
     use super::resolver::_drain;
     #[pymodule_export]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -159,6 +160,40 @@ def voters(tmp_path: Path) -> Iterator[Voters]:
     made = Voters(tmp_path)
     yield made
     made.kill()
+
+
+def test_a_voter_whose_majority_is_lost_for_ever_goes_on_alone_and_new_nodes_join_it(
+    voters: Voters,
+) -> None:
+    voters.start()
+    folders = [voters.folder / f"n{i + 1}" for i in range(3)]
+    with hs.Cluster.connect(*voters.places, timeout=60) as client:
+        before = [client.submit("sample_tasks.square", n) for n in range(20)]
+        assert [future.result(60) for future in before] == [n * n for n in range(20)]
+    running = run_command("force-new-cluster", str(folders[0]))
+    assert (running.returncode, str(folders[0]) in running.stderr) == (2, True), running
+    voters.kill()
+    told = [json.loads(run_command("force-new-cluster", str(f), "--json").stdout) for f in folders]
+    assert [len(each["voters"]) for each in told] == [3, 3, 3]
+    best = max(range(3), key=lambda i: (told[i]["term"], told[i]["last_entry"]))
+    left, cluster = str(folders[best]), told[best]["cluster"]
+    for i in {0, 1, 2} - {best}:
+        shutil.rmtree(folders[i])
+    shown = run_command("force-new-cluster", left).stdout
+    assert "ONLY IF A MAJORITY" in shown
+    assert f"hustings force-new-cluster {left} --cluster {cluster}" in shown
+    wrong = run_command("force-new-cluster", left, "--cluster", "0" * 32)
+    assert (wrong.returncode, f"which is {cluster}" in wrong.stderr) == (2, True), wrong
+    forced = run_command("force-new-cluster", left, "--cluster", cluster)
+    assert (forced.returncode, "ONLY VOTER" in forced.stdout) == (0, True), forced
+    voters.start()
+    with hs.Cluster.connect(*voters.places, timeout=60) as client:
+        after = [client.future(future.task_id) for future in before]
+        assert [future.result(60) for future in after] == [n * n for n in range(20)]
+        assert client.submit("sample_tasks.square", 7).result(60) == 49
+        # The two with empty folders come as founders under new ids, and get their seats.
+        eventually(lambda: sum(m.voter for m in client.members() if m.alive) == 3, timeout=60)
+        assert client.metrics()["lost"] == 0
 
 
 def test_all_voters_are_killed_at_once_under_load_and_every_task_has_its_one_outcome(

@@ -164,12 +164,7 @@ impl Authority {
 
     /// A certificate for the holder of a key that stays where it is.
     pub fn issue_for(&self, subject: &Subject, public_key: &[u8]) -> Result<String> {
-        // An uncompressed point.
-        if public_key.len() != PUBLIC_KEY || public_key[0] != 4 {
-            let problem =
-                format!("{} bytes; it must be an uncompressed point of P-256", public_key.len());
-            return Err(Error::config("public_key", problem));
-        }
+        check_public_key(public_key)?;
         self.sign(subject, &ForeignKey(public_key.to_vec()))
     }
 
@@ -228,6 +223,15 @@ fn cluster_of(authority: &CertificateDer<'_>) -> Option<String> {
     let parsed = webpki::EndEntityCert::try_from(authority).ok()?;
     let mut names = parsed.valid_uri_names().filter_map(|uri| uri.strip_prefix(AUTHORITY));
     names.find(|cluster| identity::is_cluster(cluster)).map(str::to_owned)
+}
+
+/// Refuses what has not the form of an uncompressed point.
+pub fn check_public_key(public_key: &[u8]) -> Result<()> {
+    if public_key.len() == PUBLIC_KEY && public_key[0] == 4 {
+        return Ok(());
+    }
+    let problem = format!("{} bytes; it must be an uncompressed point of P-256", public_key.len());
+    Err(Error::config("public_key", problem))
 }
 
 /// What tells one authority from every other.

@@ -156,6 +156,11 @@ impl Record {
     }
 }
 
+/// Whether `bytes` are what is stored of a token.
+pub fn is_stored(bytes: &[u8]) -> bool {
+    Record::parse(bytes).is_some()
+}
+
 /// Removes those that have expired; returns how many are left.
 fn forget_old(folder: &Path) -> Result<usize> {
     let now_s = Duration::from_micros(Clock::wall_us()).as_secs();

@@ -15,6 +15,7 @@
 //! | `seal` | the number of the last confirmed transaction | in place |
 //! | `snapshot-<term>-<index>` | the state up to there | by the next one |
 
+pub mod alone;
 mod blobs;
 pub mod disk;
 mod engine;

@@ -184,13 +184,31 @@ fn message_samples() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
+fn enrolment_samples() -> Vec<(&'static str, Vec<u8>)> {
+    let mut point = vec![7; 65];
+    point[0] = 4;
+    let request = pb::EnrolRequest {
+        token_id: vec![1; 8].into(),
+        secret: vec![2; 32].into(),
+        public_key: point.into(),
+    };
+    let digits = "ab".repeat(32);
+    let token = format!("hustings-join-{}-{digits}-{digits}", "01".repeat(8));
+    let stored = format!("hash {digits}\nexpires 1800000000\nname d\ndays 365\nhost 10.0.0.4\n");
+    vec![
+        ("enrolment", request.encode_to_vec()),
+        ("join token", token.into_bytes()),
+        ("stored token", stored.into_bytes()),
+    ]
+}
+
 fn samples() -> Vec<(&'static str, Vec<u8>)> {
     let mut state = ClusterState::default();
     state.apply(1, &batch());
     let mut ready = Vec::new();
     frame::encode(&frame::Frame::Ready { protocol: 1 }, 1 << 20, &mut ready).unwrap();
     let rest = vec![("snapshot", state.encode()), ("runner frame", ready[4..].to_vec())];
-    [raft_samples(), message_samples(), rest].concat()
+    [raft_samples(), message_samples(), enrolment_samples(), rest].concat()
 }
 
 /// One of the things that happen to bytes: a bit flips, a length lies, a piece is missing, doubled or replaced.

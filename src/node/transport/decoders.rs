@@ -10,6 +10,7 @@ use crate::node::consensus::network::{Answer, SnapshotHeader, decode};
 use crate::node::consensus::types::{Entry, TypeConfig};
 use crate::node::execution::frame;
 use crate::node::proto as pb;
+use crate::node::security::{authority, tokens};
 use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest, VoteRequest, VoteResponse};
 use prost::Message;
 
@@ -27,7 +28,7 @@ const fn decoder(name: &'static str, read: fn(&[u8]) -> bool) -> Decoder {
 }
 
 /// All of them.
-pub const DECODERS: [Decoder; 20] = [
+pub const DECODERS: [Decoder; 23] = [
     decoder("submit", submit),
     decoder("submit answer", message::<pb::SubmitResponse>),
     decoder("outcomes", message::<pb::OutcomesRequest>),
@@ -47,6 +48,9 @@ pub const DECODERS: [Decoder; 20] = [
     decoder("raft snapshot head", raft::<SnapshotHeader>),
     decoder("log entry", entry),
     decoder("snapshot", snapshot),
+    decoder("enrolment", enrolment),
+    decoder("join token", join_token),
+    decoder("stored token", tokens::is_stored),
     decoder("runner frame", |bytes| frame::decode(bytes).is_ok()),
 ];
 
@@ -93,6 +97,16 @@ fn assign_answer(bytes: &[u8]) -> bool {
 fn join(bytes: &[u8]) -> bool {
     let Ok(request) = pb::JoinRequest::decode(bytes) else { return false };
     request.me.is_some_and(|member| wire::member_in(member).is_ok())
+}
+
+/// The one message that is read from whoever has no certificate.
+fn enrolment(bytes: &[u8]) -> bool {
+    let Ok(request) = pb::EnrolRequest::decode(bytes) else { return false };
+    authority::check_public_key(&request.public_key).is_ok()
+}
+
+fn join_token(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_ok_and(|text| tokens::Token::parse(text).is_ok())
 }
 
 fn poll(bytes: &[u8]) -> bool {

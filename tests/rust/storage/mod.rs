@@ -1,5 +1,6 @@
 //! Durable state: what was confirmed is there after a restart, whatever the disk did meanwhile, or the node refuses.
 
+mod alone;
 mod bounds;
 mod fake_disk;
 mod faults;

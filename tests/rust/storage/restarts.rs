@@ -22,7 +22,7 @@ pub fn on(disk: Arc<dyn Disk>, name: &str, listen: &str) -> NodeOptions {
 
 pub const ANYWHERE: &str = "127.0.0.1:0";
 
-async fn start(disks: &[FakeDisk], places: &[String]) -> Cluster {
+pub async fn start(disks: &[FakeDisk], places: &[String]) -> Cluster {
     let mut nodes = Vec::new();
     for (i, (disk, place)) in disks.iter().zip(places).enumerate() {
         nodes.push(bind(|| on(Arc::new(disk.clone()), &format!("n{}", i + 1), place)).await);
@@ -50,7 +50,7 @@ fn anywhere() -> Vec<String> {
     vec![ANYWHERE.to_owned(); 3]
 }
 
-async fn accept(client: &Client, count: usize) {
+pub async fn accept(client: &Client, count: usize) {
     let hash = client.function("m:f", FunctionSource::Reference("m:f".to_owned())).unwrap();
     for _ in 0..count {
         let handle = client.submit(request("m:f", Some(hash)), None).unwrap();
