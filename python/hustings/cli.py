@@ -10,14 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import certs_arguments as certs
-from .terminal_arguments import (
-    add_bench,
-    add_completion,
-    add_connect,
-    add_force,
-    add_looks,
-    add_top,
-)
+from . import terminal_arguments
+from .terminal_arguments import add_bench, add_completion, add_connect, add_looks, add_top
 
 OK, FAILED, USAGE, CUT_SHORT = 0, 1, 2, 3
 MAX_UP = 64
@@ -90,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_sim(commands)
     _add_config(commands)
     summary = "make a voter the only one, where a majority of them is lost for ever"
-    add_force(_command(commands, "force-new-cluster", None, summary))
+    terminal_arguments.add_force(_command(commands, "force-new-cluster", None, summary))
     certs.add(_command(commands, "certs", certs.run, "certificates for several machines"))
     return parser
 

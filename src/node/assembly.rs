@@ -124,7 +124,7 @@ impl Doors {
                            Cluster.connect(..., tls=DIR).watch()";
             return Err(Error::config("http", problem));
         }
-        let advertised = options.advertise.as_deref().map(address::check).transpose()?;
+        let advertised = options.advertise.as_deref().map(address::check_one).transpose()?;
         let bound = transport::server::bind(&options.listen, tls.is_some(), advertised.is_some());
         let listener = bound.await?;
         let here = listener

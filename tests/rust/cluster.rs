@@ -236,6 +236,8 @@ async fn bad_beginnings_have_their_own_errors() {
     assert!(matches!(open, Err(Error::InsecureBind { .. })));
     let nowhere = NodeOptions { advertise: Some("10.0.0.1".to_owned()), ..options("a", 0.5) };
     assert!(matches!(Node::bind(nowhere).await, Err(Error::InvalidAddress { .. })));
+    let everywhere = NodeOptions { advertise: Some("0.0.0.0:1".to_owned()), ..options("a", 0.5) };
+    assert!(matches!(Node::bind(everywhere).await, Err(Error::InvalidAddress { .. })));
     let scheme = NodeOptions { listen: "http://127.0.0.1:1".to_owned(), ..options("a", 0.5) };
     assert!(matches!(Node::bind(scheme).await, Err(Error::InvalidAddress { .. })));
     let first = Node::bind(options("a", 0.5)).await.unwrap();

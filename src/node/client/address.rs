@@ -34,6 +34,17 @@ pub fn check(value: &str) -> Result<String> {
     }
 }
 
+/// Checks `host:port` of one place: not every address.
+pub fn check_one(value: &str) -> Result<String> {
+    let checked = check(value)?;
+    let ip = host(&checked).parse::<std::net::IpAddr>();
+    if ip.is_ok_and(|ip| ip.is_unspecified()) {
+        let problem = "it is every address; give the one under which the others reach this node";
+        return Err(Error::InvalidAddress { value: value.into(), problem: problem.into() });
+    }
+    Ok(checked)
+}
+
 /// The host of an address that was checked, without brackets.
 pub fn host(address: &str) -> &str {
     split(address).map_or(address, |(host, _)| host)
