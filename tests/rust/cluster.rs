@@ -229,6 +229,34 @@ async fn a_stopping_leader_hands_over_first() {
     assert!(matches!(leader.status().await, Err(Error::Stopped { .. })));
 }
 
+/// Founders that the log reached before they had met all others knew no cluster by themselves: they take the word of
+/// whoever writes into their log, or they would refuse each other once that one is gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn founders_elect_another_leader_however_early_the_first_is_gone() {
+    for _ in 0..3 {
+        let mut nodes = Vec::new();
+        for name in ["n1", "n2", "n3"] {
+            nodes.push(Node::bind(options(name, 0.5)).await.unwrap());
+        }
+        // The least address founds.
+        nodes.sort_by_key(|node| std::cmp::Reverse(node.address().to_owned()));
+        let founders: Vec<String> = nodes.iter().map(|n| n.address().to_owned()).collect();
+        let enter = |node: &Arc<Node>| {
+            node.enter(Entry { founders: founders.clone(), ..Entry::default() }).unwrap();
+        };
+        nodes[..2].iter().for_each(enter);
+        // They look around ever more rarely, and nothing tells how rarely: then the log reaches them first.
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        enter(&nodes[2]);
+        let cluster = Cluster { nodes };
+        let first = cluster.leader().await;
+        first.abort();
+        let next = cluster.leader().await;
+        assert_ne!(next.id(), first.id());
+        cluster.nodes.iter().for_each(|node| node.abort());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bad_beginnings_have_their_own_errors() {
     let open =

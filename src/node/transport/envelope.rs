@@ -22,7 +22,8 @@ pub fn address(shared: &Shared, node: NodeId) -> Option<pb::Envelope> {
 }
 
 /// Refuses calls that do not mean this very node, or do not come from its cluster. A node that was not yet told its
-/// cluster has to believe the first that knows its id.
+/// cluster has to believe the first that knows its id, and belongs there from then on: whoever wrote into its log may be
+/// gone before anybody else tells it.
 pub fn check_member(shared: &Shared, envelope: Option<&pb::Envelope>) -> Result<(), Status> {
     let Some(envelope) = envelope else {
         return Err(Status::invalid_argument("envelope: missing"));
@@ -34,7 +35,11 @@ pub fn check_member(shared: &Shared, envelope: Option<&pb::Envelope>) -> Result<
     match ClusterId::from_bytes(&envelope.cluster_id) {
         Some(theirs) if ours.is_none_or(|ours| ours == theirs) => {
             check_speaker(shared, envelope)?;
-            check_life(shared, envelope)
+            check_life(shared, envelope)?;
+            if ours.is_none() {
+                shared.belong(theirs);
+            }
+            Ok(())
         }
         theirs => Err(wrong_cluster(shared, theirs)),
     }

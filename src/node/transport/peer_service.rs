@@ -11,7 +11,7 @@ use super::upstream::{self, Upstream};
 use super::wire;
 use super::wire_raft;
 use crate::core::boundary::Event;
-use crate::core::ids::{ClusterId, NodeId};
+use crate::core::ids::NodeId;
 use crate::error::Error;
 use crate::node::consensus::Consensus;
 use crate::node::driver::Input;
@@ -238,12 +238,6 @@ impl PeerService for Peer {
     ) -> Result<Response<Self::AssignTaskStream>, Status> {
         let (hello, leader, mut requests) =
             self.open(request.into_inner(), |hello| hello.envelope.clone()).await?;
-        let envelope = hello.envelope.clone().unwrap_or_default();
-        if self.shared.standing().cluster.is_none()
-            && let Some(cluster) = ClusterId::from_bytes(&envelope.cluster_id)
-        {
-            self.shared.belong(cluster);
-        }
         self.shared.saw_leader(Whereabouts {
             term: hello.term,
             node: leader,
