@@ -14,7 +14,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rig import cpu_seconds, rss_mib
+from rig import rss_mib
+
+from hustings.usage import cpu_seconds
 
 GOALS = {
     "wheel_mb": 12.0,

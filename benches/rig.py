@@ -225,13 +225,6 @@ def busy_cores(most_s: float) -> Iterator[None]:
             spinner.wait()
 
 
-def cpu_seconds(pid: int) -> float:
-    """User and system time of a process so far."""
-    with open(f"/proc/{pid}/stat") as file:
-        fields = file.read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def wake_ups(pid: int) -> int:
     """How often the threads of a process went to sleep by themselves so far."""
     total = 0

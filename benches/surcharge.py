@@ -13,11 +13,12 @@ import threading
 import time
 from pathlib import Path
 
-from processes import Group, Spec, cpu_seconds, free_ports
+from processes import Group, Spec, free_ports
 from rig import nothing
 
 import hustings as hs
 from hustings import certs
+from hustings.usage import cpu_seconds
 
 WARM_UP = 1_000
 WAYS = ("plain", "counted", "scraped", "tls")

@@ -12,7 +12,6 @@ from rig import (
     Rig,
     Stream,
     count_failed,
-    cpu_seconds,
     first_acceptance,
     load,
     rss_mib,
@@ -21,6 +20,7 @@ from rig import (
 )
 
 import hustings as hs
+from hustings.usage import cpu_seconds
 
 Result = dict[str, Any]
 

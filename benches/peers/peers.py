@@ -36,7 +36,9 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 import peer_work  # noqa: E402
 from peer_system import System, free_port  # noqa: E402
 from peer_systems import SYSTEMS, missing, version  # noqa: E402
-from processes import cpu_seconds, descendants  # noqa: E402
+from processes import descendants  # noqa: E402
+
+from hustings.usage import cpu_seconds  # noqa: E402
 
 TASKS = 1_500
 RESTART_AFTER_S = 1.0
