@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import Group, Spec, cpu_seconds
+from processes import Group, Spec
 
 import fault_tasks
 import hustings as hs
 from conftest import HERE, eventually, run_command
 from fault_views import settle
+from hustings.usage import cpu_seconds
 
 GROUPS = Path("/sys/fs/cgroup/memory")
 """Where control groups of version 1 bound memory."""
