@@ -22,8 +22,8 @@ pub fn address(shared: &Shared, node: NodeId) -> Option<pb::Envelope> {
 }
 
 /// Refuses calls that do not mean this very node, or do not come from its cluster. A node that was not yet told its
-/// cluster has to believe the first that knows its id, and belongs there from then on: whoever wrote into its log may be
-/// gone before anybody else tells it.
+/// cluster has to believe the first that knows its id, and belongs there from then on: whoever wrote into its log may
+/// be gone before anybody else tells it.
 pub fn check_member(shared: &Shared, envelope: Option<&pb::Envelope>) -> Result<(), Status> {
     let Some(envelope) = envelope else {
         return Err(Status::invalid_argument("envelope: missing"));
