@@ -17,7 +17,9 @@ const SERVED: Duration = Duration::from_secs(1);
 const FIRST_COST_US: f64 = 5_000.0;
 /// The most it is taken to cost: one that was slow for another reason must not end all others.
 const MAX_COST_US: f64 = 50_000.0;
-/// Weight of the newest steal in what one costs.
+/// The least: words and an entry of the log take a while, and what runs is known no better.
+const MIN_COST_US: f64 = 1_000.0;
+/// Weight of the newest steal in what one costs; the first ones weigh more where they are cheaper than was guessed.
 const COST_WEIGHT: f64 = 0.1;
 
 /// Steals under way, and counts of what became of them since this node leads.
@@ -28,6 +30,8 @@ pub struct Thefts {
     /// When tasks were asked back for a thief.
     begun: BTreeMap<TaskId, Moment>,
     cost_us: f64,
+    /// Steals whose cost was seen.
+    seen: u32,
     asked: u64,
     granted: u64,
     refused: BTreeMap<StealRefusal, u64>,
@@ -39,6 +43,7 @@ impl Default for Thefts {
             served: BTreeMap::new(),
             begun: BTreeMap::new(),
             cost_us: FIRST_COST_US,
+            seen: 0,
             asked: 0,
             granted: 0,
             refused: BTreeMap::new(),
@@ -90,8 +95,15 @@ impl Thefts {
     /// A steal is in the log.
     pub(super) fn note_logged(&mut self, now: Moment, task: TaskId) {
         if let Some(begun) = self.begun.remove(&task) {
-            let took_us = (now.since(begun).as_micros() as f64).min(MAX_COST_US);
-            self.cost_us += COST_WEIGHT * (took_us - self.cost_us);
+            let took_us = now.since(begun).as_micros() as f64;
+            let took_us = took_us.clamp(MIN_COST_US, MAX_COST_US);
+            self.seen = self.seen.saturating_add(1);
+            // The guess must not keep thieves idle for long, nor one slow steal of the first ones.
+            let weight = match took_us < self.cost_us {
+                true => COST_WEIGHT.max(1.0 / f64::from(self.seen)),
+                false => COST_WEIGHT,
+            };
+            self.cost_us += weight * (took_us - self.cost_us);
         }
     }
 }
