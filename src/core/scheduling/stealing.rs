@@ -11,11 +11,14 @@ use crate::core::chance::Chance;
 use crate::core::cluster::needs::Taken;
 use crate::core::cluster::state::ClusterState;
 use crate::core::ids::{NodeId, TaskId};
+use std::cmp::Reverse;
 
 /// Possible victims that are looked at in each cell of the plane, the richest first.
 const LOOKS: usize = 32;
 /// The same where distances are given by name, or a victim is drawn: there is one cell, or any victim may be drawn.
 const MANY_LOOKS: usize = 1_024;
+/// So many of them are asked what they have for a thief, until one has something.
+const VICTIMS: usize = 4;
 
 /// Tasks of a victim that are looked at beyond a batch: some may run, or be none the thief may have.
 const LOOKS_BEYOND: usize = 64;
@@ -117,9 +120,15 @@ impl Market<'_> {
         chance: &mut Chance,
     ) -> Result<Steal, StealRefusal> {
         let (thief, free) = self.idle(thief, free_slots, cpu_available)?;
-        let victim = self.victim_of(thief, chance)?;
-        let tasks = self.loot(victim, thief, free)?;
-        Ok(Steal { victim: victim.member.id, tasks })
+        let mut why_not = None;
+        // The richest may have nothing for this thief, and the next one may.
+        for victim in self.victims_of(thief, chance)? {
+            match self.loot(victim, thief, free) {
+                Ok(tasks) => return Ok(Steal { victim: victim.member.id, tasks }),
+                Err(why) => why_not = why_not.or(Some(why)),
+            }
+        }
+        Err(why_not.unwrap_or(StealRefusal::OutOfReach))
     }
 
     /// The same of that victim, which has more to give than before.
@@ -156,8 +165,8 @@ impl Market<'_> {
         Ok((thief, free))
     }
 
-    /// The node with the most work that waits, within the thief's reach; or a random one of those.
-    fn victim_of(&self, thief: &Post, chance: &mut Chance) -> Result<&Post, StealRefusal> {
+    /// The nodes with the most work that waits, within the thief's reach, the richest first; or a random one of all.
+    fn victims_of(&self, thief: &Post, chance: &mut Chance) -> Result<Vec<&Post>, StealRefusal> {
         let own = usize::from(thief.queued() > 0);
         if self.pools.rich_count() <= own {
             return Err(StealRefusal::NoVictim);
@@ -171,14 +180,13 @@ impl Market<'_> {
             let post = self.roster.get(&node).filter(|_| node != thief.member.id)?;
             self.reach.may_steal(&post.member, &thief.member).then_some((work_us, node, post))
         });
-        let found = match self.policy.random_victim {
-            true => {
-                let near: Vec<_> = near.collect();
-                near.get(chance.below(near.len())).map(|(_, _, post)| *post)
-            }
-            false => near.max_by_key(|(us, node, _)| (*us, *node)).map(|(_, _, post)| post),
-        };
-        found.ok_or(StealRefusal::OutOfReach)
+        let mut near: Vec<(u64, NodeId, &Post)> = near.collect();
+        if self.policy.random_victim {
+            let drawn = near.get(chance.below(near.len())).map(|(_, _, post)| *post);
+            return drawn.map(|post| vec![post]).ok_or(StealRefusal::OutOfReach);
+        }
+        near.sort_unstable_by_key(|(us, node, _)| Reverse((*us, *node)));
+        Ok(near.into_iter().take(VICTIMS).map(|(_, _, post)| post).collect())
     }
 
     /// What the victim shall give: the newest first, those it would start last; up to the thief's share by speed and

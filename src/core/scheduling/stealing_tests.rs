@@ -206,6 +206,23 @@ fn a_task_is_stolen_so_often_and_no_more() {
 }
 
 #[test]
+fn where_the_richest_has_nothing_for_a_thief_the_next_one_yields() {
+    // The fourth has most, but nothing of it may move again.
+    let mut field = Field::line(&[3, 0, 0, 0]);
+    field.config.steal.per_task = 1;
+    field.give(NodeId(4), 6, None);
+    for task in (4..=9).map(TaskId) {
+        let replaces = field.state.live()[&task].token();
+        let (to, cause) = (NodeId(4), AssignCause::Stolen);
+        field.commit(vec![Command::Assign { task, to, cause, replaces }]);
+    }
+    field.check(3, Ok((1, 1)));
+    // The first is out of the reach of this one: it hears of the richest.
+    field.change(2, |post| post.member.position.x = 4.0);
+    field.check(2, Err(StealRefusal::StolenTooOften));
+}
+
+#[test]
 fn a_thief_takes_only_what_it_could_run() {
     let mut field = Field::line(&[0, 0]);
     let gpus = |gpu: u64| [("gpu".to_owned(), gpu)].into_iter().collect();
