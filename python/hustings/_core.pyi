@@ -212,6 +212,7 @@ class Node:
         name: str,
         listen: str = "127.0.0.1:0",
         advertise: str | None = None,
+        clients: tuple[str, str | None] | None = None,
         position: tuple[float, float] = ...,
         slots: int = 1,
         labels: Mapping[str, str] | None = None,
@@ -224,22 +225,22 @@ class Node:
         data_dir: str | os.PathLike[str] | None = None,
         runner_argv: Sequence[str] = ...,
         runner_env: Mapping[str, str] | None = None,
-        metrics: str | None = None,
-        metrics_open: bool = False,
-        http: str | None = None,
-        http_open: bool = False,
+        metrics: tuple[str, bool] | None = None,
+        http: tuple[str, bool] | None = None,
+        http_tls: str | os.PathLike[str] | None = None,
         tls: str | os.PathLike[str] | None = None,
-        enrol: str | None = None,
-        authority: str | os.PathLike[str] | None = None,
+        enrolment: tuple[str, str | os.PathLike[str]] | None = None,
     ) -> Node:
         """Checks and keeps its arguments; ``bind`` acts on them.
 
-        ``tls``: the folder with its certificate. ``enrol`` and ``authority``: where it admits nodes
-        that have a token, and the folder of the authority.
+        ``clients``: where a listener for clients alone is, and where they reach it, if elsewhere.
+        ``tls``: the folder with its certificate; ``http_tls``: that of a client's, with which the
+        page asks its cluster. ``enrolment``: where it admits nodes that have a token, and the
+        folder of the authority.
 
         It stands at the origin unless ``position`` says otherwise. Without ``runner_argv`` it runs
-        no tasks. ``metrics`` and ``http`` are addresses for Prometheus and for the live page;
-        loopback, unless they are said to be open.
+        no tasks. ``metrics`` and ``http`` are addresses for Prometheus and for the live page, each
+        with whether it may be other than loopback.
         """
     def register(
         self, name: str, reference: str | None = None, pickled: bytes | None = None
@@ -297,6 +298,9 @@ class Node:
         """Whether it has a log with voters in it: after ``bind``, whether it came back with its
         data.
         """
+    @property
+    def client_address(self) -> str | None:
+        """Where clients reach it; ``None`` before ``bind``."""
     @property
     def metrics_address(self) -> str | None:
         """Where Prometheus reads ``/metrics``; ``None``: nowhere, or before ``bind``."""

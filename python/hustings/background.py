@@ -16,8 +16,8 @@ from . import _core
 from .config import Config
 from .errors import BindError, ConfigError, HustingsError
 from .foreground import tasks_of
+from .interpreter import package_env, runner_argv
 from .local import node_dir, plan_voters
-from .node import package_env, runner_argv
 
 STATE_LIMIT_BYTES = 1 << 20
 ASK_TIMEOUT_S = 2.0

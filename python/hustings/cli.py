@@ -11,7 +11,7 @@ from typing import Any
 
 from . import certs_arguments as certs
 from . import terminal_arguments
-from .terminal_arguments import add_bench, add_completion, add_connect, add_looks, add_top
+from .terminal_arguments import add_bench, add_completion, add_connect, add_places, add_top
 
 OK, FAILED, USAGE, CUT_SHORT = 0, 1, 2, 3
 MAX_UP = 64
@@ -198,8 +198,7 @@ def _down(arguments: argparse.Namespace) -> int:
 def _add_node(commands: Any) -> None:
     p = _command(commands, "node", _node, "run one node in the foreground")
     p.add_argument("--name", help="unique in the cluster (default: host and process id)")
-    p.add_argument("--listen", default="127.0.0.1:7400", metavar="HOST:PORT")
-    p.add_argument("--advertise", metavar="HOST:PORT", help="where others reach it, if elsewhere")
+    add_places(p)
     p.add_argument(
         "--voters", type=int, metavar="N", help="found a cluster of N voters, all in --join"
     )
@@ -237,7 +236,6 @@ def _add_node(commands: Any) -> None:
     p.add_argument(
         "--data-dir", metavar="DIR", help="keep log and state there (default: in memory only)"
     )
-    add_looks(p)
     p.add_argument("--grace", type=float, default=30.0, help="seconds for running tasks at SIGTERM")
     certs.add_node(p)
 

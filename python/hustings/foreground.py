@@ -31,30 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     config = _config(arguments.config, arguments.profile)
     tls = _certificate(arguments)
     functions = [pair for name in arguments.tasks for pair in tasks_of(name)]
-    node = Node(
-        arguments.name,
-        listen=arguments.listen,
-        advertise=arguments.advertise,
-        join=arguments.join,
-        voters=arguments.voters,
-        voter=arguments.voter,
-        position=_position(arguments.position),
-        slots=arguments.slots,
-        labels=dict(_pairs("--label", arguments.label)),
-        resources=_resources(arguments.resource),
-        allow_pickle=arguments.allow_pickle,
-        allow_faults=arguments.allow_faults,
-        load=loads.measured(own_process=True),
-        config=config,
-        data_dir=arguments.data_dir,
-        metrics=arguments.metrics,
-        metrics_open=arguments.metrics_open,
-        http=arguments.http,
-        http_open=arguments.http_open,
-        tls=tls,
-        admit=arguments.admit,
-        ca=arguments.ca,
-    )
+    node = _node(arguments, config, tls)
     for name, reference in functions:
         node.register(name, reference)
     address = node.bind()
@@ -85,11 +62,42 @@ def run(arguments: argparse.Namespace) -> int:
     return OK if whole else CUT_SHORT
 
 
+def _node(arguments: argparse.Namespace, config: Config | None, tls: str | None) -> Node:
+    return Node(
+        arguments.name,
+        listen=arguments.listen,
+        advertise=arguments.advertise,
+        listen_clients=arguments.listen_clients,
+        advertise_clients=arguments.advertise_clients,
+        join=arguments.join,
+        voters=arguments.voters,
+        voter=arguments.voter,
+        position=_position(arguments.position),
+        slots=arguments.slots,
+        labels=dict(_pairs("--label", arguments.label)),
+        resources=_resources(arguments.resource),
+        allow_pickle=arguments.allow_pickle,
+        allow_faults=arguments.allow_faults,
+        load=loads.measured(own_process=True),
+        config=config,
+        data_dir=arguments.data_dir,
+        metrics=arguments.metrics,
+        metrics_open=arguments.metrics_open,
+        http=arguments.http,
+        http_open=arguments.http_open,
+        http_tls=arguments.http_tls,
+        tls=tls,
+        admit=arguments.admit,
+        ca=arguments.ca,
+    )
+
+
 def _ready(node: Node) -> dict[str, object]:
     served = {"metrics": node.metrics_address, "http": node.http_address}
     return {
         "name": node.name,
         "address": node.address,
+        "client_address": node.client_address,
         "id": node.id,
         "pid": os.getpid(),
         **{what: address for what, address in served.items() if address is not None},
@@ -97,8 +105,11 @@ def _ready(node: Node) -> dict[str, object]:
 
 
 def _looks(node: Node) -> str:
+    apart = node.client_address != node.address
+    clients = f"; clients at {node.client_address}" if apart else ""
     metrics = f"; metrics at http://{node.metrics_address}/metrics" if node.metrics_address else ""
-    return metrics + (f"; page at http://{node.http_address}/" if node.http_address else "")
+    page = f"; page at http://{node.http_address}/" if node.http_address else ""
+    return clients + metrics + page
 
 
 def _certificate(arguments: argparse.Namespace) -> str | None:

@@ -23,15 +23,8 @@ from .errors import (
     WaitTimeoutError,
 )
 from .founders import MAX_VOTERS, check_voters
-from .node import (
-    Position,
-    check_position,
-    node_argv,
-    package_env,
-    python_path,
-    runner_argv,
-    runner_env,
-)
+from .interpreter import node_argv, package_env, python_path, runner_argv, runner_env
+from .node import Position, check_position
 from .offers import check_labels, check_resources
 
 MAX_NODES = 64

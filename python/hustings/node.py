@@ -1,14 +1,12 @@
-"""A node in this process: ``Node``, and how any node starts its runners."""
+"""A node in this process: ``Node``."""
 
 from __future__ import annotations
 
 import os
 import socket
-import sys
 import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeAlias
 
@@ -17,6 +15,7 @@ from .config import Config
 from .errors import ConfigError, HustingsWarning, InvalidPeersError, StoppedError
 from .events import EventLog
 from .founders import check_founders
+from .interpreter import runner_argv, runner_env
 from .loads import LoadSource
 from .members import Leader, Member, Snapshot, html_table
 from .offers import check_labels, check_resources
@@ -41,38 +40,6 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return max(1, len(os.sched_getaffinity(0)))
     return os.cpu_count() or 1
-
-
-def runner_argv() -> list[str]:
-    """How a runner is started: this interpreter, without the working directory slipping into
-    ``sys.path``."""
-    safe = ["-P"] if sys.version_info >= (3, 11) else []
-    return [sys.executable, *safe, "-m", "hustings._runner"]
-
-
-def node_argv(descriptor: int) -> list[str]:
-    """How a node of an isolated local cluster is started."""
-    return [*runner_argv()[:-1], "hustings._node_main", str(descriptor)]
-
-
-def python_path() -> list[str]:
-    """``sys.path`` as another process can use it."""
-    return [os.path.abspath(p) if p == "" else str(p) for p in sys.path]
-
-
-def package_env() -> dict[str, str]:
-    """Lets a child find this very package when it lies outside the site directories (a source
-    tree)."""
-    root = str(Path(__file__).resolve().parent.parent)
-    if os.path.basename(root) in ("site-packages", "dist-packages"):
-        return {}
-    inherited = os.environ.get("PYTHONPATH")
-    return {"PYTHONPATH": os.pathsep.join([root, inherited]) if inherited else root}
-
-
-def runner_env() -> dict[str, str]:
-    """The environment a node adds for its runners."""
-    return {"HUSTINGS_SYS_PATH": os.pathsep.join(python_path()), **package_env()}
 
 
 def check_position(value: object) -> tuple[float, float]:
@@ -100,13 +67,16 @@ def check_data_dir(value: object) -> str | None:
     return str(os.fspath(value))
 
 
-def check_endpoint(name: str, value: object, is_open: object) -> str | None:
-    """An address to be looked at, or ``None``; who opens none means something else."""
-    if value is None and is_open:
-        raise ConfigError(f"{name}_open: there is nothing to open; give {name}='HOST:PORT' too")
-    if value is not None and not isinstance(value, str):
+def check_endpoint(name: str, value: object, is_open: object) -> tuple[str, bool] | None:
+    """An address to be looked at and whether it is open, or ``None``; who opens none means
+    something else."""
+    if value is None:
+        if is_open:
+            raise ConfigError(f"{name}_open: there is nothing to open; give {name}='HOST:PORT' too")
+        return None
+    if not isinstance(value, str):
         raise ConfigError(f"{name}={value!r}: give 'HOST:PORT', e.g. '127.0.0.1:0', or None")
-    return value
+    return value, bool(is_open)
 
 
 def check_slots(value: object) -> int:
@@ -123,9 +93,26 @@ def _addresses(join: Sequence[str]) -> list[str]:
     return list(join)
 
 
-def _check_admission(admit: str | None, ca: str | os.PathLike[str] | None) -> None:
-    if (admit is None) != (ca is None):
-        raise ConfigError("admit, ca: to admit nodes takes both, HOST:PORT and a folder")
+def _check_config(config: object) -> Config:
+    if config is not None and not isinstance(config, Config):
+        raise ConfigError(f"config={config!r}: give a hustings.Config")
+    return config or Config()
+
+
+def _check_clients(listen: str | None, advertise: str | None) -> tuple[str, str | None] | None:
+    if listen is None and advertise is not None:
+        raise ConfigError("advertise_clients: give listen_clients='HOST:PORT' too")
+    return None if listen is None else (listen, advertise)
+
+
+def _check_admission(
+    admit: str | None, ca: str | os.PathLike[str] | None
+) -> tuple[str, str | os.PathLike[str]] | None:
+    if admit is not None and ca is not None:
+        return admit, ca
+    if admit is None and ca is None:
+        return None
+    raise ConfigError("admit, ca: to admit nodes takes both, HOST:PORT and a folder")
 
 
 class Node:
@@ -137,6 +124,10 @@ class Node:
     warns. ``advertise``: the ``HOST:PORT`` under which the others reach the node, where that is not
     where it listens: behind a port mapping, or with ``listen="0.0.0.0:7400"``. ``allow_faults``:
     whoever can reach it may break its links and its clock (``Cluster.partition`` and so on).
+
+    ``listen_clients``: a listener of their own for clients, so that a firewall can part them from
+    the nodes. Then ``listen`` is for nodes alone, and each listener sends whoever belongs to the
+    other there. ``advertise_clients`` is to it what ``advertise`` is to ``listen``.
 
     ``slots`` tasks run at once. ``labels`` and ``resources`` (``{"gpu": 1, "memory": 8e9}``) are
     what tasks may ask for; a task runs nowhere else. ``position``: two coordinates, or one.
@@ -153,7 +144,8 @@ class Node:
 
     ``tls``: the folder with this node's certificate, see :mod:`hustings.certs` (default:
     HUSTINGS_TLS). Then all its connections are inside TLS, it may listen beyond loopback, and its
-    name is the certificate's. ``admit="HOST:PORT"`` with ``ca``, the authority's folder: it gives
+    name is the certificate's. ``http_tls``: the folder of a client's certificate, with which the
+    page asks its cluster there. ``admit="HOST:PORT"`` with ``ca``, the authority's folder: it gives
     nodes that have a token their certificate there.
     """
 
@@ -163,6 +155,8 @@ class Node:
         *,
         listen: str = "127.0.0.1:0",
         advertise: str | None = None,
+        listen_clients: str | None = None,
+        advertise_clients: str | None = None,
         join: Sequence[str] = (),
         voters: int | None = None,
         voter: bool = False,
@@ -179,6 +173,7 @@ class Node:
         metrics_open: bool = False,
         http: str | None = None,
         http_open: bool = False,
+        http_tls: str | os.PathLike[str] | None = None,
         tls: str | os.PathLike[str] | None = None,
         admit: str | None = None,
         ca: str | os.PathLike[str] | None = None,
@@ -187,14 +182,12 @@ class Node:
         self._founders = check_founders(self._join, voters)
         self._voter = voter
         self._alone = not self._join and voters is None
-        if config is not None and not isinstance(config, Config):
-            raise ConfigError(f"config={config!r}: give a hustings.Config")
-        _check_admission(admit, ca)
         tls = certs.check_folder(tls)
         self._node = _core.Node(
             name=name or default_name(tls),
             listen=listen,
             advertise=advertise,
+            clients=_check_clients(listen_clients, advertise_clients),
             position=check_position(position),
             slots=cores() if slots is None else check_slots(slots),
             labels=check_labels(labels),
@@ -202,17 +195,15 @@ class Node:
             allow_pickle=bool(allow_pickle),
             allow_faults=bool(allow_faults),
             load=load.for_node(0) if isinstance(load, LoadSource) else load,
-            config=(config or Config()).resolved(),
+            config=_check_config(config).resolved(),
             data_dir=check_data_dir(data_dir),
             runner_argv=runner_argv(),
             runner_env=runner_env(),
             metrics=check_endpoint("metrics", metrics, metrics_open),
-            metrics_open=bool(metrics_open),
             http=check_endpoint("http", http, http_open),
-            http_open=bool(http_open),
+            http_tls=None if http_tls is None else certs.check_folder(http_tls, "http_tls"),
             tls=tls,
-            enrol=admit,
-            authority=ca,
+            enrolment=_check_admission(admit, ca),
         )
         self._allow_pickle = bool(allow_pickle)
         self._state = "new"
@@ -386,8 +377,13 @@ class Node:
 
     @property
     def address(self) -> str | None:
-        """Where it listens; ``None`` before :meth:`start`."""
+        """Where the other nodes reach it; ``None`` before :meth:`start`."""
         return self._node.address
+
+    @property
+    def client_address(self) -> str | None:
+        """Where clients reach it: at :attr:`address`, unless it was given ``listen_clients``."""
+        return self._node.client_address
 
     @property
     def metrics_address(self) -> str | None:

@@ -37,8 +37,18 @@ def run_force(arguments: argparse.Namespace) -> int:
     return recovery.run(arguments)
 
 
-def add_looks(p: argparse.ArgumentParser) -> None:
-    """Where a node can be looked at: by Prometheus, and by people."""
+def add_places(p: argparse.ArgumentParser) -> None:
+    """Where a node listens, where others reach it, and where it can be looked at."""
+    p.add_argument("--listen", default="127.0.0.1:7400", metavar="HOST:PORT")
+    p.add_argument("--advertise", metavar="HOST:PORT", help="where others reach it, if elsewhere")
+    p.add_argument(
+        "--listen-clients",
+        metavar="HOST:PORT",
+        help="a listener for clients alone; --listen is for nodes alone then",
+    )
+    p.add_argument(
+        "--advertise-clients", metavar="HOST:PORT", help="where clients reach it, if elsewhere"
+    )
     p.add_argument("--metrics", metavar="HOST:PORT", help="serve /metrics for Prometheus there")
     p.add_argument(
         "--metrics-open",
@@ -50,6 +60,11 @@ def add_looks(p: argparse.ArgumentParser) -> None:
         "--http-open",
         action="store_true",
         help="let other machines see the page: in plain text, without a password",
+    )
+    p.add_argument(
+        "--http-tls",
+        metavar="FOLDER",
+        help="inside TLS: the certificate of a client, with which the page asks its cluster",
     )
 
 

@@ -17,6 +17,7 @@ use super::security::Tls;
 use super::shared::Shared;
 use super::storage::disk::Disk;
 use super::storage::{Identity, Storage};
+use super::transport::access::Entrance;
 use super::transport::dialling::Dialler;
 use super::transport::enrolment_service::Desk;
 use super::transport::faulty_peers::FaultyPeers;
@@ -45,7 +46,7 @@ pub(super) async fn start(options: NodeOptions) -> Result<(Arc<Shared>, Arc<Pool
     let clock = Clock::start();
     let doors = Doors::open(&options).await?;
     let (storage, stores) = open_storage(options.disk.clone()).await?;
-    let me = member_of(&options, &doors.address, storage.as_ref().map(|s| s.identity()));
+    let me = member_of(&options, &doors, storage.as_ref().map(|s| s.identity()));
     let config = Arc::new(options.config);
     let history = Arc::new(History::new(me.id, &me.name, config.limits.events));
     let (inputs, heard) = mpsc::unbounded_channel();
@@ -108,6 +109,8 @@ struct Doors {
     listener: TcpListener,
     /// Where others reach it.
     address: String,
+    /// Clients' own listener, and where they reach it.
+    clients: Option<(TcpListener, String)>,
     desk: Option<Desk>,
     looks: Listeners,
 }
@@ -118,36 +121,55 @@ impl Doors {
             Some(folder) => Some(Tls::open_for_node(folder, &options.name)?),
             None => None,
         };
-        if tls.is_some() && options.endpoints.page.is_some() {
-            let problem = "the live page asks its cluster without TLS, so far; leave it out where \
-                           there is TLS, and look from a script with a certificate: \
-                           Cluster.connect(..., tls=DIR).watch()";
-            return Err(Error::config("http", problem));
-        }
-        let advertised = options.advertise.as_deref().map(address::check_one).transpose()?;
-        let bound = transport::server::bind(&options.listen, tls.is_some(), advertised.is_some());
-        let listener = bound.await?;
-        let here = listener
-            .local_addr()
-            .map_err(|e| Error::Bind { address: options.listen.clone(), reason: e.to_string() })?;
-        let address = advertised.unwrap_or_else(|| here.to_string());
-        if let Some(tls) = &tls {
-            tls.check_host(address::host(&address))?;
-        }
+        let (listener, address) = open(&options.listen, options.advertise.as_deref(), &tls).await?;
+        let clients = match &options.clients {
+            Some(door) => Some(open(&door.listen, door.advertise.as_deref(), &tls).await?),
+            None => None,
+        };
         let desk = transport::enrolment_service::open(options.enrolment.clone(), &tls).await?;
-        let looks = Listeners::bind(&options.endpoints).await?;
-        Ok(Doors { tls, listener, address, desk, looks })
+        let looks = Listeners::bind(&options.endpoints, tls.is_some()).await?;
+        Ok(Doors { tls, listener, address, clients, desk, looks })
     }
 
     fn serve(self, shared: &Arc<Shared>) -> Served {
         let served = self.looks.served();
         self.looks.serve(shared);
-        tokio::spawn(transport::server::serve(shared.clone(), self.listener, self.tls));
+        let serve = |listener, entrance| {
+            let serving =
+                transport::server::serve(shared.clone(), listener, self.tls.clone(), entrance);
+            tokio::spawn(serving);
+        };
+        match self.clients {
+            Some((listener, address)) => {
+                serve(self.listener, Entrance::Nodes { clients: address.into() });
+                serve(listener, Entrance::Clients { nodes: self.address.into() });
+            }
+            None => serve(self.listener, Entrance::Common),
+        }
         if let Some(desk) = self.desk {
             tokio::spawn(desk.serve());
         }
         served
     }
+}
+
+/// Listens at `listen`; where others reach it is `advertised`, if that is said, and the certificate must name it.
+async fn open(
+    listen: &str,
+    advertised: Option<&str>,
+    tls: &Option<Arc<Tls>>,
+) -> Result<(TcpListener, String)> {
+    let advertised = advertised.map(address::check_one).transpose()?;
+    let bound = transport::server::bind(listen, tls.is_some(), advertised.is_some());
+    let listener = bound.await?;
+    let here = listener
+        .local_addr()
+        .map_err(|e| Error::Bind { address: listen.to_owned(), reason: e.to_string() })?;
+    let address = advertised.unwrap_or_else(|| here.to_string());
+    if let Some(tls) = tls {
+        tls.check_host(address::host(&address))?;
+    }
+    Ok((listener, address))
 }
 
 /// The data directory and what was found in it; without one, empty stores in memory.
@@ -158,13 +180,14 @@ async fn open_storage(disk: Option<Arc<dyn Disk>>) -> Result<(Option<Arc<Storage
     opened.map(|(storage, stores)| (Some(storage), stores))
 }
 
-fn member_of(options: &NodeOptions, address: &str, identity: Option<Identity>) -> Member {
+fn member_of(options: &NodeOptions, doors: &Doors, identity: Option<Identity>) -> Member {
     Member {
         // 0 means "whoever listens there" in an envelope.
         id: identity.map_or_else(|| NodeId(random_u64().max(1)), |identity| identity.node),
         incarnation: identity.map_or(0, |identity| identity.incarnation),
         name: options.name.clone(),
-        address: address.to_owned(),
+        address: doors.address.clone(),
+        client_address: doors.clients.as_ref().map(|(_, at)| at.clone()).unwrap_or_default(),
         slots: options.slots,
         position: options.position,
         voter: false,

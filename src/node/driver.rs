@@ -276,7 +276,7 @@ impl TaskLoop {
             Input::LeadLost(to) => {
                 self.feed(Event::LeadershipLost, effects);
                 self.proposals.clear();
-                self.sessions.cut_all(to.as_ref());
+                self.sessions.cut_all(to.map(|to| self.as_clients_know(to)).as_ref());
             }
             Input::SubmitOpened(session, stream, outbox) => {
                 self.sessions.open_submit(session, stream, outbox);

@@ -2,6 +2,7 @@
 //! questions and wishes about single tasks.
 
 use super::driver::{Input, LEAD_EVERY, TaskLoop};
+use super::shared::Whereabouts;
 use super::transport::links::{self, Word};
 use super::transport::peer_message_bytes;
 use crate::core::Moment;
@@ -72,6 +73,17 @@ impl TaskLoop {
             wanted.iter().filter_map(|hash| state.functions().get(hash).cloned()).collect()
         };
         self.say(node, Word::Assign(assignments, functions));
+    }
+
+    /// A leader as clients are told of it; one they cannot reach as far as is known here has no address.
+    pub(super) fn as_clients_know(&self, leader: Whereabouts) -> Whereabouts {
+        let state = self.state.lock();
+        let address = match state.members().get(&leader.node) {
+            Some(member) => member.address_for_clients().to_owned(),
+            None if self.me.client_address.is_empty() => leader.address,
+            None => String::new(),
+        };
+        Whereabouts { address, ..leader }
     }
 
     pub(super) fn tell_members(&mut self) {

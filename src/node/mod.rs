@@ -28,6 +28,7 @@ pub mod log_filter;
 pub mod logbook;
 pub mod membership;
 pub mod metrics;
+mod options;
 pub mod proposals;
 pub mod proto;
 pub mod reign;
@@ -41,24 +42,19 @@ pub mod storage;
 pub mod transport;
 
 pub use membership::Entry;
+pub use options::{ClientDoor, Enrolment, NodeOptions};
 
-use crate::config::Config;
 use crate::core::cluster::command::{Function, FunctionSource};
 use crate::core::cluster::needs;
 use crate::core::ids::NodeId;
-use crate::core::load::Position;
 use crate::core::record::{Record, RecordKind};
 use crate::error::{Error, Result};
 use execution::Pool;
-use sampler::LoadSource;
 use shared::Shared;
 use standstill::Standstill;
-use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
-use storage::disk::Disk;
 use tokio::runtime::Runtime;
 
 /// Threads that serve one node at most.
@@ -67,61 +63,6 @@ const MAX_THREADS: usize = 2;
 /// Threads that serve one node. Where there is no core for a second one, two would only wake each other.
 fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get() / 2).clamp(1, MAX_THREADS)
-}
-
-/// What a node is made of.
-pub struct NodeOptions {
-    /// For people; unique in the cluster.
-    pub name: String,
-    /// `host:port`; port 0 takes a free one.
-    pub listen: String,
-    /// `host:port` under which others reach it, if that is not where it listens.
-    pub advertise: Option<String>,
-    /// The folder with its certificate: all its connections are inside TLS; `None`: in the clear, on loopback only.
-    pub tls: Option<PathBuf>,
-    /// Where it admits nodes that have a token, and the folder of the authority.
-    pub enrolment: Option<Enrolment>,
-    /// Where it stands.
-    pub position: Position,
-    /// How many callbacks it runs at once.
-    pub slots: u32,
-    /// What it says of itself, for tasks to ask for.
-    pub labels: BTreeMap<String, String>,
-    /// What it offers besides slots, in thousandths.
-    pub resources: BTreeMap<String, u64>,
-    /// Whether pickled functions and payloads may run here.
-    pub allow_pickle: bool,
-    /// Whether it takes fault calls: never where its work matters.
-    pub allow_faults: bool,
-    /// What it says about its resources; `None`: it measures.
-    pub load: Option<LoadSource>,
-    /// The knobs.
-    pub config: Config,
-    /// May hold a voter's seat; a node that may not needs no log.
-    pub may_vote: bool,
-    /// Where its log, vote and snapshots are kept; `None`: in memory, gone when it stops.
-    pub disk: Option<Arc<dyn Disk>>,
-    /// The command that starts a runner.
-    pub runner_argv: Vec<String>,
-    /// What the runner's environment has besides this process' own.
-    pub runner_env: Vec<(String, String)>,
-    /// Where it can be looked at.
-    pub endpoints: http::Endpoints,
-}
-
-/// How a node admits others that have a token and no certificate yet.
-#[derive(Clone, Debug)]
-pub struct Enrolment {
-    /// `host:port` of the listener for it.
-    pub listen: String,
-    /// The authority's folder, with its key.
-    pub authority: PathBuf,
-}
-
-impl From<(String, PathBuf)> for Enrolment {
-    fn from((listen, authority): (String, PathBuf)) -> Self {
-        Enrolment { listen, authority }
-    }
 }
 
 /// A running node.
@@ -352,9 +293,14 @@ impl Node {
         self.shared.consensus.as_ref().is_some_and(|consensus| consensus.is_founded())
     }
 
-    /// Where it listens.
+    /// Where the other nodes reach it.
     pub fn address(&self) -> &str {
         &self.shared.me.address
+    }
+
+    /// Where clients reach it.
+    pub fn client_address(&self) -> &str {
+        self.shared.me.address_for_clients()
     }
 
     /// Where it can be looked at.

@@ -11,7 +11,7 @@ use crate::node::http::{Endpoint, Endpoints};
 use crate::node::sampler::LoadSource;
 use crate::node::storage::disk::Disk;
 use crate::node::storage::folder::Folder;
-use crate::node::{self, Enrolment, Entry, NodeOptions};
+use crate::node::{self, ClientDoor, Enrolment, Entry, NodeOptions};
 use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
@@ -62,16 +62,18 @@ impl Node {
     #[new]
     #[allow(clippy::too_many_arguments, reason = "one per keyword")]
     #[pyo3(signature = (*, name, listen="127.0.0.1:0", advertise=None,
+                        clients=None,
                         position=(0.0, 0.0), slots=1, labels=None,
                         resources=None, allow_pickle=false,
                         allow_faults=false, load=None, config=None, may_vote=true, data_dir=None,
-                        runner_argv=vec![], runner_env=None, metrics=None, metrics_open=false,
-                        http=None, http_open=false, tls=None, enrol=None, authority=None))]
+                        runner_argv=vec![], runner_env=None, metrics=None,
+                        http=None, http_tls=None, tls=None, enrolment=None))]
     fn new(
         py: Python<'_>,
         name: String,
         listen: &str,
         advertise: Option<String>,
+        clients: Option<(String, Option<String>)>,
         position: (f64, f64),
         slots: i64,
         labels: Option<BTreeMap<String, String>>,
@@ -84,26 +86,21 @@ impl Node {
         data_dir: Option<PathBuf>,
         runner_argv: Vec<String>,
         runner_env: Option<BTreeMap<String, String>>,
-        metrics: Option<String>,
-        metrics_open: bool,
-        http: Option<String>,
-        http_open: bool,
+        metrics: Option<(String, bool)>,
+        http: Option<(String, bool)>,
+        http_tls: Option<PathBuf>,
         tls: Option<PathBuf>,
-        enrol: Option<String>,
-        authority: Option<PathBuf>,
+        enrolment: Option<(String, PathBuf)>,
     ) -> PyResult<Self> {
-        let slots = u32::try_from(slots).map_err(|_| {
-            let problem = format!("{slots} is out of bounds; it must lie in [1, 4096]");
-            errors::raise(py, Error::config("slots", problem))
-        })?;
         let options = NodeOptions {
             name: name.clone(),
             listen: listen.to_owned(),
             advertise,
+            clients: clients.map(|(listen, advertise)| ClientDoor { listen, advertise }),
             tls,
-            enrolment: enrol.zip(authority).map(Enrolment::from),
+            enrolment: enrolment.map(Enrolment::from),
             position: Position { x: position.0, y: position.1 },
-            slots,
+            slots: parse_slots(py, slots)?,
             labels: labels.unwrap_or_default(),
             resources: parse_resources(py, resources.unwrap_or_default())?,
             allow_pickle,
@@ -115,8 +112,9 @@ impl Node {
             runner_argv,
             runner_env: runner_env.unwrap_or_default().into_iter().collect(),
             endpoints: Endpoints {
-                metrics: metrics.map(|listen| Endpoint { listen, open: metrics_open }),
-                page: http.map(|listen| Endpoint { listen, open: http_open }),
+                metrics: metrics.map(Endpoint::from),
+                page: http.map(Endpoint::from),
+                page_tls: http_tls,
             },
         };
         Ok(Node {
@@ -289,6 +287,12 @@ impl Node {
         self.running.get().map(|running| running.node.address().to_owned())
     }
 
+    /// Where clients reach it.
+    #[getter]
+    fn client_address(&self) -> Option<String> {
+        self.running.get().map(|running| running.node.client_address().to_owned())
+    }
+
     /// Where Prometheus reads its metrics; `None`: nowhere.
     #[getter]
     fn metrics_address(&self) -> Option<String> {
@@ -382,4 +386,11 @@ fn optional(load: &Bound<'_, PyMapping>, name: &str) -> PyResult<Option<f64>> {
         return Ok(None);
     }
     load.get_item(name)?.extract::<Option<f64>>()
+}
+
+fn parse_slots(py: Python<'_>, slots: i64) -> PyResult<u32> {
+    u32::try_from(slots).map_err(|_| {
+        let problem = format!("{slots} is out of bounds; it must lie in [1, 4096]");
+        errors::raise(py, Error::config("slots", problem))
+    })
 }

@@ -35,6 +35,22 @@ def test_the_standard_health_service_answers(address: str) -> None:
     assert answer.status == health.HealthCheckResponse.SERVING
 
 
+def test_reflection_tells_of_every_service(address: str) -> None:
+    messages = pytest.importorskip("grpc_reflection.v1alpha.reflection_pb2")
+    # The stubs of this package speak v1alpha; the messages of v1 are the same under another name.
+    call = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+    with grpc.insecure_channel(address) as channel:
+        ask = channel.stream_stream(
+            call,
+            request_serializer=messages.ServerReflectionRequest.SerializeToString,
+            response_deserializer=messages.ServerReflectionResponse.FromString,
+        )
+        requests = [messages.ServerReflectionRequest(list_services="")]
+        (answer,) = list(ask(iter(requests), timeout=10))
+    names = {service.name for service in answer.list_services_response.service}
+    assert {"hustings.v1.ClientService", "grpc.health.v1.Health"} <= names
+
+
 def test_a_task_is_submitted_by_name_and_its_outcome_arrives(
     address: str, stubs: tuple[Any, Any]
 ) -> None:

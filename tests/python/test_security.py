@@ -69,17 +69,75 @@ def test_a_node_has_the_name_in_its_certificate_and_serves_scripts_inside_tls(la
         assert [m.name for m in cluster.members()] == ["a"]
 
 
-def test_a_node_inside_tls_has_metrics_and_refuses_a_page(land: Land, tmp_path: Path) -> None:
+def test_a_node_inside_tls_has_metrics_and_a_page_that_asks_as_a_client(
+    land: Land, tmp_path: Path
+) -> None:
     certs.issue("peer", "looked-at", ca=land.ca, out=tmp_path / "tls", hosts=[HOST])
     options: dict[str, Any] = {"tls": tmp_path / "tls", "join": [land.node.address], "slots": 1}
-    with pytest.raises(hs.ConfigError, match="http: the live page asks its cluster without TLS"):
+    with pytest.raises(hs.ConfigError, match="http_tls: inside TLS the page needs a client's"):
         hs.Node(http=f"{HOST}:0", **options).bind()
-    node = hs.Node(metrics=f"{HOST}:0", config=hs.Config.ci(), **options)
+    with pytest.raises(hs.ConfigError, match="http_tls: there is no page; give http="):
+        hs.Node(http_tls=tmp_path / "tls", **options).bind()
+    with pytest.raises(hs.AuthError, match="holds the certificate of node 'looked-at'"):
+        hs.Node(http=f"{HOST}:0", http_tls=tmp_path / "tls", **options).bind()
+    with pytest.raises(hs.ConfigError, match="http_tls: the node speaks without TLS"):
+        hs.Node(http=f"{HOST}:0", http_tls=land.folder("client", "idle"), slots=1).bind()
+    node = hs.Node(
+        metrics=f"{HOST}:0",
+        http=f"{HOST}:0",
+        http_tls=land.folder("client", "page"),
+        config=hs.Config.ci(),
+        **options,
+    )
     node.start()
     try:
         assert node.metrics_address is not None
         with urllib.request.urlopen(f"http://{node.metrics_address}/metrics", timeout=30) as answer:
             assert b"hustings_term" in answer.read()
+        with urllib.request.urlopen(f"http://{node.http_address}/events", timeout=30) as events:
+            told = next(status for status in _statuses(events) if status and "error" not in status)
+        assert {member["name"] for member in told["members"]} >= {"a", "looked-at"}
+        with hs.Cluster.connect(land.node.address, tls=land.folder("client", "asker")) as cluster:
+            task = cluster.submit("len", "four")
+            assert task.result(30) == 4
+        asked = f"http://{node.http_address}/why?task={task.task_id}"
+        with urllib.request.urlopen(asked, timeout=30) as answer:
+            assert json.load(answer)["kind"] == "finished"
+    finally:
+        node.stop(5)
+
+
+def _statuses(events: Any) -> Iterator[Any]:
+    """What the page is told of the cluster, message by message."""
+    for line in events:
+        if line.startswith(b"data: "):
+            yield json.loads(line.removeprefix(b"data: "))["status"]
+
+
+def test_clients_may_have_a_listener_of_their_own(land: Land, tmp_path: Path) -> None:
+    with pytest.raises(hs.ConfigError, match="advertise_clients: give listen_clients="):
+        hs.Node(advertise_clients="far.example:7401", slots=1)
+    certs.issue("peer", "apart", ca=land.ca, out=tmp_path / "tls", hosts=[HOST])
+    node = hs.Node(
+        tls=tmp_path / "tls",
+        listen_clients=f"{HOST}:0",
+        join=land.node.address,
+        slots=1,
+        labels={"is": "apart"},
+        config=hs.Config.ci(),
+    )
+    node.start()
+    try:
+        door = node.client_address
+        assert door != node.address
+        script = land.folder("client", "at-the-door")
+        with hs.Cluster.connect(door, tls=script) as cluster:
+            told = {member.name: member.address for member in cluster.members()}
+            assert told["apart"] == door
+            node.register(square.name, "sample_tasks:square")
+            assert square.options(labels={"is": "apart"}, timeout=30).submit(6).result(30) == 36
+        with pytest.raises(hs.AuthError, match=f"is for nodes; clients reach this node at {door}"):
+            hs.Cluster.connect(node.address, tls=script)
     finally:
         node.stop(5)
 

@@ -23,6 +23,7 @@ pub fn options(name: &str, cpu: f64) -> NodeOptions {
         name: name.to_owned(),
         listen: "127.0.0.1:0".to_owned(),
         advertise: None,
+        clients: None,
         tls: None,
         enrolment: None,
         position: Position::default(),

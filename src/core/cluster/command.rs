@@ -127,7 +127,8 @@ impl Command {
                 let labels = member.labels.iter().map(|(name, value)| name.len() + value.len());
                 let resources = member.resources.keys().map(|name| name.len() + 8);
                 let offers = labels.chain(resources).sum::<usize>();
-                member.name.len() + member.address.len() + offers + 64
+                let places = member.address.len() + member.client_address.len();
+                member.name.len() + places + offers + 64
             }
             Command::Assign { .. }
             | Command::Release { .. }
@@ -452,8 +453,10 @@ pub struct Member {
     pub id: NodeId,
     /// Its name, for people; unique.
     pub name: String,
-    /// Where it listens.
+    /// Where the other nodes reach it.
     pub address: String,
+    /// Where clients reach it, if that is another listener; empty: at `address`.
+    pub client_address: String,
     /// How many callbacks it runs at once.
     pub slots: u32,
     /// Where it stands.
@@ -468,4 +471,11 @@ pub struct Member {
     pub labels: BTreeMap<String, String>,
     /// What it offers besides slots, in thousandths.
     pub resources: BTreeMap<String, u64>,
+}
+
+impl Member {
+    /// What clients are told of where it is.
+    pub fn address_for_clients(&self) -> &str {
+        if self.client_address.is_empty() { &self.address } else { &self.client_address }
+    }
 }

@@ -123,6 +123,11 @@ impl Shared {
     }
 }
 
+/// Whether a client can use the certificate in `folder`.
+pub fn check_folder(folder: &Path) -> Result<()> {
+    dialler(Some(folder)).map(drop)
+}
+
 /// How this client's connections are opened; its certificate must be one for clients.
 fn dialler(folder: Option<&Path>) -> Result<Dialler> {
     let Some(folder) = folder else { return Ok(Dialler::default()) };

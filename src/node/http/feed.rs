@@ -13,6 +13,7 @@ use crate::node::client::{Client, ClientOptions};
 use crate::node::shared::Shared;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -43,6 +44,8 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// The one source of all viewers of a node.
 pub struct Feed {
     shared: Arc<Shared>,
+    /// The folder of its certificate.
+    tls: Option<PathBuf>,
     kept: Mutex<Kept>,
     /// Rings when there is news.
     rung: Notify,
@@ -65,9 +68,10 @@ struct Kept {
 
 impl Feed {
     /// A feed that sleeps until somebody looks.
-    pub fn start(shared: Arc<Shared>) -> Arc<Self> {
+    pub fn start(shared: Arc<Shared>, tls: Option<PathBuf>) -> Arc<Self> {
         let feed = Arc::new(Feed {
             shared,
+            tls,
             kept: Mutex::new(Kept { status: "null".into(), ..Kept::default() }),
             rung: Notify::new(),
             wanted: Notify::new(),
@@ -134,8 +138,9 @@ impl Feed {
             while !self.is_wanted() {
                 self.wanted.notified().await;
             }
-            let options = ClientOptions { timeout: CONNECT_TTL, ..ClientOptions::default() };
-            let address = [self.shared.me.address.clone()];
+            let tls = self.tls.clone();
+            let options = ClientOptions { timeout: CONNECT_TTL, tls, ..ClientOptions::default() };
+            let address = [self.shared.me.address_for_clients().to_owned()];
             match Client::connect(&address, options).await {
                 Ok(client) => self.follow(Arc::new(client)).await,
                 Err(error) => {

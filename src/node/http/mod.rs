@@ -16,11 +16,13 @@ mod server;
 
 pub use page::{MODULE, STYLE};
 
+use super::client;
 use super::metrics::Metrics;
 use super::shared::Shared;
 use super::transport::server::resolve;
 use crate::error::{Error, Result};
 use server::Site;
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 
@@ -33,6 +35,12 @@ pub struct Endpoint {
     pub open: bool,
 }
 
+impl From<(String, bool)> for Endpoint {
+    fn from((listen, open): (String, bool)) -> Self {
+        Endpoint { listen, open }
+    }
+}
+
 /// Which of the two a node has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Endpoints {
@@ -40,13 +48,15 @@ pub struct Endpoints {
     pub metrics: Option<Endpoint>,
     /// For people.
     pub page: Option<Endpoint>,
+    /// The folder of a client's certificate: inside TLS the page asks its cluster with it.
+    pub page_tls: Option<PathBuf>,
 }
 
 /// The listeners, before anything is served.
-#[derive(Default)]
 pub struct Listeners {
     metrics: Option<(TcpListener, bool)>,
     page: Option<(TcpListener, bool)>,
+    page_tls: Option<PathBuf>,
 }
 
 /// Where they listen.
@@ -60,8 +70,10 @@ pub struct Served {
 
 impl Listeners {
     /// Binds what was asked for.
-    pub async fn bind(endpoints: &Endpoints) -> Result<Self> {
+    pub async fn bind(endpoints: &Endpoints, secret: bool) -> Result<Self> {
+        check_page_tls(endpoints, secret)?;
         Ok(Listeners {
+            page_tls: endpoints.page_tls.clone(),
             metrics: bind("metrics", endpoints.metrics.as_ref()).await?,
             page: bind("http", endpoints.page.as_ref()).await?,
         })
@@ -91,10 +103,25 @@ impl Listeners {
             tokio::spawn(server::serve(listener, site, names));
         }
         if let Some((listener, _)) = self.page {
-            let site: Arc<dyn Site> = Arc::new(page::Page::start(shared.clone()));
+            let site: Arc<dyn Site> = Arc::new(page::Page::start(shared.clone(), self.page_tls));
             tokio::spawn(server::serve(listener, site, guard::Names::Loopback));
         }
     }
+}
+
+/// The page is a client like any other: inside TLS it needs a certificate that may read, and no more than that.
+fn check_page_tls(endpoints: &Endpoints, secret: bool) -> Result<()> {
+    let problem = match (&endpoints.page, &endpoints.page_tls, secret) {
+        (Some(_), None, true) => {
+            "inside TLS the page needs a client's certificate of its own: \
+             hustings certs client page --ca CA --out DIR, and http_tls=DIR (--http-tls DIR)"
+        }
+        (None, Some(_), _) => "there is no page; give http='HOST:PORT' (--http HOST:PORT) too",
+        (_, Some(_), false) => "the node speaks without TLS; leave it out, or give tls=DIR too",
+        (Some(_), Some(folder), true) => return client::check_folder(folder),
+        (_, None, _) => return Ok(()),
+    };
+    Err(Error::config("http_tls", problem))
 }
 
 async fn bind(field: &str, wanted: Option<&Endpoint>) -> Result<Option<(TcpListener, bool)>> {

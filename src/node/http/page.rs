@@ -17,6 +17,7 @@ use hyper::body::Frame;
 use hyper::http::request::Parts;
 use serde_json::json;
 use std::convert::Infallible;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -44,9 +45,9 @@ pub struct Page {
 }
 
 impl Page {
-    /// For that node.
-    pub fn start(shared: Arc<Shared>) -> Self {
-        Page { feed: Feed::start(shared) }
+    /// For that node; inside TLS it asks with the certificate in `tls`.
+    pub fn start(shared: Arc<Shared>, tls: Option<PathBuf>) -> Self {
+        Page { feed: Feed::start(shared, tls) }
     }
 }
 

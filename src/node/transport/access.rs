@@ -94,6 +94,7 @@ pub const TABLE: &[Row] = &[
     row("grpc.health.v1.Health/Check", MEMBER),
     row("grpc.health.v1.Health/List", MEMBER),
     row("grpc.health.v1.Health/Watch", MEMBER),
+    row("grpc.reflection.v1.ServerReflection/ServerReflectionInfo", OPERATOR_HERE),
 ];
 
 /// Marks a call that was passed on once, with the node that did; it is not passed on again.
@@ -113,7 +114,56 @@ pub fn granted(role: Role, rpc: &str, passed_on: bool) -> bool {
     }
 }
 
-fn check<B>(caller: &Caller, request: &http::Request<B>) -> Result<(), Status> {
+/// For whom a listener is.
+#[derive(Clone, Debug)]
+pub enum Entrance {
+    /// For nodes and clients: the table parts them.
+    Common,
+    /// For nodes.
+    Nodes {
+        /// Where clients reach this node.
+        clients: Arc<str>,
+    },
+    /// For clients and admins.
+    Clients {
+        /// Where nodes reach this one.
+        nodes: Arc<str>,
+    },
+}
+
+impl Entrance {
+    /// Sends whoever came to the wrong listener to the right one. Inside TLS the role decides; without, what is called.
+    fn check(&self, caller: &Caller, rpc: &str, passed_on: bool) -> Result<(), Status> {
+        let (service, _) = rpc.split_once('/').unwrap_or((rpc, ""));
+        // Both need these: whoever asks after a node's health, and whoever brings or fetches a large payload.
+        let common = matches!(service, "grpc.health.v1.Health" | "hustings.v1.BlobService");
+        let from_node = match caller {
+            Caller::Known(them) => them.role == Role::Peer,
+            Caller::Local if common => return Ok(()),
+            Caller::Local => service == "hustings.v1.PeerService" || passed_on,
+            Caller::Nobody => return Ok(()), // It is refused for that.
+        };
+        let problem = match self {
+            Entrance::Nodes { clients } if !from_node => {
+                format!("this listener is for nodes; clients reach this node at {clients}")
+            }
+            Entrance::Clients { nodes } if from_node => {
+                format!("this listener is for clients; nodes reach this one at {nodes}")
+            }
+            _ => return Ok(()),
+        };
+        Err(Status::permission_denied(Error::Auth { problem }.to_string()))
+    }
+}
+
+fn check<B>(
+    caller: &Caller,
+    entrance: &Entrance,
+    request: &http::Request<B>,
+) -> Result<(), Status> {
+    let rpc = request.uri().path().trim_start_matches('/');
+    let passed_on = request.headers().contains_key(FORWARDED);
+    entrance.check(caller, rpc, passed_on)?;
     let them = match caller {
         Caller::Local => return Ok(()),
         Caller::Nobody => {
@@ -122,8 +172,6 @@ fn check<B>(caller: &Caller, request: &http::Request<B>) -> Result<(), Status> {
         }
         Caller::Known(them) => them,
     };
-    let rpc = request.uri().path().trim_start_matches('/');
-    let passed_on = request.headers().contains_key(FORWARDED);
     // A script that says a call was passed on would keep its node from passing it on.
     let pretends = passed_on && them.role != Role::Peer;
     if granted(them.role, rpc, passed_on) && !pretends {
@@ -195,15 +243,15 @@ impl Speakers {
     }
 }
 
-/// Puts the gate before all services.
-#[derive(Clone, Copy, Debug)]
-pub struct GateLayer;
+/// Puts the gate before all services of a listener.
+#[derive(Clone, Debug)]
+pub struct GateLayer(pub Entrance);
 
 impl<S> Layer<S> for GateLayer {
     type Service = Gatekeeper<S>;
 
     fn layer(&self, inner: S) -> Gatekeeper<S> {
-        Gatekeeper { inner }
+        Gatekeeper { inner, entrance: self.0.clone() }
     }
 }
 
@@ -211,6 +259,7 @@ impl<S> Layer<S> for GateLayer {
 #[derive(Clone, Debug)]
 pub struct Gatekeeper<S> {
     inner: S,
+    entrance: Entrance,
 }
 
 type Answered<R, E> = Ready<Result<http::Response<R>, E>>;
@@ -230,7 +279,7 @@ where
 
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
         let caller = request.extensions().get::<Caller>().cloned().unwrap_or(Caller::Nobody);
-        match check(&caller, &request) {
+        match check(&caller, &self.entrance, &request) {
             Ok(()) => Either::Right(CALLER.scope(caller, self.inner.call(request))),
             Err(status) => Either::Left(ready(Ok(status.into_http()))),
         }
@@ -278,6 +327,41 @@ mod tests {
             for rpc in ["", "hustings.v1.PeerService/Reset", "hustings.v1.EnrolmentService/Enrol"] {
                 assert!(!granted(role, rpc, false) && !granted(role, rpc, true), "{role:?} {rpc}");
             }
+        }
+    }
+
+    #[test]
+    fn each_listener_takes_its_own_callers_and_sends_the_others_on() {
+        let nodes = Entrance::Nodes { clients: "here:2".into() };
+        let clients = Entrance::Clients { nodes: "here:1".into() };
+        let known = |role: Role| {
+            let name = "x".to_owned();
+            Caller::Known(Arc::new(Identity { cluster: Default::default(), role, name }))
+        };
+        let append = "hustings.v1.PeerService/Append";
+        let submit = "hustings.v1.ClientService/Submit";
+        for (caller, rpc, passed_on, is_node) in [
+            (known(Role::Peer), append, false, true),
+            (known(Role::Peer), submit, true, true),
+            (known(Role::Client), submit, false, false),
+            (known(Role::Admin), "hustings.v1.BlobService/Put", false, false),
+            (Caller::Local, append, false, true),
+            (Caller::Local, submit, true, true),
+            (Caller::Local, submit, false, false),
+        ] {
+            let words = |entrance: &Entrance| match entrance.check(&caller, rpc, passed_on) {
+                Ok(()) => String::new(),
+                Err(status) => status.message().to_owned(),
+            };
+            assert_eq!(words(&nodes).is_empty(), is_node, "{caller:?} {rpc}");
+            assert_eq!(words(&clients).is_empty(), !is_node, "{caller:?} {rpc}");
+            let told = if is_node { words(&clients) } else { words(&nodes) };
+            assert!(told.ends_with(if is_node { "at here:1" } else { "at here:2" }), "{told}");
+            assert!(words(&Entrance::Common).is_empty());
+        }
+        for rpc in ["grpc.health.v1.Health/Check", "hustings.v1.BlobService/Get"] {
+            assert!(nodes.check(&Caller::Local, rpc, false).is_ok(), "{rpc}");
+            assert!(clients.check(&Caller::Local, rpc, false).is_ok(), "{rpc}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! The listener and what stands behind it.
 
-use super::access::GateLayer;
+use super::access::{Entrance, GateLayer};
 use super::blob_service::Blobs;
 use super::client_service::Client;
 use super::doorway::{Doorway, Secrecy};
@@ -75,8 +75,13 @@ pub fn resolve(listen: &str) -> Result<SocketAddr> {
         .ok_or_else(|| refuse("it has no address"))
 }
 
-/// Serves until the future is dropped.
-pub async fn serve(shared: Arc<Shared>, listener: TcpListener, tls: Option<Arc<Tls>>) {
+/// Serves whom `entrance` is for until the future is dropped.
+pub async fn serve(
+    shared: Arc<Shared>,
+    listener: TcpListener,
+    tls: Option<Arc<Tls>>,
+    entrance: Entrance,
+) {
     let bytes = shared.config.limits.message_bytes as usize;
     let peer_bytes = super::peer_message_bytes(&shared.config.limits);
     let peer = PeerServiceServer::new(Peer::new(shared.clone()))
@@ -88,6 +93,10 @@ pub async fn serve(shared: Arc<Shared>, listener: TcpListener, tls: Option<Arc<T
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_serving::<ClientServiceServer<Client>>().await;
     reporter.set_serving::<PeerServiceServer<Peer>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(crate::node::proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1();
     let secrecy = tls.map(|tls| Arc::new(move || tls.current().server.clone()) as Secrecy);
     let incoming = Doorway::NODE.open(listener, secrecy);
     let server = Server::builder()
@@ -99,8 +108,9 @@ pub async fn serve(shared: Arc<Shared>, listener: TcpListener, tls: Option<Arc<T
         .http2_keepalive_timeout(Some(PROBE_TTL))
         .http2_max_pending_accept_reset_streams(Some(HASTY_RESETS))
         .http2_max_local_error_reset_streams(Some(FAULTY_RESETS))
-        .layer(GateLayer)
+        .layer(GateLayer(entrance))
         .add_service(health)
+        .add_optional_service(reflection.ok())
         .add_service(peer)
         .add_service(client)
         .add_service(BlobServiceServer::new(Blobs::new(shared.clone())))

@@ -39,7 +39,7 @@ pub async fn of(shared: &Arc<Shared>) -> Result<pb::StatusResponse, Status> {
 async fn view(shared: &Arc<Shared>, leads: bool) -> Result<pb::StatusResponse, Status> {
     let seen = shared.ask(look).await.map_err(|e| Status::unavailable(e.to_string()))?;
     let mut response = pb::StatusResponse {
-        me: Some(wire::member_out(&shared.member())),
+        me: Some(wire::member_for_clients(&shared.member())),
         cluster_id: shared.cluster_bytes(),
         role: pb::Role::Worker as i32,
         leader_ready: leads,
@@ -85,10 +85,17 @@ async fn view(shared: &Arc<Shared>, leads: bool) -> Result<pb::StatusResponse, S
     }
     if let Some((term, node, address)) = leader {
         response.leader_node = node.0;
-        response.leader_address = address;
+        response.leader_address = address_told(shared, &response, node).unwrap_or(address);
         response.term = response.term.max(term);
     }
     Ok(response)
+}
+
+/// Where clients reach `node`, as far as it is known; where clients have listeners of their own and it is not, nowhere.
+fn address_told(shared: &Shared, response: &pb::StatusResponse, node: NodeId) -> Option<String> {
+    let mut known = response.members.iter().filter_map(|m| m.member.as_ref()).chain(&response.me);
+    let told = known.find(|member| member.id == node.0).map(|member| member.address.clone());
+    told.or_else(|| (!shared.me.client_address.is_empty()).then(String::new))
 }
 
 /// A leader that may not dispatch counts as one that is not elected yet.
@@ -131,7 +138,7 @@ fn look(task_loop: &mut TaskLoop) -> Seen {
     let roster = task_loop.leader.roster();
     let members = known.iter().map(|member| match roster.get(&member.id) {
         Some(post) => pb::MemberStatus {
-            member: Some(wire::member_out(member)),
+            member: Some(wire::member_for_clients(member)),
             alive: post.open && !post.lost,
             score: post.status.score,
             queued: post.queued() as u32,
@@ -140,7 +147,7 @@ fn look(task_loop: &mut TaskLoop) -> Seen {
         },
         // Only the leader hears from everybody; the others pass on what the log says.
         None => pb::MemberStatus {
-            member: Some(wire::member_out(member)),
+            member: Some(wire::member_for_clients(member)),
             alive: true,
             ..Default::default()
         },
@@ -237,7 +244,8 @@ fn live_out(state: &ClusterState, live: &Live) -> pb::TaskInfo {
         attempt: live.attempt,
         token: live.token().0,
         key: live.spec.claim.as_ref().map(|claim| claim.key.clone()).unwrap_or_default(),
-        node_address: holder.map_or_else(String::new, |member| member.address.clone()),
+        node_address: holder
+            .map_or_else(String::new, |member| member.address_for_clients().to_owned()),
     }
 }
 

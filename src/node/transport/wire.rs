@@ -308,13 +308,24 @@ pub fn member_out(member: &Member) -> pb::Member {
         incarnation: member.incarnation,
         labels: labels_out(&member.labels),
         resources: resources_out(&member.resources),
+        client_address: member.client_address.clone(),
     }
+}
+
+/// A member as clients are told of it: where they reach it.
+pub fn member_for_clients(member: &Member) -> pb::Member {
+    let address = member.address_for_clients().to_owned();
+    pb::Member { address, client_address: String::new(), ..member_out(member) }
 }
 
 /// A member out of a message, checked.
 pub fn member_in(member: pb::Member) -> Result<Member, Status> {
     check_name("member.name", &member.name).map_err(Status::invalid_argument)?;
     check_name("member.address", &member.address).map_err(Status::invalid_argument)?;
+    if !member.client_address.is_empty() {
+        let checked = check_name("member.client_address", &member.client_address);
+        checked.map_err(Status::invalid_argument)?;
+    }
     if member.id == 0 {
         return Err(Status::invalid_argument("member.id: it must not be 0"));
     }
@@ -327,6 +338,7 @@ pub fn member_in(member: pb::Member) -> Result<Member, Status> {
         id: NodeId(member.id),
         name: member.name,
         address: member.address,
+        client_address: member.client_address,
         slots: member.slots,
         position,
         voter: member.voter,

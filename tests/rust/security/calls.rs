@@ -21,7 +21,7 @@ pub fn channel(folder: &Path, address: &str) -> Channel {
 }
 
 /// Calls `rpc` with an empty message; what came of it, as far as the head of the answer says.
-async fn call(channel: &Channel, rpc: &str, passed_on: bool) -> Result<(), Status> {
+pub async fn call(channel: &Channel, rpc: &str, passed_on: bool) -> Result<(), Status> {
     let mut grpc = tonic::client::Grpc::new(channel.clone());
     grpc.ready().await.map_err(|e| Status::unavailable(e.to_string()))?;
     let mut request = Request::new(());

@@ -4,6 +4,7 @@
 mod admission;
 mod calls;
 mod doorway;
+mod entrances;
 mod joining;
 mod renewal;
 
