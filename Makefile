@@ -18,7 +18,7 @@ SHELL := /bin/bash
 
 BIN := $(VENV)/bin
 CHECKED := python benches tests $(wildcard examples)
-SOURCES := Cargo.toml Cargo.lock build.rs pyproject.toml $(shell find src proto -type f)
+SOURCES := Cargo.toml Cargo.lock build.rs pyproject.toml $(shell find src proto patches -type f)
 # maturin and pip must see our environment, whichever one is active.
 IN_VENV := env -u CONDA_PREFIX -u PYTHONHOME -u PYTHONPATH VIRTUAL_ENV=$(abspath $(VENV)) PATH="$(abspath $(BIN)):$$PATH"
 
@@ -37,6 +37,7 @@ demo: $(VENV)/.installed  ## five nodes elect, work on real files, lose their le
 
 test: $(VENV)/.installed  ## all tests: the Rust core, the order of the house, the Python face
 	$(CARGO) test --locked
+	$(CARGO) test --locked --quiet --manifest-path patches/base2histogram/Cargo.toml --target-dir target
 	$(IN_VENV) $(BIN)/python -m pytest
 	$(RUN_NOTEBOOKS)
 
