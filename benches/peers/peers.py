@@ -32,6 +32,8 @@ from typing import Any
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
+# In another system's environment hustings is not installed; reading processor time needs nothing.
+sys.path.append(str(HERE.parents[1] / "python"))
 
 import peer_work  # noqa: E402
 from peer_system import System, free_port  # noqa: E402
