@@ -78,7 +78,7 @@ def test_a_node_inside_tls_has_metrics_and_a_page_that_asks_as_a_client(
         hs.Node(http=f"{HOST}:0", **options).bind()
     with pytest.raises(hs.ConfigError, match="http_tls: there is no page; give http="):
         hs.Node(http_tls=tmp_path / "tls", **options).bind()
-    with pytest.raises(hs.AuthError, match="holds the certificate of node 'looked-at'"):
+    with pytest.raises(hs.AuthError, match='holds the certificate of node "looked-at"'):
         hs.Node(http=f"{HOST}:0", http_tls=tmp_path / "tls", **options).bind()
     with pytest.raises(hs.ConfigError, match="http_tls: the node speaks without TLS"):
         hs.Node(http=f"{HOST}:0", http_tls=land.folder("client", "idle"), slots=1).bind()
