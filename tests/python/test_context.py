@@ -38,7 +38,9 @@ def test_progress_reaches_who_submitted_and_who_follows(one: hs.Cluster, tmp_pat
 
 
 def test_a_leader_of_another_node_passes_progress_on(tmp_path: Path) -> None:
-    with hs.Cluster.local(3, name="three", slots=1, config=hs.Config.ci()) as cluster:
+    # One for each node, also on a machine that is too busy for thieves.
+    config = hs.Config.ci(steal=hs.StealPolicy(cpu_floor=0.0))
+    with hs.Cluster.local(3, name="three", slots=1, config=config) as cluster:
         gate = tmp_path / "gate"
         futures = [execution_tasks.step.submit(str(gate)) for _ in range(3)]
         for future in futures:
