@@ -153,7 +153,7 @@ pub struct Limits {
     pub stream_bytes: u64,
     /// How long a generator waits for a sign of its reader.
     pub stream_idle: Duration,
-    /// Log entries after which a snapshot is taken and the log is cut.
+    /// Log entries after which a snapshot is taken and the log is cut, once they hold half as much as the snapshot.
     pub log_entries: u64,
     /// Bytes of log entries after which a snapshot is taken and the log is cut. Memory and disk of a voter hold about
     /// twice that, and the state.

@@ -1,4 +1,5 @@
-//! Keeps the log within its bound of bytes: a snapshot when enough was applied, then a purge of what it covers.
+//! Keeps the log within its bounds of entries and bytes: a snapshot when enough was applied, then a purge of what it
+//! covers.
 
 use super::Consensus;
 use super::types::position;
@@ -8,11 +9,13 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// The share of the bound that stays behind a snapshot, for voters that lag a little.
 const KEPT_SHARE: u64 = 8;
-/// The share of the bound within which nodes differ.
+/// The share of a bound within which nodes differ.
 const STAGGERED_SHARE: u64 = 4;
+/// A log that is long but not large is snapshot once it has so large a share of the last snapshot's bytes.
+const WORTH_SHARE: u64 = 2;
 
 impl Consensus {
-    /// Runs until the node stops. The library counts entries; this counts bytes.
+    /// Runs until the node stops.
     pub(super) async fn bound_log(self: Arc<Self>) {
         loop {
             tokio::select! {
@@ -20,7 +23,7 @@ impl Consensus {
                 () = self.progress.kept.notified() => self.purge().await,
                 () = self.progress.applied_more.notified() => {}
             }
-            if self.progress.grown() >= self.bound() {
+            if self.is_long() {
                 // It is ignored while the library holds that a snapshot is being made, also just after it was kept: no
                 // answer may be waited for, and what is applied next asks again. An error says that Raft has stopped.
                 let _ = self.raft.trigger().snapshot().await;
@@ -28,14 +31,24 @@ impl Consensus {
         }
     }
 
-    /// Writing a large state often would cost more than the log it saves, so the bound grows with it. Every node takes
-    /// off another share of it each time: all apply the same entries, and would take their snapshots in one moment, in
-    /// which nobody works.
-    fn bound(&self) -> u64 {
-        let whole = self.config.limits.log_bytes.max(self.stores.snapshots.size());
+    /// Writing a large state often would cost more than the log it saves, so the bounds grow with it. Every node takes
+    /// off another share of them each time: all apply the same entries, and would take their snapshots in one moment,
+    /// in which nobody works.
+    fn is_long(&self) -> bool {
+        let (limits, (entries, bytes)) = (&self.config.limits, self.progress.grown());
+        let size = self.stores.snapshots.size();
+        if entries.saturating_mul(2) < limits.log_entries
+            && bytes.saturating_mul(2) < limits.log_bytes
+        {
+            return false; // Far from it: nothing else is looked at for every entry.
+        }
         let covered = self.stores.snapshots.last().and_then(|(meta, _)| meta.last_log_id);
         let index = position(covered.as_ref()).1;
-        whole - stagger(self.me, index, whole / STAGGERED_SHARE)
+        let reached = |grown: u64, whole: u64| {
+            grown >= whole - stagger(self.me, index, whole / STAGGERED_SHARE)
+        };
+        reached(bytes, limits.log_bytes.max(size))
+            || (reached(entries, limits.log_entries) && bytes >= size / WORTH_SHARE)
     }
 
     async fn purge(&self) {

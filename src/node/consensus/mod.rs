@@ -336,7 +336,8 @@ fn settings(config: &Config, clock: &Clock) -> Result<openraft::Config> {
         enable_pre_vote: Some(false),
         enable_leader_restore: Some(false),
         quorum_loss_probe_interval: Some(lease * 2),
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(entries),
+        // All nodes would take theirs at the same entry; see compaction.
+        snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: entries / KEPT_BEHIND_SNAPSHOT,
         purge_batch_size: PURGE_BATCH,
         max_payload_entries: MAX_ENTRIES,

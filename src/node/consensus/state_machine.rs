@@ -51,7 +51,8 @@ pub struct Progress {
     applied: Mutex<(Term, LogIndex)>,
     /// Rung when the term of the last applied entry changes.
     pub new_term: Notify,
-    grown: AtomicU64,
+    grown_entries: AtomicU64,
+    grown_bytes: AtomicU64,
     /// Rung when entries were applied: the log may have grown beyond its bound.
     pub applied_more: Notify,
     /// Rung when a snapshot was made: what it covers may go.
@@ -64,18 +65,20 @@ impl Progress {
         *self.applied.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Bytes of entries applied since the last snapshot was taken.
-    pub fn grown(&self) -> u64 {
-        self.grown.load(Ordering::Relaxed)
+    /// Entries applied since the last snapshot was taken, and their bytes.
+    pub fn grown(&self) -> (u64, u64) {
+        (self.grown_entries.load(Ordering::Relaxed), self.grown_bytes.load(Ordering::Relaxed))
     }
 
     fn grow(&self, bytes: u64) {
-        self.grown.fetch_add(bytes, Ordering::Relaxed);
+        self.grown_entries.fetch_add(1, Ordering::Relaxed);
+        self.grown_bytes.fetch_add(bytes, Ordering::Relaxed);
         self.applied_more.notify_one();
     }
 
     fn restart_growth(&self) {
-        self.grown.store(0, Ordering::Relaxed);
+        self.grown_entries.store(0, Ordering::Relaxed);
+        self.grown_bytes.store(0, Ordering::Relaxed);
     }
 
     fn advance(&self, to: (Term, LogIndex)) {

@@ -144,8 +144,8 @@ mod tests {
 
     #[test]
     fn another_format_is_named() {
-        for other in [1, 3] {
-            let text = identity(None).text().replace("format 2", &format!("format {other}"));
+        for other in [1, 2, 4] {
+            let text = identity(None).text().replace("format 3", &format!("format {other}"));
             let read = Identity::parse(&text);
             assert!(matches!(read, Err(Unreadable::OtherFormat(format)) if format == other));
         }
