@@ -7,6 +7,7 @@ mod endings;
 pub mod live;
 pub mod needs;
 pub mod output;
+mod remembered;
 pub mod retention;
 pub mod state;
 pub mod story;

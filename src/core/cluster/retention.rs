@@ -8,6 +8,7 @@
 use super::blobs::Blobs;
 use super::command::{Outcome, Rules, TaskSpec};
 use super::live::Live;
+use super::remembered::Remembered;
 use crate::core::boundary::Finished;
 use crate::core::ids::{LogIndex, SessionId, TaskId, Token};
 use serde::{Deserialize, Serialize};
@@ -24,14 +25,15 @@ const FORGET_PER_ENTRY: usize = 4_096;
 /// Finished tasks, oldest first.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Retention {
-    done: BTreeMap<TaskId, Done>,
+    /// Shared with clones of the state, from which snapshots are made.
+    done: BTreeMap<TaskId, Arc<Done>>,
     bytes: u64,
     by_age: VecDeque<(u64, TaskId)>,
     acknowledged: VecDeque<TaskId>,
     /// Ids that say when they were made, hence oldest first; with their fingerprints.
-    dated: BTreeMap<TaskId, u64>,
+    dated: Remembered,
     /// The others.
-    undated: BTreeMap<TaskId, u64>,
+    undated: Remembered,
     undated_by_age: VecDeque<(u64, TaskId)>,
     /// No id made up to here is accepted: one of them was forgotten.
     forgotten_ms: u64,
@@ -74,11 +76,11 @@ pub(super) struct Alias {
 impl Retention {
     /// The finished task, while its outcome is held.
     pub fn get(&self, task: TaskId) -> Option<&Done> {
-        self.done.get(&task)
+        self.done.get(&task).map(|done| &**done)
     }
 
     /// All finished tasks held, by id.
-    pub fn done(&self) -> &BTreeMap<TaskId, Done> {
+    pub fn done(&self) -> &BTreeMap<TaskId, Arc<Done>> {
         &self.done
     }
 
@@ -94,7 +96,7 @@ impl Retention {
 
     /// The fingerprint of a finished task whose id is still remembered.
     pub fn fingerprint(&self, task: TaskId) -> Option<u64> {
-        let remembered = || self.dated.get(&task).or_else(|| self.undated.get(&task)).copied();
+        let remembered = || self.dated.get(task).or_else(|| self.undated.get(task));
         self.done.get(&task).map(|done| done.fingerprint).or_else(remembered)
     }
 
@@ -130,7 +132,7 @@ impl Retention {
             acknowledged: false,
             finished,
         };
-        self.done.insert(done.finished.task, done);
+        self.done.insert(done.finished.task, Arc::new(done));
     }
 
     /// The submitter holds the outcome: it goes as soon as others need the room.
@@ -139,7 +141,7 @@ impl Retention {
             && done.session == session
             && !done.acknowledged
         {
-            done.acknowledged = true;
+            Arc::make_mut(done).acknowledged = true;
             self.acknowledged.push_back(task);
         }
     }
@@ -185,7 +187,7 @@ impl Retention {
         }
         self.bytes = self.bytes.saturating_sub(done.finished.size() as u64);
         self.remember(task, done.fingerprint, now_ms);
-        for task in done.joined {
+        for &task in &done.joined {
             if let Some(alias) = self.aliases.remove(&task) {
                 self.remember(task, alias.fingerprint, now_ms);
             }
@@ -206,17 +208,19 @@ impl Retention {
             budget -= 1;
             let crowded = self.remembered() as u64 > rules.remembered_ids;
             let past = |at_ms: u64| at_ms.saturating_add(rules.id_memory_ms) < now_ms;
-            let made_ms = self.dated.first_key_value().and_then(|(task, _)| task.time_ms());
+            let first = self.dated.first();
+            let made_ms = first.and_then(|task| task.time_ms());
             let dated = self.dated.len() >= self.undated.len();
-            if let Some(made_ms) = made_ms.filter(|at| past(*at) || (crowded && dated)) {
-                self.dated.pop_first();
+            let made_ms = made_ms.filter(|at| past(*at) || (crowded && dated));
+            if let (Some(task), Some(made_ms)) = (first, made_ms) {
+                self.dated.remove(task);
                 self.forgotten_ms = self.forgotten_ms.max(made_ms);
                 continue;
             }
             match self.undated_by_age.front() {
                 Some(&(at_ms, task)) if past(at_ms) || (crowded && !dated) => {
                     self.undated_by_age.pop_front();
-                    self.undated.remove(&task);
+                    self.undated.remove(task);
                 }
                 _ => return,
             }

@@ -9,9 +9,9 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 pub struct Replica(Arc<Mutex<State>>);
 
 impl Replica {
-    /// The state, for reading; only the state machine writes to it. Waits while a snapshot of it is taken, which may
-    /// take a tenth of a second: a thread that waits lets go of the tasks it was to run next, for heartbeats are
-    /// among them.
+    /// The state, for reading; only the state machine writes to it. Waits while it is cloned for a snapshot, which may
+    /// take some milliseconds: a thread that waits lets go of the tasks it was to run next, for heartbeats are among
+    /// them.
     pub fn lock(&self) -> MutexGuard<'_, State> {
         match self.0.try_lock() {
             Ok(state) => state,

@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 
 /// What all voters agree on: the only thing `apply` writes to.
-pub trait ReplicatedState: Default + Send + 'static {
+pub trait ReplicatedState: Clone + Default + Send + 'static {
     /// Applies one entry and says what changed. The same entries in the same order give the same state everywhere.
     fn apply(&mut self, index: LogIndex, batch: &Batch) -> Vec<Change>;
     /// All of it, for a snapshot.
@@ -179,18 +179,21 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A snapshot about to be made: what it covers and the bytes, taken together.
+/// A snapshot about to be made: what it covers and the state as it was then, taken together.
 pub struct SnapshotBuilder {
     machine: StateMachine,
     meta: SnapshotMeta,
-    encoded: Vec<u8>,
+    state: State,
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
     type SnapshotData = SnapshotData;
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
-        let (meta, encoded) = (self.meta.clone(), std::mem::take(&mut self.encoded));
+        // Encoding takes a tenth of a second; the log is applied further meanwhile.
+        let (meta, state) = (self.meta.clone(), std::mem::take(&mut self.state));
+        let encoded = aside(|| state.encode());
+        let_go(state);
         let snapshot = self.machine.snapshots.keep_encoded(meta.clone(), encoded).await?;
         self.machine.progress.kept.notify_one();
         Ok(Snapshot { meta, snapshot })
@@ -220,13 +223,13 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
-        // openraft applies nothing until this returns, so cover and bytes belong together.
-        let encoded = aside(|| self.state.lock().encode());
+        // openraft applies nothing until this returns, so cover and state belong together.
+        let state = aside(|| self.state.lock().clone());
         self.progress.restart_growth();
         let covered = lock(&self.covered);
         let meta =
             SnapshotMeta { last_log_id: covered.last, last_membership: covered.membership.clone() };
-        SnapshotBuilder { machine: self.clone(), meta, encoded }
+        SnapshotBuilder { machine: self.clone(), meta, state }
     }
 
     async fn install_snapshot(

@@ -221,10 +221,12 @@ pub fn tasks(
     let total = (live.len() + done.len()) as u64;
     let tasks = if wanted.is_empty() {
         let live = live.values().map(|live| live_out(&state, live));
-        live.chain(done.values().map(done_out)).filter(chosen).take(limit).collect()
+        live.chain(done.values().map(|done| done_out(done))).filter(chosen).take(limit).collect()
     } else {
         let find = |id: &TaskId| {
-            live.get(id).map(|live| live_out(&state, live)).or_else(|| done.get(id).map(done_out))
+            live.get(id)
+                .map(|live| live_out(&state, live))
+                .or_else(|| done.get(id).map(|done| done_out(done)))
         };
         wanted.iter().filter_map(find).filter(chosen).take(limit).collect()
     };

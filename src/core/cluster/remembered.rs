@@ -1,0 +1,244 @@
+//! Ids of tasks that are over, with their fingerprints: a sorted list of millions of which a clone takes no time.
+//!
+//! ```text
+//!   by least id:  [a b c d] [e f g h] [i j]      blocks; a clone shares each of them until one side changes it
+//! ```
+//!
+//! A snapshot is encoded from a clone of the state while the log is applied further.
+
+use crate::core::ids::TaskId;
+use serde::de::{MapAccess, Visitor};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+
+/// Ids of one block at most.
+const BLOCK: usize = 1_024;
+
+/// Ids in order, and what goes with each.
+#[derive(Clone, Debug, Default)]
+struct Block {
+    ids: VecDeque<TaskId>,
+    fingerprints: VecDeque<u64>,
+}
+
+/// Ids in order, with their fingerprints.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Remembered {
+    /// By an id that none in the block is less than, and all in those before are.
+    blocks: BTreeMap<TaskId, Arc<Block>>,
+    len: usize,
+}
+
+impl Block {
+    fn insert(&mut self, at: usize, task: TaskId, fingerprint: u64) {
+        self.ids.insert(at, task);
+        self.fingerprints.insert(at, fingerprint);
+    }
+
+    fn split_off(&mut self, at: usize) -> Block {
+        Block { ids: self.ids.split_off(at), fingerprints: self.fingerprints.split_off(at) }
+    }
+
+    fn pairs(&self) -> impl Iterator<Item = (TaskId, u64)> + '_ {
+        self.ids.iter().copied().zip(self.fingerprints.iter().copied())
+    }
+}
+
+impl Remembered {
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn get(&self, task: TaskId) -> Option<u64> {
+        let (_, block) = self.blocks.range(..=task).next_back()?;
+        let at = block.ids.binary_search(&task).ok()?;
+        block.fingerprints.get(at).copied()
+    }
+
+    /// The least id.
+    pub(super) fn first(&self) -> Option<TaskId> {
+        self.blocks.first_key_value().and_then(|(_, block)| block.ids.front().copied())
+    }
+
+    /// Remembers `task`, once.
+    pub(super) fn insert(&mut self, task: TaskId, fingerprint: u64) {
+        let least = self.blocks.range(..=task).next_back().map(|(least, _)| *least);
+        let Some(least) = least.or_else(|| self.take_lower(task)) else {
+            return self.begin(task, fingerprint);
+        };
+        let Some(block) = self.blocks.get_mut(&least).map(Arc::make_mut) else { return };
+        let at = match block.ids.binary_search(&task) {
+            Ok(at) => {
+                block.fingerprints[at] = fingerprint;
+                return;
+            }
+            Err(at) => at,
+        };
+        // Most ids come in order: then blocks are left full.
+        if at == BLOCK {
+            return self.begin(task, fingerprint);
+        }
+        block.insert(at, task, fingerprint);
+        self.len += 1;
+        if block.ids.len() > BLOCK {
+            let upper = block.split_off(BLOCK / 2);
+            if let Some(least) = upper.ids.front().copied() {
+                self.blocks.insert(least, Arc::new(upper));
+            }
+        }
+    }
+
+    /// The first block takes ids from `task` on, which is less than all there are.
+    fn take_lower(&mut self, task: TaskId) -> Option<TaskId> {
+        let (_, block) = self.blocks.pop_first()?;
+        self.blocks.insert(task, block);
+        Some(task)
+    }
+
+    fn begin(&mut self, task: TaskId, fingerprint: u64) {
+        let mut block = Block::default();
+        block.insert(0, task, fingerprint);
+        self.blocks.insert(task, Arc::new(block));
+        self.len += 1;
+    }
+
+    pub(super) fn remove(&mut self, task: TaskId) {
+        let Some((&least, block)) = self.blocks.range_mut(..=task).next_back() else { return };
+        let Ok(at) = block.ids.binary_search(&task) else { return };
+        let block = Arc::make_mut(block);
+        block.ids.remove(at);
+        block.fingerprints.remove(at);
+        self.len -= 1;
+        if block.ids.is_empty() {
+            self.blocks.remove(&least);
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (TaskId, u64)> + '_ {
+        self.blocks.values().flat_map(|block| block.pairs())
+    }
+}
+
+/// The same ids in other blocks are the same.
+impl PartialEq for Remembered {
+    fn eq(&self, other: &Self) -> bool {
+        self.len == other.len && self.iter().eq(other.iter())
+    }
+}
+
+impl Serialize for Remembered {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.len))?;
+        for (task, fingerprint) in self.iter() {
+            map.serialize_entry(&task, &fingerprint)?;
+        }
+        map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Remembered {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Pairs;
+
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = Remembered;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("ids with their fingerprints")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Remembered, A::Error> {
+                let mut remembered = Remembered::default();
+                while let Some((task, fingerprint)) = map.next_entry()? {
+                    remembered.insert(task, fingerprint);
+                }
+                Ok(remembered)
+            }
+        }
+
+        deserializer.deserialize_map(Pairs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::chance::Chance;
+
+    fn check(remembered: &Remembered, expected: &BTreeMap<TaskId, u64>) {
+        assert_eq!(remembered.len(), expected.len());
+        assert!(remembered.iter().eq(expected.iter().map(|(task, print)| (*task, *print))));
+        assert_eq!(remembered.first(), expected.first_key_value().map(|(task, _)| *task));
+        let full = remembered.blocks.values().all(|b| (1..=BLOCK).contains(&b.ids.len()));
+        assert!(full, "a block is empty or too long");
+    }
+
+    #[test]
+    fn it_is_a_map_whatever_comes_and_goes_in_whatever_order() {
+        let mut chance = Chance::seeded(11);
+        let (mut remembered, mut expected) = (Remembered::default(), BTreeMap::new());
+        for round in 0..60_000_u64 {
+            // Mostly in order, as ids that carry their time come; others anywhere.
+            let near = u128::from(round) * 10 + chance.below(400) as u128;
+            let task = if chance.below(4) == 0 { chance.below(600_000) as u128 } else { near };
+            let task = TaskId(task);
+            match chance.below(8) {
+                0 => {
+                    remembered.remove(task);
+                    expected.remove(&task);
+                }
+                1 => {
+                    if let Some(first) = remembered.first() {
+                        remembered.remove(first);
+                        expected.pop_first();
+                    }
+                }
+                _ => {
+                    remembered.insert(task, round);
+                    expected.insert(task, round);
+                }
+            }
+            assert_eq!(remembered.get(task), expected.get(&task).copied());
+            if round % 2_000 == 0 {
+                check(&remembered, &expected);
+            }
+        }
+        check(&remembered, &expected);
+        while let Some(first) = remembered.first() {
+            remembered.remove(first);
+        }
+        assert_eq!((remembered.len(), remembered.blocks.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_clone_is_what_it_was_and_shares_what_has_not_changed() {
+        let mut remembered = Remembered::default();
+        for task in 0..10 * BLOCK as u128 {
+            remembered.insert(TaskId(task), 1);
+        }
+        assert_eq!(remembered.blocks.len(), 10, "ids that come in order leave full blocks");
+        let before = remembered.clone();
+        remembered.remove(TaskId(0));
+        remembered.insert(TaskId(u128::from(u64::MAX)), 2);
+        assert_eq!((before.len(), before.get(TaskId(0))), (10 * BLOCK, Some(1)));
+        let shared = before.blocks.values().zip(remembered.blocks.values());
+        assert_eq!(shared.filter(|(a, b)| Arc::ptr_eq(a, b)).count(), 9);
+    }
+
+    #[test]
+    fn it_travels_as_any_map_does_and_is_the_same_in_other_blocks() {
+        let mut remembered = Remembered::default();
+        for task in (0..3_000_u128).rev() {
+            remembered.insert(TaskId(task), task as u64);
+        }
+        let map: BTreeMap<TaskId, u64> = remembered.iter().collect();
+        let bytes = postcard::to_stdvec(&remembered).unwrap();
+        assert_eq!(bytes, postcard::to_stdvec(&map).unwrap());
+        let back: Remembered = postcard::from_bytes(&bytes).unwrap();
+        assert_ne!(back.blocks.len(), remembered.blocks.len());
+        assert_eq!(back, remembered);
+    }
+}
