@@ -69,18 +69,14 @@ impl Remembered {
         let Some(least) = least.or_else(|| self.take_lower(task)) else {
             return self.begin(task, fingerprint);
         };
-        let Some(block) = self.blocks.get_mut(&least).map(Arc::make_mut) else { return };
+        let Some(block) = self.blocks.get_mut(&least) else { return };
         let at = match block.ids.binary_search(&task) {
-            Ok(at) => {
-                block.fingerprints[at] = fingerprint;
-                return;
-            }
+            Ok(at) => return Arc::make_mut(block).fingerprints[at] = fingerprint,
+            // Most ids come in order: then blocks are left full.
+            Err(BLOCK) => return self.begin(task, fingerprint),
             Err(at) => at,
         };
-        // Most ids come in order: then blocks are left full.
-        if at == BLOCK {
-            return self.begin(task, fingerprint);
-        }
+        let block = Arc::make_mut(block);
         block.insert(at, task, fingerprint);
         self.len += 1;
         if block.ids.len() > BLOCK {
