@@ -28,6 +28,7 @@ __all__ = [
     "certs_read",
     "certs_token",
     "check_history",
+    "check_traceparent",
     "force_new_cluster",
     "knobs",
     "on_fork_child",
@@ -69,6 +70,9 @@ def check_history(rows: Iterable[Mapping[str, Any]], whole: bool = True) -> dict
     Raises:
         ConfigError: A row is malformed; the text names its number and field.
     """
+
+def check_traceparent(text: str) -> None:
+    """Raises ``ConfigError`` for what is no W3C trace context of version 00."""
 
 def certs_init(folder: str | os.PathLike[str]) -> tuple[str, str]:
     """Makes an authority; the id of its cluster and its fingerprint. Raises ``TlsConfigError``."""
@@ -362,6 +366,7 @@ class Client:
         labels: Mapping[str, str] | None = None,
         resources: Mapping[str, float] | None = None,
         idempotent: bool = False,
+        traceparent: str | None = None,
     ) -> Future[Any]:
         """Queues a task and returns at once; a refusal arrives as the future's exception. Times
         that are 0 are no bound.

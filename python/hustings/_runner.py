@@ -22,7 +22,7 @@ from collections.abc import Callable
 from types import AsyncGeneratorType, CoroutineType, GeneratorType, TracebackType
 from typing import Any
 
-from hustings import _alarm, _coroutine, _words
+from hustings import _alarm, _coroutine, _words, trace_context
 
 MAX_MESSAGE_BYTES = 4 << 10
 """Most bytes of an exception's text that travel."""
@@ -37,7 +37,7 @@ Answer = tuple[bool, str, bytes, str, str, str]
 
 info: dict[str, Any] | None = None
 """The running attempt: ``task_id``, ``attempt``, ``fencing_token``, ``key``, ``timeout_s``,
-``end_by``; or ``None``."""
+``end_by``, ``traceparent``; or ``None``."""
 started_at = 0.0
 """When it started, in seconds since 1970."""
 
@@ -154,13 +154,14 @@ def call(
             args, kwargs = decode_arguments(codec, payload)
             info, started_at = attempt, time.time()
             token, timeout = attempt.get("fencing_token", 0), attempt.get("timeout_s")
+            run: Callable[[], Any] = functools.partial(_run, fn, args, kwargs, codec, outlet, token)
+            run = trace_context.within(attempt.get("traceparent"), run)
             _alarm.begin(token)
             _words.begin_attempt()
             if timeout and threading.current_thread() is threading.main_thread():
-                run = functools.partial(_run, fn, args, kwargs, codec, outlet, token)
                 value = _alarm.call_within(timeout, run)
             else:
-                value = _run(fn, args, kwargs, codec, outlet, token)
+                value = run()
             return True, codec, encode_result(codec, value), "", "", ""
         finally:
             info = None
@@ -364,6 +365,7 @@ def _users_part(tb: TracebackType | None) -> TracebackType | None:
         __file__,
         importlib.__file__,
         os.path.join(os.path.dirname(__file__), "_outlet.py"),
+        trace_context.__file__,
         _alarm.__file__,
         _coroutine.__file__,
         asyncio.base_events.__file__,

@@ -57,6 +57,9 @@ class TaskContext:
     ``timeout`` or the task's ``deadline``, whichever comes first. ``None``: never."""
     node: str = ""
     """The name of the node that runs it."""
+    traceparent: str | None = None
+    """The trace the task belongs to, in the words of W3C Trace Context; see
+    ``TaskOptions.traceparent``."""
 
     @property
     def cancelled(self) -> bool:
@@ -127,6 +130,7 @@ def get_context() -> TaskContext:
         timeout=timeout,
         deadline=min(ends, default=None),
         node=os.environ.get("HUSTINGS_NODE_NAME", ""),
+        traceparent=info["traceparent"],
     )
 
 

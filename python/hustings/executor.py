@@ -24,6 +24,7 @@ from .future import Deadline
 from .mapping import check_map, chunks
 from .submission import Send, Submission, Submitter
 from .tasks import Task, chunked
+from .trace_context import pinned
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -166,7 +167,7 @@ class Executor(concurrent.futures.Executor):
             if at_once:
                 self._sent += 1
             elif len(self._waiting) < MAX_WAITING:
-                self._waiting.append((future, send, payload))
+                self._waiting.append((future, pinned(send), payload))
             else:
                 raise QueueFullError(
                     f"{MAX_WAITING} calls wait for one of max_workers={self._max_workers}; wait "

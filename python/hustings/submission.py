@@ -18,6 +18,7 @@ from .mapping import Results, check_map, chunks
 from .offers import split_cpu
 from .stream import Stream, check_stream
 from .tasks import Task, TaskOptions, as_task, chunked, task_id_bytes
+from .trace_context import carrying, pinned
 
 if TYPE_CHECKING:
     from .executor import Executor
@@ -124,6 +125,8 @@ class Submitter:
             called, calls = chunked(called, chunksize), chunks(calls, chunksize)
             total = None if total is None else -(-total // chunksize)
         send, codec = self._bind(called)
+        # All calls belong to where they were asked for, however late they are sent.
+        send = pinned(send)
         return Results(
             lambda call: send(encode_call(codec, call, {})),
             calls,
@@ -301,7 +304,7 @@ def bind(
         rare.update(slots=slots, labels=options.labels, resources=resources)
     if options.idempotent:
         rare["idempotent"] = True
-    send = functools.partial(
+    submit = functools.partial(
         client.submit,
         call.name,
         _function_hash(client, call, allow_pickle),
@@ -312,7 +315,7 @@ def bind(
         priority=options.priority,
         **rare,
     )
-    return send, codec
+    return carrying(submit, options.traceparent), codec
 
 
 def _function_hash(

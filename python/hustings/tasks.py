@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overlo
 from . import codec as codecs
 from .errors import ConfigError, InvalidTaskIdError, did_you_mean
 from .offers import check_labels, check_resources
+from .trace_context import check_traceparent
 
 if TYPE_CHECKING:
     from ._core import Future
@@ -89,6 +90,9 @@ class TaskOptions:
     """Running it twice, even at once, does no harm. Then an attempt that takes much longer than its
     kind usually does gets a copy on an idle node; the first to end counts, the other one is killed.
     """
+    traceparent: str | None = None
+    """The trace it belongs to, in the words of W3C Trace Context: ``00-<32 hex>-<16 hex>-<2 hex>``.
+    ``None``: the current one, where the script uses opentelemetry."""
 
     def __post_init__(self) -> None:
         """Checks every field; raises ``ValueError`` or ``TypeError`` naming it."""
@@ -111,6 +115,8 @@ class TaskOptions:
             raise ConfigError(f"codec={self.codec!r}: give {choices}, or None")
         if self.task_id is not None:
             task_id_bytes(self.task_id)
+        if self.traceparent is not None:
+            check_traceparent(self.traceparent)
 
 
 def task_id_bytes(value: uuid.UUID | str | bytes) -> bytes:
@@ -291,6 +297,7 @@ def task(
     labels: Mapping[str, str] | None = None,
     resources: Mapping[str, float] | None = None,
     idempotent: bool = False,
+    traceparent: str | None = None,
 ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Makes a function a task: ``@task`` or ``@task(retries=3, timeout=30)``.

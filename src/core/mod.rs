@@ -9,6 +9,7 @@ pub mod ids;
 pub mod load;
 pub mod record;
 pub mod scheduling;
+pub mod trace;
 pub mod worker;
 
 /// A moment: microseconds since this node's own start, monotonic. Never compared between nodes.

@@ -4,6 +4,7 @@ use super::errors;
 use crate::core::cluster::command::{Claim, Codec, FunctionSource, OnDuplicate};
 use crate::core::cluster::needs::{Needs, THOUSANDTHS};
 use crate::core::ids::{FunctionHash, NodeId, TaskId};
+use crate::core::trace::TraceContext;
 use crate::error::Error;
 use bytes::Bytes;
 use pyo3::prelude::*;
@@ -94,6 +95,17 @@ pub(super) fn parse_id(py: Python<'_>, bytes: &[u8]) -> PyResult<TaskId> {
         let problem = format!("{} bytes given; an id is a UUID's 16 bytes, not all 0", bytes.len());
         errors::raise(py, Error::InvalidTaskId { problem })
     })
+}
+
+pub(super) fn parse_trace(py: Python<'_>, text: &str) -> PyResult<Box<TraceContext>> {
+    let trace = TraceContext::parse(text).map(Box::new);
+    trace.map_err(|problem| errors::raise(py, Error::config("traceparent", problem)))
+}
+
+/// Refuses what is no trace context, before a task is made with it.
+#[pyfunction]
+pub(super) fn check_traceparent(py: Python<'_>, text: &str) -> PyResult<()> {
+    parse_trace(py, text).map(drop)
 }
 
 pub(super) fn parse_node(py: Python<'_>, field: &str, text: &str) -> PyResult<NodeId> {

@@ -2,6 +2,7 @@
 
 use super::arguments::{
     function_source, parse_claim, parse_codec, parse_hash, parse_id, parse_needs, parse_node,
+    parse_trace,
 };
 use super::errors;
 use super::faults::{self, Link};
@@ -122,7 +123,7 @@ impl Client {
     #[pyo3(signature = (name, hash, codec, payload, *, retries=0, timeout_ms=0, backoff_ms=0,
                         priority=5, task_id=None, delay_ms=0, queue_timeout_ms=0, deadline_ms=0,
                         key=None, on_duplicate="join", slots=1, labels=None, resources=None,
-                        idempotent=false))]
+                        idempotent=false, traceparent=None))]
     #[allow(clippy::too_many_arguments, reason = "keyword arguments of a Python method")]
     fn submit(
         &self,
@@ -145,6 +146,7 @@ impl Client {
         labels: Option<BTreeMap<String, String>>,
         resources: Option<BTreeMap<String, f64>>,
         idempotent: bool,
+        traceparent: Option<&str>,
     ) -> PyResult<Future> {
         self.check(py)?;
         let codec = parse_codec(py, codec)?;
@@ -175,6 +177,7 @@ impl Client {
             claim: key.map(|key| parse_claim(py, key, on_duplicate)).transpose()?,
             needs: parse_needs(py, slots, labels, resources)?,
             idempotent,
+            trace: traceparent.map(|text| parse_trace(py, text)).transpose()?,
         };
         let id = task_id.map(|bytes| parse_id(py, bytes)).transpose()?;
         let handle = self.queue(py, request, id)?;

@@ -30,6 +30,8 @@ use pyo3::prelude::*;
 #[pymodule]
 mod _core {
     #[pymodule_export]
+    use super::arguments::check_traceparent;
+    #[pymodule_export]
     use super::certs::{certs_enrol, certs_init, certs_issue, certs_read, certs_token};
     #[pymodule_export]
     use super::client::Client;

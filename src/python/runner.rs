@@ -105,6 +105,8 @@ impl<'py> Attempt<'py> {
         let end_by = (run.end_by_ms > 0).then(|| run.end_by_ms as f64 / 1000.0);
         info.set_item(intern!(py, "end_by"), end_by)?;
         info.set_item(intern!(py, "key"), (!run.key.is_empty()).then_some(run.key))?;
+        let trace = run.trace.map(|trace| trace.to_string());
+        info.set_item(intern!(py, "traceparent"), trace)?;
         let (codec, payload) = (codec_name(run.codec), PyBytes::new(py, run.payload));
         Ok(Attempt { seq: run.seq, hash: run.hash, codec, payload, info })
     }

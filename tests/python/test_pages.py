@@ -15,6 +15,7 @@ NEEDED = {
     "futures.md": (),
     "output.md": (),
     "streams.md": (),
+    "tracing.md": ("opentelemetry", "opentelemetry.sdk"),
     "integrations/joblib.md": ("joblib", "sklearn"),
     "integrations/dask.md": ("dask", "numpy"),
     "integrations/notebooks.md": (),

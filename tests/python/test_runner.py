@@ -398,7 +398,7 @@ def test_a_runner_ends_when_its_node_hangs_up_even_in_an_endless_loop() -> None:
         source = b"builtins:exec"
         load = b"\x02" + key + sized(b"spin") + b"\x01" + sized(source)
         arguments = json.dumps({"args": ["while True: pass"]}).encode()
-        head = struct.pack("<Q16sB16sIQQQ", 1, key, 1, key, 1, 1, 0, 0) + sized(b"no key")
+        head = struct.pack("<Q16sB16sIQQQB", 1, key, 1, key, 1, 1, 0, 0, 0) + sized(b"no key")
         ours.sendall(sized(load) + sized(b"\x03" + head + sized(arguments)))
         # An idle runner uses no processor time.
         ticks = Path(f"/proc/{process.pid}/stat")

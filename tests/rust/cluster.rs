@@ -132,6 +132,7 @@ pub fn request(name: &str, hash: Option<FunctionHash>) -> TaskRequest {
         claim: None,
         needs: None,
         idempotent: false,
+        trace: None,
     }
 }
 

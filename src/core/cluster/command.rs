@@ -3,6 +3,7 @@
 use super::needs::Needs;
 use crate::core::ids::{BlobRef, FunctionHash, NodeId, SessionId, TaskId, Token};
 use crate::core::load::Position;
+use crate::core::trace::TraceContext;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -221,6 +222,8 @@ pub struct TaskSpec {
     pub needs: Option<Arc<Needs>>,
     /// It may run twice at once: one that takes too long gets a copy elsewhere.
     pub idempotent: bool,
+    /// The trace it belongs to. Boxed, as most tasks belong to none.
+    pub trace: Option<Box<TraceContext>>,
 }
 
 impl TaskSpec {
@@ -241,6 +244,7 @@ impl TaskSpec {
             claim: None,
             needs: None,
             idempotent: false,
+            trace: None,
         }
     }
 }

@@ -150,5 +150,6 @@ pub fn fingerprint(spec: &TaskSpec) -> u64 {
 pub fn spec_bytes(spec: &TaskSpec) -> u64 {
     let key = spec.claim.as_ref().map_or(0, |claim| claim.key.len() + 48);
     let needs = spec.needs.as_ref().map_or(0, |needs| needs.size());
-    (spec.payload.len() + spec.function.name.len() + key + needs + 96) as u64
+    let trace = spec.trace.as_ref().map_or(0, |_| 48);
+    (spec.payload.len() + spec.function.name.len() + key + needs + trace + 96) as u64
 }

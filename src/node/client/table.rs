@@ -6,6 +6,7 @@ use crate::core::boundary::Progress;
 use crate::core::cluster::command::{Claim, Codec, Function, FunctionSource, Terms};
 use crate::core::cluster::needs::Needs;
 use crate::core::ids::{BlobRef, FunctionHash, TaskId};
+use crate::core::trace::TraceContext;
 use crate::error::{Error, Result};
 use bytes::Bytes;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -57,6 +58,8 @@ pub struct TaskRequest {
     pub needs: Option<Arc<Needs>>,
     /// It may run twice at once.
     pub idempotent: bool,
+    /// The trace it belongs to.
+    pub trace: Option<Box<TraceContext>>,
 }
 
 /// What became of a submit.

@@ -8,6 +8,7 @@ use crate::core::ids::TaskId;
 use crate::node::proto;
 use crate::node::transport::blob_calls::{blob_in, blob_out};
 use crate::node::transport::wire_needs::needs_out;
+use crate::node::transport::wire_trace::trace_out;
 use bytes::Bytes;
 
 pub(super) fn id_bytes(id: TaskId) -> Bytes {
@@ -54,6 +55,7 @@ pub(super) fn task_to_proto(id: TaskId, task: &TaskRequest) -> proto::TaskSpec {
         }),
         needs: task.needs.as_deref().map(needs_out),
         idempotent: task.idempotent,
+        traceparent: trace_out(task.trace.as_deref()),
     }
 }
 

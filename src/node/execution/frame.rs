@@ -13,10 +13,11 @@
 
 use crate::core::cluster::command::{Codec, FunctionSource};
 use crate::core::ids::{FunctionHash, TaskId, Token};
+use crate::core::trace::TraceContext;
 use std::io;
 
 /// The version both ends must share; a runner of another installation is refused.
-pub const PROTOCOL: u16 = 4;
+pub const PROTOCOL: u16 = 5;
 /// Functions a runner keeps. At the bound both ends forget all of them, by the same rule.
 pub const CACHED_FUNCTIONS: usize = 1024;
 /// What a frame may hold beside a payload: fixed fields, names, an exception's message and traceback.
@@ -127,6 +128,8 @@ pub struct Run<'a> {
     pub timeout_ms: u64,
     /// When its task must have an outcome, in milliseconds since 1970, for the callback to know. 0: some time.
     pub end_by_ms: u64,
+    /// The trace its task belongs to, for the callback to be part of.
+    pub trace: Option<TraceContext>,
     /// Its task's key, or empty.
     pub key: &'a str,
     /// The arguments.
@@ -234,6 +237,7 @@ pub fn encode(frame: &Frame<'_>, limit: usize, out: &mut Vec<u8>) -> Result<(), 
             w.u64(run.token.0);
             w.u64(run.timeout_ms);
             w.u64(run.end_by_ms);
+            w.trace(run.trace);
             w.var(run.key.as_bytes());
             w.var(run.payload);
         }
@@ -286,6 +290,7 @@ pub fn decode(body: &[u8]) -> Result<Frame<'_>, FrameError> {
             token: Token(r.u64("token")?),
             timeout_ms: r.u64("timeout")?,
             end_by_ms: r.u64("deadline")?,
+            trace: r.trace()?,
             key: r.text("key")?,
             payload: r.var("payload")?,
         }),
@@ -338,6 +343,15 @@ impl Writer<'_> {
 
     fn u64(&mut self, value: u64) {
         self.raw(&value.to_le_bytes());
+    }
+
+    fn trace(&mut self, trace: Option<TraceContext>) {
+        self.u8(u8::from(trace.is_some()));
+        if let Some(TraceContext { trace, span, flags }) = trace {
+            self.raw(&trace.to_le_bytes());
+            self.u64(span);
+            self.u8(flags);
+        }
     }
 
     fn head(&mut self, kind: u8, numbers: [u64; 2]) {
@@ -404,6 +418,18 @@ impl<'a> Reader<'a> {
             2 => Ok(Codec::Pickle),
             3 => Ok(Codec::Safe),
             _ => Err(FrameError::Invalid { field: "codec" }),
+        }
+    }
+
+    fn trace(&mut self) -> Result<Option<TraceContext>, FrameError> {
+        match self.u8("trace")? {
+            0 => Ok(None),
+            1 => Ok(Some(TraceContext {
+                trace: u128::from_le_bytes(self.array("trace")?),
+                span: self.u64("trace")?,
+                flags: self.u8("trace")?,
+            })),
+            _ => Err(FrameError::Invalid { field: "trace" }),
         }
     }
 

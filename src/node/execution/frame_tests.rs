@@ -30,6 +30,7 @@ fn samples() -> Vec<Frame<'static>> {
             token: Token(u64::MAX - 1),
             timeout_ms: 30_000,
             end_by_ms: u64::MAX,
+            trace: Some(TraceContext { trace: u128::MAX - 1, span: u64::MAX - 2, flags: 1 }),
             key: "invoice 17",
             payload: b"{\"args\": [1]}",
         }),

@@ -107,6 +107,7 @@ impl Slot {
             token: *token,
             timeout_ms: spec.timeout_ms,
             end_by_ms: *end_by_ms,
+            trace: spec.trace.as_deref().copied(),
             key: spec.claim.as_ref().map_or("", |claim| &claim.key),
             payload: &spec.payload,
         };

@@ -8,6 +8,7 @@ use crate::core::cluster::command::{
     Report, Rules, TaskSpec, Terms,
 };
 use crate::core::ids::{NodeId, TaskId, Token};
+use crate::core::trace::TraceContext;
 use crate::node::consensus::network::{AppendReply, encode};
 use crate::node::consensus::types::{LogId, SnapshotMeta, Vote};
 use openraft::entry::RaftEntry;
@@ -35,6 +36,7 @@ fn batch() -> Batch {
         claim: None,
         needs: None,
         idempotent: false,
+        trace: Some(Box::new(TraceContext { trace: u128::MAX, span: 1, flags: 1 })),
     };
     let member = Member { id: NodeId(7), name: "n".into(), slots: 2, ..Member::default() };
     let (task, node) = (TaskId(1), NodeId(7));
@@ -128,6 +130,7 @@ fn message_samples() -> Vec<(&'static str, Vec<u8>)> {
         function_name: "f".into(),
         codec: pb::Codec::Json as i32,
         payload: b"[]".to_vec().into(),
+        traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into(),
         ..Default::default()
     };
     let submit = pb::SubmitRequest {

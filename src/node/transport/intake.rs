@@ -3,6 +3,7 @@
 use super::blob_calls::blob_in;
 use super::wire::{MAX_NAME, check_name, claim_in, codec_in, task_id};
 use super::wire_needs::needs_in;
+use super::wire_trace::trace_in;
 use crate::config::Limits;
 use crate::core::boundary::Event;
 use crate::core::cluster::command::{
@@ -149,6 +150,7 @@ pub fn spec_in(
         claim,
         needs,
         idempotent: spec.idempotent,
+        trace: trace_in(&spec.traceparent).map_err(invalid)?,
     })
 }
 

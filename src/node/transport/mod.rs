@@ -35,6 +35,7 @@ pub mod upstream;
 pub mod wire;
 pub mod wire_needs;
 pub mod wire_raft;
+pub mod wire_trace;
 
 /// Least bound on one message between nodes: a log entry of a mebibyte and its neighbours must fit, whatever
 /// `limits.message_bytes` says to clients.

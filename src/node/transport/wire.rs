@@ -4,6 +4,7 @@ use super::blob_calls::{blob_in, blob_out};
 use super::wire_needs::{
     check_position, labels_in, labels_out, needs_in, needs_out, resources_in, resources_out,
 };
+use super::wire_trace::{trace_in, trace_out};
 use crate::core::boundary::{Assignment, Ended, Finished, NodeStatus, Progress, Refusal};
 use crate::core::cluster::command::{
     Claim, Codec, Failure, Function, FunctionRef, FunctionSource, Member, OnDuplicate, Outcome,
@@ -118,6 +119,7 @@ pub fn assignment_out(assignment: &Assignment) -> pb::Assignment {
         key: spec.claim.as_ref().map(|claim| claim.key.clone()).unwrap_or_default(),
         end_by_ms: assignment.end_by_ms,
         needs: spec.needs.as_deref().map(needs_out),
+        traceparent: trace_out(spec.trace.as_deref()),
     }
 }
 
@@ -142,6 +144,7 @@ pub fn assignment_in(assignment: pb::Assignment) -> Result<Assignment, Status> {
         claim: claim_in(assignment.key, OnDuplicate::Join),
         needs: needs_in(assignment.needs).map_err(Status::invalid_argument)?,
         idempotent: false,
+        trace: trace_in(&assignment.traceparent).map_err(Status::invalid_argument)?,
     };
     Ok(Assignment {
         spec: Arc::new(spec),
