@@ -26,7 +26,7 @@ IN_VENV := env -u CONDA_PREFIX -u PYTHONHOME -u PYTHONPATH VIRTUAL_ENV=$(abspath
 RUN_NOTEBOOKS = $(IN_VENV) $(BIN)/python -m pytest -o timeout=900 -o filterwarnings=default \
 	--nbmake --nbmake-timeout=600 examples/notebooks
 
-.PHONY: help demo test test-versions test-exits verify fix bench bench-election bench-makespan bench-peers bench-sim bench-runners footprint sim notebooks soak netns fuzz clean
+.PHONY: help demo test test-versions test-exits test-otel verify fix bench bench-election bench-makespan bench-peers bench-sim bench-runners footprint sim notebooks soak netns fuzz clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -47,10 +47,15 @@ test-versions: $(VENV)/.maturin  ## wheels, tests and notebooks on each Python f
 test-exits: $(VENV)/.installed  ## 200 scripts that end in every state: no abort, no hang, no process left
 	$(IN_VENV) EXIT_ROUNDS=8 $(BIN)/python -m pytest tests/python/test_exits.py
 
+test-otel:  ## spans of real nodes reach a collector: the build with the cargo feature otel
+	$(CARGO) test --locked --features otel --lib spans
+	$(CARGO) test --locked --features otel --test rust spans
+
 verify: $(VENV)/.installed  ## format, lints, types, stubs, licences, advisories; writes nothing
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	PYO3_PYTHON=$(abspath $(BIN)/python) $(CARGO) clippy --locked --all-targets --features python -- -D warnings
+	PYO3_PYTHON=$(abspath $(BIN)/python) $(CARGO) clippy --locked --all-targets --features python,otel -- -D warnings
 	$(BIN)/ruff check --no-cache $(CHECKED)
 	$(BIN)/ruff format --no-cache --check $(CHECKED)
 	$(BIN)/mypy --cache-dir=/dev/null

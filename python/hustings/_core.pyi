@@ -234,13 +234,15 @@ class Node:
         http_tls: str | os.PathLike[str] | None = None,
         tls: str | os.PathLike[str] | None = None,
         enrolment: tuple[str, str | os.PathLike[str]] | None = None,
+        otlp: str | None = None,
     ) -> Node:
         """Checks and keeps its arguments; ``bind`` acts on them.
 
         ``clients``: where a listener for clients alone is, and where they reach it, if elsewhere.
         ``tls``: the folder with its certificate; ``http_tls``: that of a client's, with which the
         page asks its cluster. ``enrolment``: where it admits nodes that have a token, and the
-        folder of the authority.
+        folder of the authority. ``otlp``: whom it sends spans; refused with ``ConfigError`` by a
+        build without the cargo feature ``otel``.
 
         It stands at the origin unless ``position`` says otherwise. Without ``runner_argv`` it runs
         no tasks. ``metrics`` and ``http`` are addresses for Prometheus and for the live page, each

@@ -86,6 +86,7 @@ def _node(arguments: argparse.Namespace, config: Config | None, tls: str | None)
         http=arguments.http,
         http_open=arguments.http_open,
         http_tls=arguments.http_tls,
+        otlp=arguments.otlp,
         tls=tls,
         admit=arguments.admit,
         ca=arguments.ca,

@@ -105,6 +105,12 @@ def _check_clients(listen: str | None, advertise: str | None) -> tuple[str, str 
     return None if listen is None else (listen, advertise)
 
 
+def _check_otlp(otlp: object) -> str | None:
+    if otlp is not None and not isinstance(otlp, str):
+        raise TypeError(f"otlp={otlp!r}: give the address of a collector, or None")
+    return otlp
+
+
 def _check_admission(
     admit: str | None, ca: str | os.PathLike[str] | None
 ) -> tuple[str, str | os.PathLike[str]] | None:
@@ -142,6 +148,10 @@ class Node:
     and on loopback, unless ``metrics_open`` or ``http_open`` says that other machines may read
     along.
 
+    ``otlp``, ``"http://127.0.0.1:4317"`` for instance: the OpenTelemetry collector that is sent the
+    spans of traced tasks while this node leads; by default that of OTEL_EXPORTER_OTLP_ENDPOINT.
+    Only builds with the cargo feature ``otel`` can.
+
     ``tls``: the folder with this node's certificate, see :mod:`hustings.certs` (default:
     HUSTINGS_TLS). Then all its connections are inside TLS, it may listen beyond loopback, and its
     name is the certificate's. ``http_tls``: the folder of a client's certificate, with which the
@@ -174,6 +184,7 @@ class Node:
         http: str | None = None,
         http_open: bool = False,
         http_tls: str | os.PathLike[str] | None = None,
+        otlp: str | None = None,
         tls: str | os.PathLike[str] | None = None,
         admit: str | None = None,
         ca: str | os.PathLike[str] | None = None,
@@ -204,6 +215,7 @@ class Node:
             http_tls=None if http_tls is None else certs.check_folder(http_tls, "http_tls"),
             tls=tls,
             enrolment=_check_admission(admit, ca),
+            otlp=_check_otlp(otlp),
         )
         self._allow_pickle = bool(allow_pickle)
         self._state = "new"

@@ -66,6 +66,12 @@ def add_places(p: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="inside TLS: the certificate of a client, with which the page asks its cluster",
     )
+    p.add_argument(
+        "--otlp",
+        metavar="URL",
+        help="send spans of traced tasks to that OpenTelemetry collector, by OTLP over gRPC "
+        "(default: OTEL_EXPORTER_OTLP_ENDPOINT)",
+    )
 
 
 def add_top(parser: argparse.ArgumentParser) -> None:

@@ -15,6 +15,7 @@ use super::http::{Listeners, Served};
 use super::sampler::{LoadSource, TasksCpu};
 use super::security::Tls;
 use super::shared::Shared;
+use super::spans::{self, SpanQueue, collector::Collector};
 use super::storage::disk::Disk;
 use super::storage::{Identity, Storage};
 use super::transport::access::Entrance;
@@ -94,7 +95,7 @@ pub(super) async fn start(options: NodeOptions) -> Result<(Arc<Shared>, Arc<Pool
         },
         inputs,
     );
-    task_loop.tally = doors.looks.wants_metrics().then(Box::default);
+    doors.watch(&mut task_loop, &shared);
     storage.and_then(|storage| storage.identity().cluster).inspect(|c| shared.belong(*c));
     tokio::spawn(task_loop.run(heard));
     let served = doors.serve(&shared);
@@ -113,6 +114,8 @@ struct Doors {
     clients: Option<(TcpListener, String)>,
     desk: Option<Desk>,
     looks: Listeners,
+    /// Where spans go out.
+    spans: Option<Arc<SpanQueue>>,
 }
 
 impl Doors {
@@ -128,7 +131,17 @@ impl Doors {
         };
         let desk = transport::enrolment_service::open(options.enrolment.clone(), &tls).await?;
         let looks = Listeners::bind(&options.endpoints, tls.is_some()).await?;
-        Ok(Doors { tls, listener, address, clients, desk, looks })
+        let spans = spans::open(options.otlp.as_deref(), &options.name)?;
+        Ok(Doors { tls, listener, address, clients, desk, looks, spans })
+    }
+
+    /// Has the task loop count and follow tasks, as far as somebody wants to know.
+    fn watch(&self, task_loop: &mut TaskLoop, shared: &Shared) {
+        task_loop.tally = self.looks.wants_metrics().then(Box::default);
+        if let Some(queue) = &self.spans {
+            let queue = shared.spans.get_or_init(|| queue.clone()).clone();
+            task_loop.spans = Some(Box::new(Collector::new(queue)));
+        }
     }
 
     fn serve(self, shared: &Arc<Shared>) -> Served {

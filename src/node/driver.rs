@@ -7,6 +7,7 @@ use super::history::History;
 use super::metrics::tasks::TaskTally;
 use super::proposals::{Commit, Proposals};
 use super::shared::Whereabouts;
+use super::spans::collector::Collector;
 use super::transport::lines::Lines;
 use super::transport::links::Word;
 use super::transport::sessions::{OutcomesOutbox, Sessions, SubmitOutbox};
@@ -150,6 +151,8 @@ pub struct TaskLoop {
     pub(super) members_changed: bool,
     /// Counts of tasks, where somebody wants metrics.
     pub(super) tally: Option<Box<TaskTally>>,
+    /// Spans of traced tasks, where somebody collects them.
+    pub(super) spans: Option<Box<Collector>>,
 }
 
 impl TaskLoop {
@@ -196,6 +199,7 @@ impl TaskLoop {
             inputs,
             members_changed: false,
             tally: None,
+            spans: None,
             config,
         }
     }
@@ -337,6 +341,9 @@ impl TaskLoop {
         let state = self.state.lock();
         if let Some(tally) = self.tally.as_mut().filter(|_| self.leader.leads()) {
             tally.see(self.leader.log_ms(now), &state, &event);
+        }
+        if let Some(spans) = &mut self.spans {
+            spans.see(self.leader.leads(), self.leader.log_ms(now), &state, &event);
         }
         self.leader.on_event(now, &state, event, effects);
     }

@@ -3,6 +3,7 @@
 
 use super::driver::{Input, LEAD_EVERY, TaskLoop};
 use super::shared::Whereabouts;
+use super::spans;
 use super::transport::links::{self, Word};
 use super::transport::peer_message_bytes;
 use crate::core::Moment;
@@ -138,7 +139,13 @@ impl TaskLoop {
         let refused = !self.allow_pickle
             && (spec.codec == Codec::Pickle || function.as_ref().is_some_and(pickled));
         let report = match function {
-            Some(function) if !refused => return self.hands.run(assignment, function),
+            Some(function) if !refused => {
+                let assignment = match self.spans {
+                    Some(_) => spans::within_run(assignment),
+                    None => assignment,
+                };
+                return self.hands.run(assignment, function);
+            }
             Some(_) => Report::Failure(Failure {
                 type_name: "hustings.errors.CodecRefusedError".to_owned(),
                 message: format!(

@@ -37,6 +37,7 @@ pub mod sampler;
 pub mod security;
 pub mod shared;
 pub mod shutdown;
+pub mod spans;
 pub mod standstill;
 pub mod storage;
 pub mod transport;

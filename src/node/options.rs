@@ -49,6 +49,8 @@ pub struct NodeOptions {
     pub runner_env: Vec<(String, String)>,
     /// Where it can be looked at.
     pub endpoints: http::Endpoints,
+    /// Which collector is sent the spans of traced tasks; `None`: the one of the environment, if that names one.
+    pub otlp: Option<String>,
 }
 
 /// Where clients come in that have a listener of their own.

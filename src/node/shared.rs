@@ -8,6 +8,7 @@ use super::consensus::view::Acks;
 use super::driver::{Input, TaskLoop};
 use super::execution::streams::Streams;
 use super::history::History;
+use super::spans::SpanQueue;
 use super::storage::Storage;
 use super::transport::access::Speakers;
 use super::transport::dialling::Dialler;
@@ -24,7 +25,7 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
@@ -136,6 +137,8 @@ pub struct Shared {
     pub blobs: Arc<BlobStore>,
     /// What its runners' generators yield.
     pub streams_of_items: Arc<Streams>,
+    /// Spans on their way to a collector, if somebody wants them.
+    pub spans: OnceLock<Arc<SpanQueue>>,
     /// This start, to tell it from another process with the same id.
     pub life: Life,
     standing: Mutex<Standing>,
@@ -167,6 +170,7 @@ impl Shared {
             storage,
             blobs,
             streams_of_items,
+            spans: OnceLock::new(),
             life,
             me,
             config,

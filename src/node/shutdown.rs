@@ -16,6 +16,9 @@ const ROUND: Duration = Duration::from_millis(5);
 /// once, the last ones have no majority, and nobody will.
 const LEADERLESS: Duration = Duration::from_secs(2);
 
+/// How long a collector may take for the last spans.
+const LAST_SPANS: Duration = Duration::from_secs(2);
+
 /// What keeps a node from leaving.
 struct Held {
     /// Attempts run.
@@ -41,7 +44,20 @@ pub async fn drain(shared: &Arc<Shared>, grace: Duration) -> bool {
         shared.refusing.store(true, Ordering::Release);
     }
     shared.tell(Input::Core(Event::DrainStarted));
-    tokio::time::timeout(grace, finish(shared)).await.unwrap_or(false)
+    let finished = tokio::time::timeout(grace, finish(shared)).await.unwrap_or(false);
+    send_spans(shared).await;
+    finished
+}
+
+/// Gives the collector a moment to take the last spans.
+async fn send_spans(shared: &Shared) {
+    let Some(queue) = shared.spans.get() else { return };
+    let sent = async {
+        while !queue.is_empty() {
+            tokio::time::sleep(ROUND).await;
+        }
+    };
+    let _ = tokio::time::timeout(LAST_SPANS, sent).await;
 }
 
 /// Waits until nothing is held; false if a report is left that nobody takes.

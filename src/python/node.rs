@@ -67,7 +67,7 @@ impl Node {
                         resources=None, allow_pickle=false,
                         allow_faults=false, load=None, config=None, may_vote=true, data_dir=None,
                         runner_argv=vec![], runner_env=None, metrics=None,
-                        http=None, http_tls=None, tls=None, enrolment=None))]
+                        http=None, http_tls=None, tls=None, enrolment=None, otlp=None))]
     fn new(
         py: Python<'_>,
         name: String,
@@ -91,6 +91,7 @@ impl Node {
         http_tls: Option<PathBuf>,
         tls: Option<PathBuf>,
         enrolment: Option<(String, PathBuf)>,
+        otlp: Option<String>,
     ) -> PyResult<Self> {
         let options = NodeOptions {
             name: name.clone(),
@@ -116,6 +117,7 @@ impl Node {
                 page: http.map(Endpoint::from),
                 page_tls: http_tls,
             },
+            otlp,
         };
         Ok(Node {
             name,

@@ -12,7 +12,7 @@ import pytest
 
 import hustings as hs
 import tracing_tasks
-from conftest import eventually, run_script
+from conftest import eventually, run_command, run_script
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 GIVEN = f"00-{TRACE}-{SPAN}-01"
@@ -199,3 +199,20 @@ def test_who_does_not_use_opentelemetry_does_not_import_it() -> None:
         "    print('opentelemetry' in sys.modules)\n"
     )
     assert (done.returncode, done.stdout.split()) == (0, ["False", "False"]), done.stderr
+
+
+def test_a_build_without_the_feature_says_what_is_missing() -> None:
+    with pytest.raises(TypeError, match=r"otlp=4317: give the address of a collector, or None"):
+        hs.Node(otlp=4317)  # type: ignore[arg-type]
+    node = hs.Node("spans", otlp="http://127.0.0.1:4317", config=hs.Config.ci())
+    try:
+        node.bind()
+    except hs.ConfigError as error:
+        text = str(error)
+        assert text.startswith('otlp: "http://127.0.0.1:4317" cannot be served')
+        assert "maturin build --release --features python,otel" in text
+        done = run_command("node", "--otlp", "http://127.0.0.1:4317")
+        assert (done.returncode, text in done.stderr) == (2, True), done.stderr
+    else:
+        node.abort()
+        pytest.skip("this build has the feature otel")

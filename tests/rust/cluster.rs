@@ -40,6 +40,7 @@ pub fn options(name: &str, cpu: f64) -> NodeOptions {
         runner_argv: vec!["/bin/false".to_owned()],
         runner_env: Vec::new(),
         endpoints: Default::default(),
+        otlp: None,
     }
 }
 

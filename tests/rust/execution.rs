@@ -22,6 +22,13 @@ const LIMIT: usize = 64 << 10;
 /// A test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Starts this binary in the role of [`child`].
+pub fn own_argv() -> Vec<String> {
+    let program = std::env::current_exe().expect("own path").display().to_string();
+    let quiet = r#"exec "$0" execution::child --exact --ignored --nocapture >/dev/null"#;
+    ["/bin/sh", "-c", quiet, &program].map(String::from).to_vec()
+}
+
 struct Bench {
     pool: Arc<Pool>,
     ended: UnboundedReceiver<AttemptEnded>,
@@ -30,10 +37,7 @@ struct Bench {
 impl Bench {
     /// A pool whose runners are this binary in the role of [`child`], behaving as `mode` says.
     fn new(slots: usize, mode: &str) -> Self {
-        let program = std::env::current_exe().expect("own path").display().to_string();
-        let quiet = r#"exec "$0" execution::child --exact --ignored --nocapture >/dev/null"#;
-        let argv = ["/bin/sh", "-c", quiet, &program].map(String::from).to_vec();
-        Self::with_argv(slots, argv, mode)
+        Self::with_argv(slots, own_argv(), mode)
     }
 
     fn with_argv(slots: usize, argv: Vec<String>, mode: &str) -> Self {
@@ -147,6 +151,7 @@ fn child() {
             }
             "pid" => answer = std::process::id().to_string(),
             "loads" => answer = loads.to_string(),
+            "trace" => answer = run.trace.map_or_else(String::new, |trace| trace.to_string()),
             "huge" => answer = "x".repeat(LIMIT + frame::SLACK + 1),
             "grandchild" => {
                 let mut command = std::process::Command::new("sleep");

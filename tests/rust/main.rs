@@ -14,5 +14,7 @@ mod security;
 mod simulated_faults;
 mod simulated_tasks;
 mod simulation;
+#[cfg(feature = "otel")]
+mod spans;
 mod storage;
 mod tidy;

@@ -21,6 +21,15 @@ pub(super) fn write(
     }
     runners(&mut text, gathered);
     opinion(&mut text, gathered.seen.opinion.as_ref());
+    if let Some(counts) = &gathered.spans {
+        let help = "Spans of traced tasks: sent to a collector, without room, not taken by it.";
+        text.family("spans_total", Kind::Counter, help);
+        for (fate, count) in
+            [("sent", counts.sent), ("dropped", counts.dropped), ("failed", counts.failed)]
+        {
+            text.sample(&[("fate", fate)], count as f64);
+        }
+    }
     let help = "Lines of the log that found no room since this process started.";
     text.single("log_dropped_total", Kind::Counter, help, gathered.log_dropped as f64);
     text.into_text()

@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::node::driver::TaskLoop;
 use crate::node::logbook::LOGBOOK;
 use crate::node::shared::Shared;
+use crate::node::spans::SpanCounts;
 use std::sync::Arc;
 
 /// All of it.
@@ -22,6 +23,8 @@ pub(super) struct Gathered {
     /// Round trips, and commits.
     pub times: Option<(Histogram, Histogram)>,
     pub log_dropped: u64,
+    /// Where spans are sent anywhere.
+    pub spans: Option<SpanCounts>,
     pub seen: Seen,
 }
 
@@ -68,6 +71,7 @@ pub(super) async fn gather(shared: &Arc<Shared>) -> Result<Gathered> {
         voters: view.as_ref().map(|(_, voters, _)| *voters),
         times: view.map(|(.., times)| times),
         log_dropped: LOGBOOK.dropped_in_all(),
+        spans: shared.spans.get().map(|queue| queue.counts()),
         seen,
     })
 }

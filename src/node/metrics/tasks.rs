@@ -170,7 +170,8 @@ fn again(reason: RequeueReason) -> usize {
     }
 }
 
-fn ended(outcome: &Outcome) -> usize {
+/// Which of [`OUTCOMES`] it is.
+pub fn ended(outcome: &Outcome) -> usize {
     match outcome {
         Outcome::Value(_) => 0,
         Outcome::Failure(_) => 1,
