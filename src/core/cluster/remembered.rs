@@ -7,15 +7,17 @@
 //! A snapshot is encoded from a clone of the state while the log is applied further.
 
 use crate::core::ids::TaskId;
-use serde::de::{MapAccess, Visitor};
-use serde::ser::SerializeMap;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use serde::de::Error;
+use serde::ser::SerializeSeq;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::{BTreeMap, VecDeque};
-use std::fmt;
 use std::sync::Arc;
 
 /// Ids of one block at most.
 const BLOCK: usize = 1_024;
+/// Bytes of an id and its fingerprint in a snapshot.
+const PAIR: usize = size_of::<u128>() + size_of::<u64>();
 
 /// Ids in order, and what goes with each.
 #[derive(Clone, Debug, Default)]
@@ -40,6 +42,15 @@ impl Block {
 
     fn split_off(&mut self, at: usize) -> Block {
         Block { ids: self.ids.split_off(at), fingerprints: self.fingerprints.split_off(at) }
+    }
+
+    fn pack(&self) -> Bytes {
+        let mut packed = BytesMut::with_capacity(self.ids.len() * PAIR);
+        for (task, fingerprint) in self.pairs() {
+            packed.put_u128_le(task.0);
+            packed.put_u64_le(fingerprint);
+        }
+        packed.freeze()
     }
 
     fn pairs(&self) -> impl Iterator<Item = (TaskId, u64)> + '_ {
@@ -125,37 +136,31 @@ impl PartialEq for Remembered {
     }
 }
 
+/// Block by block, each as it lies in memory: millions of ids are written often.
 impl Serialize for Remembered {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.len))?;
-        for (task, fingerprint) in self.iter() {
-            map.serialize_entry(&task, &fingerprint)?;
+        let mut blocks = serializer.serialize_seq(Some(self.blocks.len()))?;
+        for block in self.blocks.values() {
+            blocks.serialize_element(&block.pack())?;
         }
-        map.end()
+        blocks.end()
     }
 }
 
 impl<'de> Deserialize<'de> for Remembered {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Pairs;
-
-        impl<'de> Visitor<'de> for Pairs {
-            type Value = Remembered;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("ids with their fingerprints")
+        let mut remembered = Remembered::default();
+        for packed in Vec::<Bytes>::deserialize(deserializer)? {
+            let pairs = packed.chunks_exact(PAIR);
+            if !pairs.remainder().is_empty() {
+                return Err(D::Error::custom("a block of ids is torn"));
             }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Remembered, A::Error> {
-                let mut remembered = Remembered::default();
-                while let Some((task, fingerprint)) = map.next_entry()? {
-                    remembered.insert(task, fingerprint);
-                }
-                Ok(remembered)
+            for mut pair in pairs {
+                let task = TaskId(pair.get_u128_le());
+                remembered.insert(task, pair.get_u64_le());
             }
         }
-
-        deserializer.deserialize_map(Pairs)
+        Ok(remembered)
     }
 }
 
@@ -225,16 +230,23 @@ mod tests {
     }
 
     #[test]
-    fn it_travels_as_any_map_does_and_is_the_same_in_other_blocks() {
+    fn it_travels_and_is_the_same_in_other_blocks() {
         let mut remembered = Remembered::default();
         for task in (0..3_000_u128).rev() {
-            remembered.insert(TaskId(task), task as u64);
+            remembered.insert(TaskId(task << 90 | task), !(task as u64));
         }
-        let map: BTreeMap<TaskId, u64> = remembered.iter().collect();
         let bytes = postcard::to_stdvec(&remembered).unwrap();
-        assert_eq!(bytes, postcard::to_stdvec(&map).unwrap());
         let back: Remembered = postcard::from_bytes(&bytes).unwrap();
         assert_ne!(back.blocks.len(), remembered.blocks.len());
         assert_eq!(back, remembered);
+        let mut item = vec![0; 64 << 10];
+        let (read, _) = postcard::from_io((bytes.as_slice(), &mut item)).unwrap();
+        assert_eq!(remembered, read);
+    }
+
+    #[test]
+    fn what_is_torn_is_refused() {
+        let torn = postcard::to_stdvec(&vec![Bytes::from_static(&[7; PAIR + 1])]).unwrap();
+        assert!(postcard::from_bytes::<Remembered>(&torn).is_err());
     }
 }

@@ -2,6 +2,7 @@
 
 use super::replica::let_go;
 use super::types::{Entry, LogId, TypeConfig, Vote};
+use crate::core::cluster::command::{Command, TaskSpec};
 use crate::node::storage::{Journal, Recovered};
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{EntryPayload, OptionalSend, RaftLogReader};
@@ -43,10 +44,16 @@ impl Inner {
     }
 }
 
-/// Rough size of an entry, in memory and on the wire.
+/// What an entry takes of memory: what it says, and the room of its commands.
 pub fn size_of_entry(entry: &Entry) -> u64 {
+    let room = |command: &Command| match command {
+        Command::Submit { .. } => size_of::<Command>() + size_of::<TaskSpec>(),
+        _ => size_of::<Command>(),
+    };
     match &entry.payload {
-        EntryPayload::Normal(batch) => batch.size() as u64,
+        EntryPayload::Normal(batch) => {
+            (batch.size() + batch.commands.iter().map(room).sum::<usize>()) as u64
+        }
         EntryPayload::Blank | EntryPayload::Membership(_) => 64,
     }
 }
