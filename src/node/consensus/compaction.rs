@@ -2,11 +2,16 @@
 //! covers.
 
 use super::Consensus;
+use super::replica::{can_give_back, give_back};
 use super::types::position;
 use crate::core::ids::{LogIndex, NodeId};
 use std::sync::Arc;
+use std::time::Duration;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+/// Without an entry for so long, freed memory goes back to the system: that takes a moment in which others wait for
+/// memory.
+const QUIET: Duration = Duration::from_secs(1);
 /// The share of the bound that stays behind a snapshot, for voters that lag a little.
 const KEPT_SHARE: u64 = 8;
 /// The share of a bound within which nodes differ.
@@ -17,11 +22,19 @@ const WORTH_SHARE: u64 = 2;
 impl Consensus {
     /// Runs until the node stops.
     pub(super) async fn bound_log(self: Arc<Self>) {
+        let mut freed = false;
         loop {
             tokio::select! {
                 biased;
-                () = self.progress.kept.notified() => self.purge().await,
+                () = self.progress.kept.notified() => {
+                    self.purge().await;
+                    freed = can_give_back();
+                }
                 () = self.progress.applied_more.notified() => {}
+                () = tokio::time::sleep(QUIET), if freed => {
+                    give_back();
+                    freed = false;
+                }
             }
             if self.is_long() {
                 // It is ignored while the library holds that a snapshot is being made, also just after it was kept: no

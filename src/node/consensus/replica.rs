@@ -43,6 +43,21 @@ pub(super) fn let_go<T: Send + 'static>(large: T) {
     }
 }
 
+/// Whether freed memory is worth giving back here: in a simulation it is not.
+pub(super) fn can_give_back() -> bool {
+    let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
+    cfg!(target_env = "gnu") && matches!(flavor, Ok(RuntimeFlavor::MultiThread))
+}
+
+/// Gives freed memory back to the system. The C library keeps what a log took, some hundred MiB in its many pieces.
+pub(super) fn give_back() {
+    #[cfg(target_env = "gnu")]
+    if let Ok(runtime) = Handle::try_current() {
+        // SAFETY: it may be called at any time from any thread (malloc_trim(3)).
+        runtime.spawn_blocking(|| unsafe { libc::malloc_trim(0) });
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
