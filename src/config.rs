@@ -388,12 +388,21 @@ impl Config {
 
 /// `"; did you mean 'x'?"` for the nearest of `known`, or the empty string when nothing is near.
 pub fn did_you_mean<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
-    let nearest = known.map(|k| (edit_distance(word, k), k)).min();
+    let nearest = known.map(|name| (distance_of(word, name), name)).min();
     match nearest {
         Some((distance, name)) if distance <= 2.max(word.chars().count() / 3) => {
             format!("; did you mean {name:?}?")
         }
         _ => String::new(),
+    }
+}
+
+/// People leave out the module of a function, and the section of a knob: that counts as one mistake.
+fn distance_of(word: &str, name: &str) -> usize {
+    let whole = edit_distance(word, name);
+    match name.rsplit_once('.') {
+        Some((_, last)) => whole.min(1 + edit_distance(word, last)),
+        None => whole,
     }
 }
 
@@ -438,6 +447,15 @@ mod tests {
     fn a_misspelt_knob_is_refused_with_the_nearest_name() {
         let error = Config::default().set("election.hartbeat_s", 0.1).unwrap_err().to_string();
         assert!(error.contains("did you mean \"election.heartbeat_s\""), "{error}");
+    }
+
+    #[test]
+    fn a_name_is_found_without_what_stands_before_it() {
+        let known = || ["app.count_words", "app.sum", "other.count"].into_iter();
+        assert_eq!(did_you_mean("count_words", known()), "; did you mean \"app.count_words\"?");
+        assert_eq!(did_you_mean("count_word", known()), "; did you mean \"app.count_words\"?");
+        assert_eq!(did_you_mean("app.count_wrds", known()), "; did you mean \"app.count_words\"?");
+        assert_eq!(did_you_mean("something_else", known()), "");
     }
 
     #[test]
