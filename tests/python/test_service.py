@@ -76,6 +76,40 @@ def test_a_node_is_ready_lives_and_stops_and_says_so(
         node.wait()
 
 
+ANOTHER_THREAD = """
+import signal, threading
+from hustings.signals import SignalWaiter
+
+waiter = SignalWaiter()
+idle = threading.Thread(target=threading.Event().wait, daemon=True)
+idle.start()
+
+
+def strike():
+    # Again, until the main thread has been in its wait.
+    for number in range(20):
+        signal.pthread_kill(idle.ident, signal.SIGTERM)
+        break_off.wait(0.05)
+        if break_off.is_set():
+            return
+
+
+break_off = threading.Event()
+waiter.on_next(lambda: None)
+threading.Timer(0.3, strike).start()
+came = waiter.wait()
+break_off.set()
+assert came == signal.SIGTERM, came
+"""
+
+
+def test_a_signal_that_another_thread_gets_is_heard() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ANOTHER_THREAD], timeout=PATIENCE_S, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_example_of_the_module_is_true() -> None:
     done = doctest.testmod(importlib.import_module("hustings.service"))
     assert (done.attempted, done.failed) == (1, 0)
