@@ -4,6 +4,7 @@
 use super::Consensus;
 use super::replica::{can_give_back, give_back};
 use super::types::position;
+use crate::config::Limits;
 use crate::core::ids::{LogIndex, NodeId};
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,7 +50,6 @@ impl Consensus {
     /// in which nobody works.
     fn is_long(&self) -> bool {
         let (limits, (entries, bytes)) = (&self.config.limits, self.progress.grown());
-        let size = self.stores.snapshots.size();
         if entries.saturating_mul(2) < limits.log_entries
             && bytes.saturating_mul(2) < limits.log_bytes
         {
@@ -57,11 +57,8 @@ impl Consensus {
         }
         let covered = self.stores.snapshots.last().and_then(|(meta, _)| meta.last_log_id);
         let index = position(covered.as_ref()).1;
-        let reached = |grown: u64, whole: u64| {
-            grown >= whole - stagger(self.me, index, whole / STAGGERED_SHARE)
-        };
-        reached(bytes, limits.log_bytes.max(size))
-            || (reached(entries, limits.log_entries) && bytes >= size / WORTH_SHARE)
+        let size = self.stores.snapshots.size();
+        is_due(limits, (entries, bytes), size, |most| stagger(self.me, index, most))
     }
 
     async fn purge(&self) {
@@ -71,6 +68,19 @@ impl Consensus {
             let _ = self.raft.trigger().purge_log(point.min(position(Some(&covered)).1)).await;
         }
     }
+}
+
+/// Whether a log that has grown by so many entries and bytes since a snapshot of `size` bytes is worth the next; `draw`
+/// says how much of a share this node takes off a bound.
+fn is_due(
+    limits: &Limits,
+    (entries, bytes): (u64, u64),
+    size: u64,
+    draw: impl Fn(u64) -> u64,
+) -> bool {
+    let reached = |grown: u64, whole: u64| grown >= whole - draw(whole / STAGGERED_SHARE);
+    reached(bytes, limits.log_bytes.max(size))
+        || (reached(entries, limits.log_entries) && bytes >= size / WORTH_SHARE)
 }
 
 /// Something from 0 to `most` that differs between nodes and from one snapshot, at `covered`, to the next.
@@ -83,6 +93,19 @@ fn stagger(me: NodeId, covered: LogIndex, most: u64) -> u64 {
 mod tests {
     use super::*;
     use std::collections::BTreeSet;
+
+    #[test]
+    fn both_bounds_hold_are_staggered_and_grow_with_the_state() {
+        let limits = Limits { log_entries: 100, log_bytes: 4_000, ..Limits::default() };
+        let due = |entries, bytes, size| is_due(&limits, (entries, bytes), size, |_| 0);
+        assert!(!due(99, 3_999, 0));
+        assert!(due(100, 10, 0) && due(1, 4_000, 0));
+        // Many entries that say little beside a large state; and a state that is larger than the bound.
+        assert!(!due(100, 499, 1_000) && due(100, 500, 1_000));
+        assert!(!due(1, 4_000, 9_000) && due(1, 9_000, 9_000));
+        let early = |entries, bytes| is_due(&limits, (entries, bytes), 0, |most| most);
+        assert!(!early(74, 2_999) && early(75, 10) && early(1, 3_000));
+    }
 
     #[test]
     fn nodes_take_their_snapshots_at_times_of_their_own() {

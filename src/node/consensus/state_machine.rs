@@ -190,7 +190,7 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
     type SnapshotData = SnapshotData;
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
-        // Encoding takes a tenth of a second; the log is applied further meanwhile.
+        // Encoding may take long; the log is applied further meanwhile.
         let (meta, state) = (self.meta.clone(), std::mem::take(&mut self.state));
         let encoded = aside(|| state.encode());
         let_go(state);
