@@ -8,6 +8,7 @@ use hustings::error::{Error, Result};
 use hustings::node::client::{Client, ClientOptions, Handle, Phase, TaskRequest};
 use hustings::node::proto::StatusResponse;
 use hustings::node::sampler::LoadSource;
+use hustings::node::shared::PROTOCOL;
 use hustings::node::{Entry, Node, NodeOptions};
 use std::sync::Arc;
 use std::time::Duration;
@@ -305,7 +306,7 @@ async fn two_clusters_crossed_by_a_wrong_address_do_not_mix() {
     let url = format!("http://{}", two.addresses()[0]);
     let mut peer =
         hustings::node::proto::peer_service_client::PeerServiceClient::connect(url).await.unwrap();
-    let stray = hustings::node::proto::JoinRequest { protocol: 1, ..stray };
+    let stray = hustings::node::proto::JoinRequest { protocol: PROTOCOL, ..stray };
     let refused = peer.join(stray).await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
     assert!(refused.message().contains("cluster"), "{}", refused.message());

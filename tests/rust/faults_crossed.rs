@@ -8,6 +8,7 @@ use hustings::core::ids::{ClusterId, NodeId};
 use hustings::error::Error;
 use hustings::node::proto::peer_service_client::PeerServiceClient;
 use hustings::node::proto::{self, StatusResponse};
+use hustings::node::shared::PROTOCOL;
 use hustings::node::transport::dialling::Dialler;
 use hustings::node::transport::grpc_peers::GrpcPeers;
 use hustings::node::transport::peers::{Heartbeat, Lane, PeerError, Peers, Target};
@@ -113,12 +114,12 @@ async fn no_call_crosses_from_one_cluster_into_another() {
     let join = proto::JoinRequest {
         envelope: head.clone(),
         me: me.clone(),
-        protocol: 1,
+        protocol: PROTOCOL,
         ..Default::default()
     };
     let refused = raw.join(join).await.unwrap_err();
     assert!(refused.message().contains("check the addresses in --join"), "{refused}");
-    let meet = proto::MeetRequest { envelope: head, me, protocol: 1, ..Default::default() };
+    let meet = proto::MeetRequest { envelope: head, me, protocol: PROTOCOL, ..Default::default() };
     assert_eq!(raw.meet(meet).await.unwrap_err().code(), Code::FailedPrecondition);
 
     let after = status(&theirs).await;
