@@ -124,9 +124,13 @@ impl Doors {
             Some(folder) => Some(Tls::open_for_node(folder, &options.name)?),
             None => None,
         };
-        let (listener, address) = open(&options.listen, options.advertise.as_deref(), &tls).await?;
+        let place = (options.listen.as_str(), options.advertise.as_deref());
+        let (listener, address) = open(place, "advertise", &tls).await?;
         let clients = match &options.clients {
-            Some(door) => Some(open(&door.listen, door.advertise.as_deref(), &tls).await?),
+            Some(door) => {
+                let place = (door.listen.as_str(), door.advertise.as_deref());
+                Some(open(place, "advertise_clients", &tls).await?)
+            }
             None => None,
         };
         let desk = transport::enrolment_service::open(options.enrolment.clone(), &tls).await?;
@@ -166,14 +170,14 @@ impl Doors {
     }
 }
 
-/// Listens at `listen`; where others reach it is `advertised`, if that is said, and the certificate must name it.
+/// Listens at `listen`; where others reach it is `advertised`, what `field` says, and the certificate must name it.
 async fn open(
-    listen: &str,
-    advertised: Option<&str>,
+    (listen, advertised): (&str, Option<&str>),
+    field: &str,
     tls: &Option<Arc<Tls>>,
 ) -> Result<(TcpListener, String)> {
     let advertised = advertised.map(address::check_one).transpose()?;
-    let bound = transport::server::bind(listen, tls.is_some(), advertised.is_some());
+    let bound = transport::server::bind(listen, tls.is_some(), advertised.is_some(), Some(field));
     let listener = bound.await?;
     let here = listener
         .local_addr()

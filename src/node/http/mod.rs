@@ -109,7 +109,7 @@ impl Listeners {
     }
 }
 
-/// The page is a client like any other: inside TLS it needs a certificate that may read, and no more than that.
+/// The page is a client like any other: inside TLS it needs a certificate, and a node's may not read.
 fn check_page_tls(endpoints: &Endpoints, secret: bool) -> Result<()> {
     let problem = match (&endpoints.page, &endpoints.page_tls, secret) {
         (Some(_), None, true) => {

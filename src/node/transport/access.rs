@@ -152,6 +152,7 @@ impl Entrance {
             }
             _ => return Ok(()),
         };
+        tracing::warn!("refused a call: {problem}");
         Err(Status::permission_denied(Error::Auth { problem }.to_string()))
     }
 }

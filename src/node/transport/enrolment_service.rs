@@ -50,7 +50,7 @@ pub async fn open(wanted: Option<Enrolment>, tls: &Option<Arc<Tls>>) -> Result<O
         );
         return Err(files::problem(authority.folder(), what));
     }
-    let listener = bind(&wanted.listen, true, false).await?;
+    let listener = bind(&wanted.listen, true, false, None).await?;
     let secrecy: Secrecy = Arc::new(move || tls.current().enrolling.clone());
     Ok(Some(Desk { listener, secrecy, authority }))
 }

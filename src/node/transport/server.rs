@@ -31,19 +31,24 @@ const HASTY_RESETS: usize = 64;
 /// Streams that were reset for what the caller did wrong: past that its connection is closed.
 const FAULTY_RESETS: usize = 1_024;
 
-/// Binds `listen`; beyond loopback only inside TLS, and every address only where others are told another one.
-pub async fn bind(listen: &str, secret: bool, advertised: bool) -> Result<TcpListener> {
+/// Binds `listen`; beyond loopback only inside TLS, and every address only where others are told another one, which
+/// the field `advertise` says where there is one.
+pub async fn bind(
+    listen: &str,
+    secret: bool,
+    advertised: bool,
+    advertise: Option<&str>,
+) -> Result<TcpListener> {
     let address = resolve(listen)?;
     if !secret && !address.ip().is_loopback() {
         return Err(Error::InsecureBind { address: listen.to_owned() });
     }
     if address.ip().is_unspecified() && !advertised {
-        let problem = "it is every address; give the one under which the others reach this node, \
-                       here or as advertise";
-        return Err(Error::InvalidAddress {
-            value: listen.to_owned(),
-            problem: problem.to_owned(),
-        });
+        let or_there = advertise.map(|field| format!(" or as {field}")).unwrap_or_default();
+        let problem = format!(
+            "it is every address; give the one under which the others reach this node, here{or_there}"
+        );
+        return Err(Error::InvalidAddress { value: listen.to_owned(), problem });
     }
     TcpListener::bind(address)
         .await

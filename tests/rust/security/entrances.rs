@@ -137,7 +137,7 @@ async fn a_clients_listener_keeps_the_rules_of_a_nodes() {
     let beyond = NodeOptions { clients: door("0.0.0.0:0", None), ..options("a", 0.5) };
     assert!(bind(beyond).await.contains("TLS"));
     let everywhere = NodeOptions { clients: door("0.0.0.0:0", None), ..secret(&folder, "a") };
-    assert!(bind(everywhere).await.contains("it is every address"));
+    assert!(bind(everywhere).await.contains("here or as advertise_clients"));
     let unnamed = door("127.0.0.1:0", Some("far.example:7401"));
     let unnamed = NodeOptions { clients: unnamed, ..secret(&folder, "a") };
     assert!(bind(unnamed).await.contains("not made for far.example"));
