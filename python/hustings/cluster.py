@@ -252,7 +252,8 @@ class Cluster(Submitter, Membership, Explained):
         return EventLog(rows, names)
 
     def members(self) -> list[Member]:
-        """Every node as the leader knows it."""
+        """Every node as the leader knows it, voters that are gone with ``alive=False``: they keep
+        their seats until they come back, are replaced or removed."""
         return list(self.snapshot().members)
 
     def snapshot(self, node: AnyNode | None = None, timeout: float = 5.0) -> Snapshot:

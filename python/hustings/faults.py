@@ -108,12 +108,15 @@ class Faults(ABC):
     def _member(self, node: AnyNode) -> Member:
         wanted = node if isinstance(node, str) else node.name
         members = self.members()
-        for member in members:
-            if wanted in (member.name, member.id, member.address):
-                return member
-        raise ConfigError(
-            f"node={wanted!r}: no such member{did_you_mean(wanted, [m.name for m in members])}"
-        )
+        found = [m for m in members if wanted in (m.name, m.id, m.address)]
+        if not found:
+            raise ConfigError(
+                f"node={wanted!r}: no such member{did_you_mean(wanted, [m.name for m in members])}"
+            )
+        if len(found) > 1:
+            told = ", ".join(f"{m.id} ({'alive' if m.alive else 'gone'})" for m in found)
+            raise ConfigError(f"node={wanted!r}: {len(found)} members go by it, give an id: {told}")
+        return found[0]
 
     def _local_node(self, node: AnyNode | None) -> LocalNode:
         self._check_open()

@@ -50,7 +50,8 @@ class Leader:
 
 @dataclass(frozen=True)
 class Member:
-    """A node as the leader knows it."""
+    """A node as the leader knows it. A voter that is gone keeps its seat until it comes back, is
+    replaced or removed; of it no more is known than id, name and address."""
 
     id: str
     name: str

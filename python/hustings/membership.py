@@ -121,7 +121,7 @@ class Membership(LinkFaults):
         local = self._find_local(node)
         name, identity, address = self._identify(node, local)
         odd = self._client.remove_member(identity, check_only=True, timeout=timeout)
-        if local is None or local.state == "running":
+        if local.state == "running" if local is not None else self._answers(identity):
             with contextlib.suppress(HustingsError):  # gone or not done: its tasks go elsewhere
                 self._client.drain_node(address, grace)
         self._client.remove_member(identity, timeout=timeout)
@@ -144,6 +144,9 @@ class Membership(LinkFaults):
             return local.name, local.id, local.address
         member = self._member(node)
         return member.name, member.id, member.address
+
+    def _answers(self, identity: str) -> bool:
+        return any(m.id == identity and m.alive for m in self.members())
 
     def _check_seat(self, name: str) -> None:
         voters = sum(m.voter for m in self.members())

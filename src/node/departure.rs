@@ -46,6 +46,8 @@ fn find(consensus: &Consensus, node: NodeId) -> Result<bool> {
 /// leader that is to be removed itself hands over and says `NoQuorum`: its successor must be asked.
 pub async fn remove(shared: &Arc<Shared>, node: NodeId) -> Result<Option<String>> {
     let consensus = leading(shared)?;
+    // Else a leader that was cut off would call unsafe what it may no longer decide.
+    consensus.confirm().await?;
     if !find(&consensus, node)? {
         return Ok(None); // Somebody asks again.
     }

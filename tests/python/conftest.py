@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,6 +23,15 @@ T = TypeVar("T")
 HERE = Path(__file__).parent
 # A shell starts background jobs with Ctrl-C ignored, and they pass that on to their children.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of this host that nobody had a moment ago."""
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
 
 
 def eventually(condition: Callable[[], T], timeout: float = 30.0) -> T:

@@ -55,7 +55,7 @@ def settle(cluster: hs.Cluster) -> hs.Leader:
             for view in seen.values()
         )
         alive = {m.id for m in by_leader.members if m.alive}
-        whole = reachable(by_leader) == sum(m.voter for m in by_leader.members)
+        whole = reachable(by_leader) == sum(m.voter and m.alive for m in by_leader.members)
         complete = {node.id for node in running} <= alive
         return by_leader.leader if agreed and complete and whole else None
 

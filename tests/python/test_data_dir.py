@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
 import signal
-import socket
 import stat
 import subprocess
 import sys
@@ -20,17 +18,9 @@ import pytest
 
 import hustings as hs
 import sample_tasks
-from conftest import HERE, eventually, run_command
+from conftest import HERE, eventually, free_ports, run_command
 
 CI = hs.Config.ci()
-
-
-def free_ports(n: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(n)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
 
 
 def solo(folder: Path | str, name: str = "solo") -> hs.Node:

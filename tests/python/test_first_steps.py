@@ -7,7 +7,6 @@ import contextlib
 import os
 import re
 import shlex
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import hustings as hs
-from conftest import HERE, eventually
+from conftest import HERE, eventually, free_ports
 
 ROOT = HERE.parents[1]
 SETS_UP = ("make", "pip", ".venv/bin/python", "hustings demo")
@@ -67,14 +66,6 @@ def commands(page: str, kind: str) -> list[str]:
     typed = [line.removeprefix("$ ").partition("  #")[0].strip() for line in lines]
     prompted = [line.startswith("$ ") or kind == "sh" for line in lines]
     return [t for t, p in zip(typed, prompted, strict=True) if p and not t.startswith(SETS_UP)]
-
-
-def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 @pytest.mark.timeout(300)

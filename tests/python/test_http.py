@@ -16,7 +16,9 @@ from typing import Any
 import pytest
 
 import hustings as hs
-from conftest import eventually
+from conftest import eventually, free_ports
+
+ANY = "127.0.0.1:0"
 
 NAMES = (
     "node_info",
@@ -50,9 +52,7 @@ CANARY = "canary-6f1d"
 
 @pytest.fixture(scope="module")
 def node() -> Iterator[hs.Node]:
-    made = hs.Node(
-        "seen", slots=1, config=hs.Config.ci(), metrics="127.0.0.1:0", http="127.0.0.1:0"
-    )
+    made = hs.Node("seen", slots=1, config=hs.Config.ci(), metrics=ANY, http=ANY)
     made.register("square", "sample_tasks:square")
     made.register("greet", "sample_tasks:say_hello")
     made.register("pass_gate", "sample_tasks:pass_gate")
@@ -128,6 +128,36 @@ def test_what_tasks_do_is_counted_by_function_and_outcome(
     assert grown("hustings_commit_seconds_count") > 0
     assert after["hustings_is_leader"] == 1
     assert after['hustings_members{state="alive"}'] == 1
+
+
+def test_a_voter_that_is_gone_is_counted() -> None:
+    places = [f"127.0.0.1:{port}" for port in free_ports(3)]
+    config = hs.Config.ci()
+    nodes = [
+        hs.Node(f"f{i}", listen=place, join=places, voters=3, slots=1, config=config, metrics=ANY)
+        for i, place in enumerate(places)
+    ]
+    try:
+        for node in nodes:
+            node.bind()
+            node.enter()
+        for node in nodes:
+            node.wait_ready(60)
+
+        def told(state: str) -> list[float]:
+            name = f'hustings_members{{state="{state}"}}'
+            running = [node for node in nodes if node.state == "running"]
+            return [rows[name] for rows in map(scrape, running) if name in rows]
+
+        eventually(lambda: (told("alive"), told("gone")) == ([3], [0]))
+        leader = next(node for node in nodes if node.role == "leader")
+        next(node for node in nodes if node is not leader).abort()
+        # First it does not answer, then it is no member; its seat is there all the time.
+        eventually(lambda: [m.slots for m in leader.members() if not m.alive] == [0])
+        eventually(lambda: (told("alive"), told("gone")) == ([2], [1]))
+    finally:
+        for node in nodes:
+            node.abort()
 
 
 def test_the_queue_is_told_by_priority_and_age(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,13 +10,7 @@ import pytest
 
 import hustings as hs
 import sample_tasks
-from conftest import eventually
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from conftest import eventually, free_ports
 
 
 @pytest.fixture
@@ -56,7 +49,7 @@ def test_close_names_are_offered_for_an_unregistered_task(alone: hs.Node) -> Non
 
 
 def test_founders_with_one_list_form_one_cluster_and_a_later_node_joins() -> None:
-    places = [f"127.0.0.1:{free_port()}" for _ in range(3)]
+    places = [f"127.0.0.1:{port}" for port in free_ports(3)]
     with contextlib.ExitStack() as stack:
         nodes = []
         for i, place in enumerate(places):
@@ -104,7 +97,7 @@ def test_bad_arguments_are_refused(arguments: dict[str, Any], error: type[Except
 
 
 def test_a_founder_must_be_in_its_own_list() -> None:
-    places = [f"127.0.0.1:{free_port()}" for _ in range(3)]
+    places = [f"127.0.0.1:{port}" for port in free_ports(3)]
     node = hs.Node("stranger", voters=3, join=places, config=hs.Config.ci())
     node.bind()
     with pytest.raises(hs.InvalidPeersError, match="not among"):

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 import hustings as hs
-from conftest import HERE, eventually, run_command
+from conftest import HERE, eventually, free_ports, run_command
 from hustings import certs
 from sample_tasks import square
 
@@ -334,17 +334,12 @@ def test_certs_on_the_command_line_step_by_step(tmp_path: Path) -> None:
         assert len(done.stderr.strip().splitlines()) == 1
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
-
-
 def test_no_secret_shows_in_logs_errors_or_a_tasks_environment(tmp_path: Path) -> None:
     """The token and every line of every key are canaries: they are looked for in all that was
     said, at the most talkative level, with right and wrong tokens."""
     land = Land(tmp_path)
-    desk, port = f"{HOST}:{free_port()}", free_port()
+    first, port = free_ports(2)
+    desk = f"{HOST}:{first}"
     admitting = hs.Node(
         tls=land.folder("peer", "a"), admit=desk, ca=land.ca, config=hs.Config.ci(), slots=1
     )

@@ -2,7 +2,7 @@
 
 use super::blobs::fetch_and_settle;
 use super::exchange::{session_bytes, settle_all};
-use super::found::{Found, Respondent, leader_in, leads, quorum_of};
+use super::found::{Found, Respondent, leader_in, leads};
 use super::handle::Settled;
 use super::identity::Backoff;
 use super::peers::{Grpc, STATUS_TIMEOUT, describe};
@@ -310,8 +310,7 @@ async fn look_once(shared: &Shared, target: &Found, silent: bool) -> Look {
     let (here, there) =
         if shared.options.pinned { (here.await, None) } else { tokio::join!(here, there) };
     if let Ok(status) = &here {
-        let nobody = !leads(status) && status.leader_node == 0;
-        *lock(&shared.leaderless) = nobody.then(|| quorum_of(std::iter::once(status)));
+        shared.note_leader(status);
     }
     let views = [here.as_ref().ok(), there.as_ref()];
     for view in views.into_iter().flatten().filter(|_| !shared.options.pinned) {

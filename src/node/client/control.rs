@@ -21,6 +21,8 @@ const BATCH: usize = 4_096;
 pub const MAX_LISTED: u32 = 100_000;
 /// Pause between two tries of one question.
 const PAUSE: Duration = Duration::from_millis(20);
+/// How often at least a node is looked at in the time that a question may take.
+const LOOKS: u32 = 4;
 
 impl Client {
     /// How the node at `address` is, or the leader (or any node, if none leads).
@@ -308,6 +310,7 @@ impl Client {
         A: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
     {
         let silent = std::sync::Mutex::new(Vec::new());
+        let look = STATUS_TIMEOUT.min(timeout / LOOKS).max(PAUSE);
         self.within(timeout, what, || async {
             let Some(address) = self.asked_address(&mut lock(&silent)) else {
                 return Err(Again("no node is known".into()).into());
@@ -318,7 +321,7 @@ impl Client {
                     Ok(response) => Ok(response.into_inner()),
                     Err(status) => Err(refused(&address, &status)),
                 },
-                problem = self.falls_silent(&address) => {
+                problem = self.falls_silent(&address, look) => {
                     lock(&silent).push(address.clone());
                     Err(Again(format!("{address}: {problem}")).into())
                 }
@@ -327,12 +330,14 @@ impl Client {
         .await
     }
 
-    /// Waits until the node at `address` answers nothing at all: a frozen one takes calls and keeps them.
-    async fn falls_silent(&self, address: &str) -> String {
+    /// Waits until the node at `address` answers nothing at all: a frozen one takes calls and keeps them. One that waits
+    /// for somebody to lead says so meanwhile, for the case that the time runs out.
+    async fn falls_silent(&self, address: &str, look: Duration) -> String {
         loop {
-            tokio::time::sleep(STATUS_TIMEOUT).await;
-            if let Err(problem) = self.shared.peers.status(address, STATUS_TIMEOUT).await {
-                return problem;
+            tokio::time::sleep(look).await;
+            match self.shared.peers.status(address, STATUS_TIMEOUT).await {
+                Ok(status) => self.shared.note_leader(&status),
+                Err(problem) => return problem,
             }
         }
     }

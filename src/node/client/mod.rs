@@ -49,7 +49,7 @@ pub use crate::node::proto::Refusal;
 use crate::core::cluster::command::FunctionSource;
 use crate::core::ids::{FunctionHash, SessionId, TaskId};
 use crate::error::{Error, Result};
-use crate::node::proto::Record;
+use crate::node::proto::{Record, StatusResponse};
 use crate::node::security::{Role, Tls};
 use crate::node::transport::dialling::Dialler;
 use identity::Identity;
@@ -112,6 +112,12 @@ struct Shared {
 }
 
 impl Shared {
+    /// Remembers how the quorum stands if a node that was asked knows nobody who leads.
+    fn note_leader(&self, status: &StatusResponse) {
+        let nobody = !found::leads(status) && status.leader_node == 0;
+        *lock(&self.leaderless) = nobody.then(|| found::quorum_of(std::iter::once(status)));
+    }
+
     fn nobody_answers(&self, addresses: &[String]) -> Error {
         if let Some(refused) = self.peers.refusal() {
             return refused;

@@ -2,12 +2,14 @@
 
 use super::histogram::Histogram;
 use super::tasks::TaskTally;
+use crate::core::ids::NodeId;
 use crate::core::load::Load;
 use crate::error::Result;
 use crate::node::driver::TaskLoop;
 use crate::node::logbook::LOGBOOK;
 use crate::node::shared::Shared;
 use crate::node::spans::SpanCounts;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// All of it.
@@ -41,7 +43,10 @@ pub(super) struct Seen {
 
 /// What only a leader knows.
 pub(super) struct Opinion {
+    /// The members.
+    known: BTreeSet<NodeId>,
     pub alive: usize,
+    /// Members that do not answer, and voters that are no members any more: they keep their seats.
     pub gone: usize,
     pub draining: usize,
     /// Tasks without a node by priority, from 0 to 9.
@@ -53,9 +58,13 @@ pub(super) struct Opinion {
 }
 
 pub(super) async fn gather(shared: &Arc<Shared>) -> Result<Gathered> {
-    let seen = shared.ask(look).await?;
+    let mut seen = shared.ask(look).await?;
     let view = shared.consensus.as_ref().map(|consensus| {
         let view = consensus.view();
+        if let Some(opinion) = seen.opinion.as_mut() {
+            let strangers = view.voters.keys().filter(|voter| !opinion.known.contains(voter));
+            opinion.gone += strangers.count();
+        }
         let times = (consensus.round_trips(), consensus.commit_times());
         (view.term, (view.voters.len(), consensus.reachable_voters()), times)
     });
@@ -102,6 +111,7 @@ fn opinion(task_loop: &TaskLoop) -> Opinion {
     let oldest = leader.waiting().oldest_ms();
     let thefts = leader.thefts();
     Opinion {
+        known: leader.roster().keys().collect(),
         alive,
         gone,
         draining,

@@ -11,11 +11,12 @@ use crate::core::scheduling::explanation::{Explanation, Fact, Told};
 use crate::core::scheduling::thefts::Thefts;
 use crate::error::Error;
 use crate::node::clock::START;
+use crate::node::consensus::Voter;
 use crate::node::driver::TaskLoop;
 use crate::node::history::Stamped;
 use crate::node::proto as pb;
 use crate::node::shared::{Refusals, Shared};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tonic::Status;
@@ -74,6 +75,8 @@ async fn view(shared: &Arc<Shared>, leads: bool) -> Result<pb::StatusResponse, S
         for member in response.members.iter_mut().filter_map(|m| m.member.as_mut()) {
             member.voter = voters.contains(&member.id) || (voters.is_empty() && member.voter);
         }
+        let gone = gone_voters(shared, &view.voters, &response.members);
+        response.members.extend(gone);
         // Whoever is in the group goes by the group, and names nobody rather than one it does not hear.
         if view.voters.contains_key(&shared.me.id) {
             let heard = consensus.heard_leader().filter(|_| view.role != RaftRole::Leader);
@@ -89,6 +92,32 @@ async fn view(shared: &Arc<Shared>, leads: bool) -> Result<pb::StatusResponse, S
         response.term = response.term.max(term);
     }
     Ok(response)
+}
+
+/// The voters that are no members: a node whose session is over is none any more, but its seat stays until it comes back,
+/// another one takes it, or it is removed. Before anybody is a member, nobody is gone.
+fn gone_voters(
+    shared: &Shared,
+    voters: &BTreeMap<NodeId, Voter>,
+    members: &[pb::MemberStatus],
+) -> Vec<pb::MemberStatus> {
+    let known: BTreeSet<u64> =
+        members.iter().filter_map(|m| m.member.as_ref()).map(|member| member.id).collect();
+    let gone = voters.iter().filter(|(id, _)| !known.is_empty() && !known.contains(&id.0));
+    let told = gone.map(|(id, voter)| {
+        // Where clients have listeners of their own, this is not the one.
+        let address =
+            if shared.me.client_address.is_empty() { voter.address.clone() } else { String::new() };
+        let member = pb::Member {
+            id: id.0,
+            name: voter.name.clone(),
+            address,
+            voter: true,
+            ..Default::default()
+        };
+        pb::MemberStatus { member: Some(member), alive: false, ..Default::default() }
+    });
+    told.collect()
 }
 
 /// Where clients reach `node`, as far as it is known; where clients have listeners of their own and it is not, nowhere.

@@ -131,13 +131,16 @@ export class Model {
     if (status.error) return;
     const from_leader = status.members.some((member) => member.load);
     const there = new Set();
-    const names = new Set(status.members.map((member) => member.name));
+    const names = new Set(status.members.filter((member) => member.alive).map((member) => member.name));
     for (const member of status.members) {
+      // A voter keeps its seat when its node is gone; one that came back under its name may not have it yet.
+      if (!member.alive && names.has(member.name)) continue;
       there.add(member.id);
       const known = this.members.get(member.id);
+      if (known && !member.alive && !member.slots) Object.assign(member, { x: known.x, y: known.y, slots: known.slots });
       // Only the leader hears from everybody; of the others the last known figures stay.
-      const figures = from_leader || !known ? {} : { score: known.score, load: known.load, alive: known.alive,
-        queued: known.queued, running: known.running };
+      const figures = from_leader || !known ? {} : { score: known.score, load: known.load,
+        alive: known.alive && member.alive, queued: known.queued, running: known.running };
       if (!this.members.has(member.id)) member.colour = this.nextColour();
       this.members.set(member.id, { ...known, ...member, ...figures });
       this.known.set(member.id, { name: member.name, colour: this.members.get(member.id).colour });
