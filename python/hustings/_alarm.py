@@ -59,7 +59,7 @@ def call_within(seconds: float, fn: Callable[[], R]) -> R:
     except asyncio.CancelledError as error:
         if not _fired:
             raise
-        raise _over(seconds) from error
+        raise over(seconds) from error
     except TaskTimeoutError as error:
         if _fired:
             _cut_tail(error)
@@ -75,10 +75,11 @@ def _on_alarm(_signal: int, _frame: FrameType | None) -> Any:
     if _limit_s:
         _fired = True
         if not _coroutine.interrupt():
-            raise _over(_limit_s)
+            raise over(_limit_s)
 
 
-def _over(seconds: float) -> TaskTimeoutError:
+def over(seconds: float) -> TaskTimeoutError:
+    """What an attempt raises at its timeout."""
     return TaskTimeoutError(f"the task ran longer than its timeout of {seconds:g} s")
 
 

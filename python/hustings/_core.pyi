@@ -222,6 +222,7 @@ class Node:
         labels: Mapping[str, str] | None = None,
         resources: Mapping[str, float] | None = None,
         allow_pickle: bool = False,
+        allow_threads: bool = False,
         allow_faults: bool = False,
         load: Mapping[str, Any] | None = None,
         config: Mapping[str, float | str] | None = None,
@@ -290,6 +291,8 @@ class Node:
         """
     def status(self) -> dict[str, Any]:
         """This node's own view; same shape as ``Client.status``. Does not block."""
+    def tasks(self, state: str | None = None, limit: int = 1000) -> list[dict[str, Any]]:
+        """Tasks as this node knows them; same shape as ``Client.tasks``. Does not block."""
     def records(self, after_seq: int = 0) -> list[dict[str, Any]]:
         """This node's records after ``after_seq``. Does not block."""
     def notify_failure(self, descriptor: int) -> None:
@@ -368,6 +371,7 @@ class Client:
         labels: Mapping[str, str] | None = None,
         resources: Mapping[str, float] | None = None,
         idempotent: bool = False,
+        in_thread: bool = False,
         traceparent: str | None = None,
     ) -> Future[Any]:
         """Queues a task and returns at once; a refusal arrives as the future's exception. Times
@@ -489,6 +493,9 @@ class Future(Generic[_R]):
     @property
     def task_id(self) -> str:
         """Its id; once it joined another task by its key, that one's."""
+    @property
+    def key(self) -> str | None:
+        """The ``key`` it was submitted with; ``None`` also where it was found by its id."""
     @property
     def state(self) -> str:
         """``"submitted"``, ``"accepted"``, ``"succeeded"``, ``"failed"``, ``"cancelled"``,

@@ -68,6 +68,7 @@ def _node_arguments(options: dict[str, Any]) -> dict[str, Any]:
         "labels": options.get("labels"),
         "resources": options.get("resources"),
         "allow_pickle": bool(options.get("allow_pickle", False)),
+        "allow_threads": bool(options.get("allow_threads", False)),
         "allow_faults": bool(options.get("allow_faults", False)),
         # This process is the node and nothing else, so what it uses itself is no load.
         "load": options.get("load") or {"kind": "measured", "own_process": True},

@@ -23,6 +23,7 @@ from types import AsyncGeneratorType, CoroutineType, GeneratorType, TracebackTyp
 from typing import Any
 
 from hustings import _alarm, _coroutine, _words, trace_context
+from hustings._terms import payload_limit, pickle_allowed, require_pickle, too_large
 
 MAX_MESSAGE_BYTES = 4 << 10
 """Most bytes of an exception's text that travel."""
@@ -30,54 +31,14 @@ MAX_TRACEBACK_BYTES = 64 << 10
 """Most bytes of a traceback that travel; its middle is cut out."""
 MAX_JSON_DEPTH = 200
 """Deepest nesting of a JSON result; every JSON decoder has such a bound."""
-DEFAULT_PAYLOAD_LIMIT = 64 << 10
-"""``limits.blob_bytes`` where the node does not say."""
 
 Answer = tuple[bool, str, bytes, str, str, str]
 
 info: dict[str, Any] | None = None
-"""The running attempt: ``task_id``, ``attempt``, ``fencing_token``, ``key``, ``timeout_s``,
-``end_by``, ``traceparent``; or ``None``."""
+"""The attempt that runs in this process: ``task_id``, ``attempt``, ``fencing_token``, ``key``,
+``timeout_s``, ``end_by``, ``traceparent``; or ``None``."""
 started_at = 0.0
 """When it started, in seconds since 1970."""
-
-
-class PayloadTooLargeError(ValueError):
-    """A result over ``limits.blob_bytes``."""
-
-
-class CodecRefusedError(RuntimeError):
-    """Something pickled where pickle is not allowed."""
-
-
-def _public(cls: type[Exception]) -> type[Exception]:
-    """The exception users know by this name, if the package around this file is complete."""
-    try:
-        from hustings import errors
-    except ImportError:
-        return cls
-    public = getattr(errors, cls.__name__, cls)
-    return public if isinstance(public, type) and issubclass(public, Exception) else cls
-
-
-@functools.cache
-def payload_limit() -> int:
-    """Most bytes of a result, as the node set it."""
-    return int(os.environ.get("HUSTINGS_PAYLOAD_LIMIT", DEFAULT_PAYLOAD_LIMIT))
-
-
-@functools.cache
-def pickle_allowed() -> bool:
-    """Whether this node unpickles, as the node set it."""
-    return os.environ.get("HUSTINGS_ALLOW_PICKLE") == "1"
-
-
-def _require_pickle(what: str) -> None:
-    if not pickle_allowed():
-        raise _public(CodecRefusedError)(
-            f"{what}: pickle is refused on this node; start it with allow_pickle=True, or register "
-            "an importable function (module:qualname) and pass plain JSON values"
-        )
 
 
 # --- functions ------------------------------------------------------------------------------------
@@ -88,7 +49,7 @@ def load_function(name: str, reference: str | None, pickled: bytes | None) -> Ca
     if reference is not None:
         found = _import_reference(name, reference)
     elif pickled is not None:
-        _require_pickle(f"function {name!r}")
+        require_pickle(f"function {name!r}")
         found = pickle.loads(pickled)
     else:
         raise ValueError(f"function {name!r}: neither a reference nor a pickled body was given")
@@ -197,7 +158,7 @@ def decode_arguments(
 ) -> tuple[list[Any] | tuple[Any, ...], dict[str, Any]]:
     """The positional and keyword arguments in ``payload``."""
     if codec == "pickle":
-        _require_pickle("arguments")
+        require_pickle("arguments")
         args, kwargs = pickle.loads(payload)
         return args, kwargs
     if codec == "safe":
@@ -234,10 +195,10 @@ def encode_result(codec: str, value: Any, what: str = "result") -> bytes:
     elif codec == "safe":
         body = _native().safe_dumps(value, what, limit)
     else:
-        _require_pickle(what)
+        require_pickle(what)
         body = _pickle(value)
     if len(body) > limit:
-        raise _too_large(f"{len(body)} bytes", limit)
+        raise too_large(f"{len(body)} bytes", limit)
     return body
 
 
@@ -245,13 +206,6 @@ def _native() -> Any:
     from hustings import _core
 
     return _core
-
-
-def _too_large(size: str, limit: int) -> Exception:
-    return _public(PayloadTooLargeError)(
-        f"the result is {size}, the limit is {limit} (limits.blob_bytes); return less, or write "
-        "it to storage and return where it is"
-    )
 
 
 def _pickle(value: Any) -> bytes:
@@ -287,7 +241,7 @@ def _check_json(value: Any, limit: int, what: str) -> None:
         nonlocal left
         left -= 1  # every value costs a byte at least: shared parts cannot grow without bound
         if left < 0:
-            raise _too_large(f"more than {limit} values", limit)
+            raise too_large(f"more than {limit} values", limit)
         kind = type(value)
         if kind in _PLAIN:
             return
@@ -365,6 +319,7 @@ def _users_part(tb: TracebackType | None) -> TracebackType | None:
         __file__,
         importlib.__file__,
         os.path.join(os.path.dirname(__file__), "_outlet.py"),
+        os.path.join(os.path.dirname(__file__), "_threads.py"),
         trace_context.__file__,
         _alarm.__file__,
         _coroutine.__file__,

@@ -44,6 +44,7 @@ def start(
     *,
     tasks: list[str],
     allow_pickle: bool,
+    allow_threads: bool,
     first_port: int | None,
     profile: str | None,
     timeout: float,
@@ -69,6 +70,7 @@ def start(
     places = [f"127.0.0.1:{port}" for port in ports]
     options = [part for module in tasks for part in ("--tasks", module)]
     options += ["--allow-pickle"] if allow_pickle else []
+    options += ["--allow-threads"] if allow_threads else []
     options += ["--profile", profile] if profile else []
     folder = state_dir()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)

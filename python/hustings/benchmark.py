@@ -44,10 +44,13 @@ Figures = dict[str, Any]
 class Bench:
     """A cluster of processes on this machine, and what is measured of it."""
 
-    def __init__(self, cluster: Cluster, tasks: int, rounds: int, seconds: float) -> None:
+    def __init__(
+        self, cluster: Cluster, tasks: int, rounds: int, seconds: float, run_in: str = "process"
+    ) -> None:
         self.cluster = cluster
         self.tasks, self.rounds, self.seconds = tasks, rounds, seconds
-        self.nothing: Task[[int], int] = task(nothing)
+        self.nothing: Task[[int], int] = task(run_in=run_in)(nothing)
+        self.echo: Task[[bytes], bytes] = task(run_in=run_in)(echo)
         self.saturation = 0.0
         """Tasks a second, once ``throughput`` has run."""
 
@@ -134,14 +137,14 @@ class Bench:
             data, rates, trips = os.urandom(size), [], []
             for _ in range(self.rounds):
                 began = time.perf_counter()
-                futures = [self.cluster.submit(echo, data) for _ in range(count)]
+                futures = [self.cluster.submit(self.echo, data) for _ in range(count)]
                 got = gather(*futures, timeout=TIMEOUT_S)
                 rates.append(count / (time.perf_counter() - began))
                 if any(back != data for back in got):
                     raise RuntimeError(f"{size} bytes came back as others")
             for _ in range(20):
                 began = time.perf_counter()
-                self.cluster.submit(echo, data).result(TIMEOUT_S)
+                self.cluster.submit(self.echo, data).result(TIMEOUT_S)
                 trips.append((time.perf_counter() - began) * 1e3)
             rate = statistics.median(rates)
             found[str(size)] = {
@@ -240,7 +243,8 @@ def run(arguments: argparse.Namespace) -> int:
             slots=arguments.slots,
             data_dir=data_dir,
         ) as cluster:
-            bench = Bench(cluster, arguments.tasks, arguments.rounds, arguments.seconds)
+            amounts = arguments.tasks, arguments.rounds, arguments.seconds
+            bench = Bench(cluster, *amounts, arguments.run_in)
             bench.warm_up()
             result = {name: getattr(bench, name)() for name in sections}
     finally:
@@ -252,6 +256,7 @@ def run(arguments: argparse.Namespace) -> int:
         "settings": {
             **{name: getattr(arguments, name) for name in ("nodes", "workers", "slots")},
             "state": "on disk" if data_dir else "in memory",
+            "run_in": arguments.run_in,
             **{name: getattr(arguments, name) for name in ("tasks", "rounds", "seconds")},
         },
         "noise": {"busy_cores_before": noise, "load_average": list(os.getloadavg())},

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import certs_arguments as certs
-from . import terminal_arguments
+from . import operator_arguments, terminal_arguments
 from .terminal_arguments import add_bench, add_completion, add_connect, add_places, add_top
 
 OK, FAILED, USAGE, CUT_SHORT = 0, 1, 2, 3
@@ -46,11 +46,13 @@ def _explain(error: Exception) -> int:
         ConfigError,
         DataDirLockedError,
         HustingsError,
+        InvalidTaskIdError,
         WaitTimeoutError,
     )
 
     busy = (BindError, DataDirLockedError)
-    bad_input = (AuthError, ConfigError, *busy, DemoInputError, ModuleNotFoundError, Usage)
+    named = (AuthError, ConfigError, DemoInputError, InvalidTaskIdError)
+    bad_input = (*named, *busy, ModuleNotFoundError, Usage)
     if not isinstance(error, (HustingsError, *bad_input)):
         raise error
     print(f"hustings: {error}", file=sys.stderr)
@@ -78,9 +80,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_status(commands)
     _add_terminal(commands)
     _add_members(commands)
-    _add_remove(commands)
     _add_submit(commands)
     _add_why(commands)
+    operator_arguments.add(lambda name, summary: _command(commands, name, None, summary), _connect)
     _add_sim(commands)
     _add_config(commands)
     summary = "make a voter the only one, where a majority of them is lost for ever"
@@ -137,6 +139,7 @@ def _add_up(commands: Any) -> None:
     p.add_argument(
         "--allow-pickle", action="store_true", help="accept pickled functions and arguments"
     )
+    terminal_arguments.add_threads(p)
     p.add_argument(
         "--data-dir", metavar="DIR", help="keep log and state below it (default: in memory only)"
     )
@@ -158,6 +161,7 @@ def _up(arguments: argparse.Namespace) -> int:
         arguments.n,
         tasks=arguments.tasks,
         allow_pickle=arguments.allow_pickle,
+        allow_threads=arguments.allow_threads,
         first_port=arguments.port,
         profile=arguments.profile,
         timeout=arguments.timeout,
@@ -228,6 +232,7 @@ def _add_node(commands: Any) -> None:
     p.add_argument(
         "--allow-pickle", action="store_true", help="accept pickled functions and arguments"
     )
+    terminal_arguments.add_threads(p)
     p.add_argument(
         "--allow-faults", action="store_true", help="take fault calls: cut links, wrong clocks"
     )
@@ -312,21 +317,6 @@ def _members(arguments: argparse.Namespace) -> int:
 
     with _connect(arguments) as cluster:
         return standing.print_members(cluster, as_json=arguments.json)
-
-
-def _add_remove(commands: Any) -> None:
-    p = _command(commands, "remove", _remove, "remove a member for good; its work goes elsewhere")
-    p.add_argument("node", help="its name, id or address")
-    p.add_argument("--grace", type=float, default=10.0, help="seconds for its running tasks")
-    add_connect(p)
-
-
-def _remove(arguments: argparse.Namespace) -> int:
-    with _connect(arguments) as cluster:
-        cluster.remove_node(arguments.node, grace=arguments.grace, timeout=arguments.timeout)
-        quorum = cluster.quorum
-    print(json.dumps({"removed": arguments.node}) if arguments.json else f"removed; {quorum}")
-    return OK
 
 
 def _add_submit(commands: Any) -> None:

@@ -141,6 +141,7 @@ class Cluster(Submitter, Membership, Explained):
                 "slots": max(1, cores() // count) if slots is None else check_slots(slots),
                 **places[i],
                 "allow_pickle": True,
+                "allow_threads": True,
                 "allow_faults": True,
                 "load": load,
                 "config": knobs,

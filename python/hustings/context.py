@@ -6,8 +6,8 @@ from __future__ import annotations
 import math
 import os
 import time
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from .errors import NoTaskError
 
@@ -60,12 +60,15 @@ class TaskContext:
     traceparent: str | None = None
     """The trace the task belongs to, in the words of W3C Trace Context; see
     ``TaskOptions.traceparent``."""
+    _seat: Any = field(default=None, repr=False, compare=False)
 
     @property
     def cancelled(self) -> bool:
         """Whether this attempt is not wanted any more: it was cancelled, or its task is past its
         ``deadline``. It has a second to end; then it is killed with its process. What it returns
         or raises is nobody's concern any more."""
+        if self._seat is not None:
+            return bool(self._seat.is_cancelled(self.fencing_token))
         from . import _alarm
 
         return _alarm.is_cancelled(self.fencing_token)
@@ -98,7 +101,11 @@ class TaskContext:
             _check_number("total", total, least=math.ulp(0.0))
         if not isinstance(note, str):
             raise TypeError(f"note={note!r}: give text")
-        _words.report_progress(float(done), float(total or 0.0), note[:MAX_NOTE])
+        told = float(done), float(total or 0.0), note[:MAX_NOTE]
+        if self._seat is not None:
+            self._seat.progress(self.fencing_token, *told)
+        else:
+            _words.report_progress(*told)
 
 
 def _check_number(name: str, value: object, *, least: float) -> None:
@@ -110,10 +117,14 @@ def _check_number(name: str, value: object, *, least: float) -> None:
 
 
 def get_context() -> TaskContext:
-    """The task that runs in this process. Raises ``NoTaskError`` outside of one."""
+    """The task that runs in this process, or in this thread if its ``run_in`` is that. Raises
+    ``NoTaskError`` outside of one."""
     from . import _runner
+    from ._terms import here
 
-    info = _runner.info
+    info, started_at, seat = here.info, here.started_at, here.seat
+    if seat is None:
+        info, started_at = _runner.info, _runner.started_at
     if info is None:
         raise NoTaskError(
             "get_context: no task runs here; a task called directly, as f(x), is a plain function"
@@ -121,7 +132,7 @@ def get_context() -> TaskContext:
     timeout, end_by = info["timeout_s"], info["end_by"]
     ends = [end_by] if end_by is not None else []
     if timeout is not None:
-        ends.append(_runner.started_at + timeout)
+        ends.append(started_at + timeout)
     return TaskContext(
         task_id=info["task_id"],
         attempt=info["attempt"],
@@ -129,8 +140,9 @@ def get_context() -> TaskContext:
         key=info["key"],
         timeout=timeout,
         deadline=min(ends, default=None),
-        node=os.environ.get("HUSTINGS_NODE_NAME", ""),
+        node=os.environ.get("HUSTINGS_NODE_NAME", "") if seat is None else seat.node,
         traceparent=info["traceparent"],
+        _seat=seat,
     )
 
 

@@ -77,6 +77,7 @@ def _node(arguments: argparse.Namespace, config: Config | None, tls: str | None)
         labels=dict(_pairs("--label", arguments.label)),
         resources=_resources(arguments.resource),
         allow_pickle=arguments.allow_pickle,
+        allow_threads=arguments.allow_threads,
         allow_faults=arguments.allow_faults,
         load=loads.measured(own_process=True),
         config=config,

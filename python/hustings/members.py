@@ -67,10 +67,12 @@ class Member:
     load: Mapping[str, Any]
     labels: Mapping[str, str] = field(default_factory=dict)
     resources: Mapping[str, float] = field(default_factory=dict)
+    draining: bool = False
+    """It takes no more work."""
 
     def __repr__(self) -> str:
         role = "voter" if self.voter else "worker"
-        state = "alive" if self.alive else "gone"
+        state = ("draining" if self.draining else "alive") if self.alive else "gone"
         busy = f"queued={self.queued}, running={self.running}"
         return (
             f"Member({self.name}, {role}, {state}, score={self.score:.2f}, {busy}, {self.address})"
@@ -88,6 +90,7 @@ class Member:
             position=(float(row.get("x") or 0.0), float(row.get("y") or 0.0)),
             voter=bool(row.get("voter")),
             alive=bool(row.get("alive")),
+            draining=bool(row.get("draining")),
             score=float(row.get("score") or 0.0),
             queued=int(row.get("queued") or 0),
             running=int(row.get("running") or 0),

@@ -135,6 +135,9 @@ class Node:
     the nodes. Then ``listen`` is for nodes alone, and each listener sends whoever belongs to the
     other there. ``advertise_clients`` is to it what ``advertise`` is to ``listen``.
 
+    ``allow_threads``: tasks with ``run_in="thread"`` run in threads of this process; without, in
+    processes of their own like all others.
+
     ``slots`` tasks run at once. ``labels`` and ``resources`` (``{"gpu": 1, "memory": 8e9}``) are
     what tasks may ask for; a task runs nowhere else. ``position``: two coordinates, or one.
 
@@ -175,6 +178,7 @@ class Node:
         labels: Mapping[str, str] | None = None,
         resources: Mapping[str, float] | None = None,
         allow_pickle: bool = False,
+        allow_threads: bool = False,
         allow_faults: bool = False,
         load: LoadSource | Mapping[str, Any] | None = None,
         config: Config | None = None,
@@ -191,8 +195,7 @@ class Node:
     ) -> None:
         self._join = _addresses(join)
         self._founders = check_founders(self._join, voters)
-        self._voter = voter
-        self._alone = not self._join and voters is None
+        self._voter, self._alone = voter, not self._join and voters is None
         tls = certs.check_folder(tls)
         self._node = _core.Node(
             name=name or default_name(tls),
@@ -204,6 +207,7 @@ class Node:
             labels=check_labels(labels),
             resources=check_resources(resources, cpu=False),
             allow_pickle=bool(allow_pickle),
+            allow_threads=bool(allow_threads),
             allow_faults=bool(allow_faults),
             load=load.for_node(0) if isinstance(load, LoadSource) else load,
             config=_check_config(config).resolved(),
@@ -217,8 +221,7 @@ class Node:
             enrolment=_check_admission(admit, ca),
             otlp=_check_otlp(otlp),
         )
-        self._allow_pickle = bool(allow_pickle)
-        self._state = "new"
+        self._allow_pickle, self._state = bool(allow_pickle), "new"
 
     def register(self, name: str, fn: Callable[..., Any] | str) -> None:
         """Lets the cluster run ``fn`` (a callable, or ``"module:qualname"``) under ``name``."""
@@ -449,6 +452,11 @@ class Node:
     def snapshot(self) -> Snapshot:
         """Its own view of the cluster."""
         return Snapshot.from_status(self._node.status())
+
+    def tasks(self, state: str | None = None, limit: int = 1000) -> list[dict[str, Any]]:
+        """Tasks as this node knows them, as ``Cluster.tasks`` has them: a follower may be behind,
+        and a node that does not vote knows none."""
+        return self._node.tasks(state, limit)
 
     def metrics(self) -> dict[str, int]:
         """The cluster-wide counters, as this node has applied them."""

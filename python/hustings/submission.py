@@ -304,6 +304,8 @@ def bind(
         rare.update(slots=slots, labels=options.labels, resources=resources)
     if options.idempotent:
         rare["idempotent"] = True
+    if options.run_in == "thread":
+        rare["in_thread"] = True
     submit = functools.partial(
         client.submit,
         call.name,

@@ -45,6 +45,7 @@ MAX_NAME = 256
 MAX_KEY = 256
 """Bytes of a task's key."""
 ON_DUPLICATE = ("join", "reject", "replace")
+RUN_IN = ("process", "thread")
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,11 @@ class TaskOptions:
     """Running it twice, even at once, does no harm. Then an attempt that takes much longer than its
     kind usually does gets a copy on an idle node; the first to end counts, the other one is killed.
     """
+    run_in: str = "process"
+    """``"process"``, a process of its own kind; or ``"thread"``, a thread of the node itself, where
+    the node allows that (``allow_threads``; else in a process). A thread costs less and shares what
+    its process holds, but not even a timeout can end it where it waits in native code, and what
+    crashes it crashes the node."""
     traceparent: str | None = None
     """The trace it belongs to, in the words of W3C Trace Context: ``00-<32 hex>-<16 hex>-<2 hex>``.
     ``None``: the current one, where the script uses opentelemetry."""
@@ -106,6 +112,8 @@ class TaskOptions:
             if getattr(self, name) is not None:
                 _check_seconds(name, getattr(self, name), positive=True)
         _check_key(self.key, self.on_duplicate)
+        if self.run_in not in RUN_IN:
+            raise ConfigError(f"run_in={self.run_in!r}: give one of {_choices(RUN_IN)}")
         if not isinstance(self.idempotent, bool):
             raise TypeError(f"idempotent={self.idempotent!r}: give True or False")
         object.__setattr__(self, "labels", check_labels(self.labels))
@@ -169,6 +177,11 @@ class Task(Generic[P, R]):
         self._travels_as = travels_as
         self._reference: str | None = None
         self._pickled: bytes | None = None
+        if self._options.run_in == "thread" and self.yields:
+            raise TypeError(
+                f"task {self._name!r} yields, which needs a process: leave out run_in='thread', or "
+                "return a list"
+            )
 
     @property
     def name(self) -> str:
@@ -297,6 +310,7 @@ def task(
     labels: Mapping[str, str] | None = None,
     resources: Mapping[str, float] | None = None,
     idempotent: bool = False,
+    run_in: str = "process",
     traceparent: str | None = None,
 ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
@@ -414,9 +428,13 @@ def _check_whole(name: str, value: object, low: int, high: int) -> None:
         raise ValueError(f"{name}={value!r}: give a whole number from {low} to {high}")
 
 
+def _choices(values: tuple[str, ...]) -> str:
+    return ", ".join(map(repr, values))
+
+
 def _check_key(key: object, on_duplicate: object) -> None:
     if on_duplicate not in ON_DUPLICATE:
-        choices = ", ".join(map(repr, ON_DUPLICATE))
+        choices = _choices(ON_DUPLICATE)
         raise ConfigError(f"on_duplicate={on_duplicate!r}: give one of {choices}")
     if key is None:
         return

@@ -21,6 +21,15 @@ def add_connect(parser: argparse.ArgumentParser) -> None:
     add_tls(parser)
 
 
+def add_threads(parser: argparse.ArgumentParser) -> None:
+    """Whether tasks may run inside a node."""
+    parser.add_argument(
+        "--allow-threads",
+        action="store_true",
+        help='run tasks with run_in="thread" in threads of the node itself, not in processes',
+    )
+
+
 def add_force(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``hustings force-new-cluster``, and what runs it."""
     parser.set_defaults(run=run_force)
@@ -99,6 +108,9 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--slots", type=int, help="callbacks at once on a node (default: by cores)")
     parser.add_argument("--disk", action="store_true", help="keep state on disk, in a new folder")
     parser.add_argument("--data-dir", metavar="DIR", help="keep state there: the disk to measure")
+    parser.add_argument(
+        "--run-in", choices=["process", "thread"], default="process", help="where tasks run"
+    )
     parser.add_argument("--tasks", type=int, default=50_000, metavar="N", help="a round (50000)")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="of each (default 5)")
     parser.add_argument(

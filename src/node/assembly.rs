@@ -8,6 +8,7 @@ use super::committer::Committer;
 use super::consensus::runtime::{random_jitter, random_u64};
 use super::consensus::{Consensus, ConsensusOptions, Replica, Stores};
 use super::driver::{Input, TaskLoop, TaskLoopOptions};
+use super::execution::seat::Threads;
 use super::execution::streams::StreamLimits;
 use super::execution::{AttemptEnded, Pool, PoolOptions};
 use super::history::History;
@@ -42,6 +43,9 @@ use tokio::sync::mpsc;
 /// How much nicer runners are than their node.
 const RUNNER_NICE: i32 = 5;
 
+/// A runner's command line, what is added to its environment, and who has threads in this process.
+type Interpreters = (Vec<String>, Vec<(String, String)>, Option<Arc<dyn Threads>>);
+
 /// Everything that runs inside the node's own runtime.
 pub(super) async fn start(options: NodeOptions) -> Result<(Arc<Shared>, Arc<Pool>, Served)> {
     let clock = Clock::start();
@@ -61,8 +65,8 @@ pub(super) async fn start(options: NodeOptions) -> Result<(Arc<Shared>, Arc<Pool
         let started = start_consensus(&me, &config, &clock, &history, &inputs, behind, stores);
         consensus = Some(started.await?);
     }
-    let runners = (options.runner_argv, options.runner_env);
-    let (pool, ends) = start_pool(&config, &me, options.allow_pickle, runners);
+    let python = (options.runner_argv, options.runner_env, options.threads);
+    let (pool, ends) = start_pool(&config, &me, options.allow_pickle, python);
     let shared = Arc::new(Shared::new(
         me.clone(),
         config.clone(),
@@ -250,7 +254,7 @@ fn start_pool(
     config: &Config,
     me: &Member,
     allow_pickle: bool,
-    (argv, mut env): (Vec<String>, Vec<(String, String)>),
+    (argv, mut env, threads): Interpreters,
 ) -> (Arc<Pool>, mpsc::UnboundedReceiver<AttemptEnded>) {
     env.push(("HUSTINGS_NODE_NAME".to_owned(), me.name.clone()));
     let (ended, ends) = mpsc::unbounded_channel();
@@ -265,6 +269,7 @@ fn start_pool(
             node: me.name.as_str().into(),
             output_limit: config.limits.task_output_bytes as usize,
             stream: stream_limits(&config.limits),
+            threads,
         },
         ended,
     );
@@ -289,15 +294,18 @@ fn spawn_upkeep(shared: &Arc<Shared>, load: Option<LoadSource>, pool: &Arc<Pool>
 /// Samples, scores, smooths and publishes, a few times a second, never on an RPC's path.
 async fn measure(shared: Arc<Shared>, mut source: LoadSource, pool: Arc<Pool>) {
     let cores = std::thread::available_parallelism().map_or(1.0, |cores| cores.get() as f64);
-    let mut tasks = TasksCpu::default();
+    let (mut tasks, mut threads) = (TasksCpu::default(), TasksCpu::of_threads());
     let mut scorer = Scorer::new(&shared.config.score, shared.config.election.score_tau);
     loop {
         let now = shared.clock.now();
         let uptime = now.since(super::clock::START);
+        let in_threads = threads.cores(uptime, &pool.threads());
+        source.set_of_tasks(in_threads);
         let mut load = source.sample(uptime);
         // A load that was given says all there is to say.
         if !load.synthetic {
-            load.tasks_cpu = (tasks.cores(uptime, &pool.processes()) / cores).min(1.0);
+            let of_tasks = tasks.cores(uptime, &pool.processes()) + in_threads;
+            load.tasks_cpu = (of_tasks / cores).min(1.0);
         }
         let smooth = scorer.update(now, &load, random_jitter());
         let score = if shared.draining.load(Ordering::Acquire) { 0.0 } else { smooth };

@@ -283,6 +283,16 @@ impl Node {
         transport::status::of(&self.shared).await.map_err(|_| self.stopped())
     }
 
+    /// Tasks as this node knows them, at most `limit`, in one state or all.
+    pub async fn tasks(
+        &self,
+        state: Option<proto::TaskState>,
+        limit: usize,
+    ) -> Result<proto::ListTasksResponse> {
+        let filter = state.unwrap_or(proto::TaskState::Unspecified);
+        self.shared.ask(move |l| transport::status::tasks(l, filter, &[], limit)).await
+    }
+
     /// This node's rows after `seq`, oldest first; bounded per call.
     pub fn records_after(&self, seq: u64) -> Vec<proto::Record> {
         let (rows, _) = self.shared.history.after(seq, history::MAX_READ);

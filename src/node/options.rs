@@ -1,5 +1,6 @@
 //! What a node is made of.
 
+use super::execution::seat::Threads;
 use super::http;
 use super::sampler::LoadSource;
 use super::storage::disk::Disk;
@@ -33,6 +34,8 @@ pub struct NodeOptions {
     pub resources: BTreeMap<String, u64>,
     /// Whether pickled functions and payloads may run here.
     pub allow_pickle: bool,
+    /// Who runs callbacks in threads of this process that may run there; `None`: they run like all others.
+    pub threads: Option<Arc<dyn Threads>>,
     /// Whether it takes fault calls: never where its work matters.
     pub allow_faults: bool,
     /// What it says about its resources; `None`: it measures.

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   cpu_available    = (min(host idle, quota headroom) + own) * (1 - stall)
-//!                      own: what this process uses, where it is one node and nothing else; leading is no load
+//!                      own: what this process uses, where it is one node and nothing else; leading is no load, tasks
+//!                      that run in its threads are
 //!                      stall: pressure, throttling or run queue
 //!   memory_available = saturate(min(MemAvailable, group headroom)) * (1 - memory pressure)
 //! ```
@@ -51,6 +52,8 @@ pub struct Sampler {
     cpu_pressure: Pressure,
     memory_pressure: Pressure,
     own: Option<OwnCpu>,
+    /// Cores that tasks use in threads of this process.
+    of_tasks: f64,
     read_at: Duration,
     last: Load,
 }
@@ -99,6 +102,7 @@ impl Sampler {
             cpu_pressure: Pressure::new(root, "cpu"),
             memory_pressure: Pressure::new(root, "memory"),
             own: None,
+            of_tasks: 0.0,
             read_at: now,
             last: Load::default(),
         }
@@ -151,6 +155,7 @@ impl Sampler {
         };
         let stall = stall.max(group.throttled.unwrap_or(0.0));
         let own = self.own.as_mut().map_or(0.0, |own| own.cores(now));
+        let own = (own - self.of_tasks).max(0.0);
         // Of the cores we may use, ours or the host's, the process took `own`.
         let returned = |idle: f64, cores: f64| unit(idle + own / cores.max(MIN_CORES), idle);
         let of_host = host.idle.map(|idle| (idle, returned(idle, host.cores as f64)));

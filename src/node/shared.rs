@@ -38,7 +38,7 @@ const LEASE_LOOK: Duration = Duration::from_millis(5);
 /// How soon somebody who waits for a leader looks again, rung or not.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// The version of `proto/hustings/v1`, and of the entries and snapshots that travel in it, this node speaks.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 
 /// A member's first words on meeting, and what it has been told.
 #[derive(Default)]

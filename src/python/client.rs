@@ -123,7 +123,7 @@ impl Client {
     #[pyo3(signature = (name, hash, codec, payload, *, retries=0, timeout_ms=0, backoff_ms=0,
                         priority=5, task_id=None, delay_ms=0, queue_timeout_ms=0, deadline_ms=0,
                         key=None, on_duplicate="join", slots=1, labels=None, resources=None,
-                        idempotent=false, traceparent=None))]
+                        idempotent=false, in_thread=false, traceparent=None))]
     #[allow(clippy::too_many_arguments, reason = "keyword arguments of a Python method")]
     fn submit(
         &self,
@@ -146,6 +146,7 @@ impl Client {
         labels: Option<BTreeMap<String, String>>,
         resources: Option<BTreeMap<String, f64>>,
         idempotent: bool,
+        in_thread: bool,
         traceparent: Option<&str>,
     ) -> PyResult<Future> {
         self.check(py)?;
@@ -177,18 +178,20 @@ impl Client {
             claim: key.map(|key| parse_claim(py, key, on_duplicate)).transpose()?,
             needs: parse_needs(py, slots, labels, resources)?,
             idempotent,
+            in_thread,
             trace: traceparent.map(|text| parse_trace(py, text)).transpose()?,
         };
         let id = task_id.map(|bytes| parse_id(py, bytes)).transpose()?;
         let handle = self.queue(py, request, id)?;
-        Ok(Future::new(handle, self.home.clone()))
+        Ok(Future::new(handle, self.home.clone(), key))
     }
 
     /// A handle on a task submitted earlier, by anybody.
     fn future(&self, py: Python<'_>, task_id: &[u8]) -> PyResult<Future> {
         self.check(py)?;
         let handle = self.home.client.future(parse_id(py, task_id)?);
-        Ok(Future::new(handle.map_err(|error| errors::raise(py, error))?, self.home.clone()))
+        let handle = handle.map_err(|error| errors::raise(py, error))?;
+        Ok(Future::new(handle, self.home.clone(), None))
     }
 
     /// Why a task is where it is, and what happened to it so far.

@@ -23,13 +23,15 @@ use std::sync::Arc;
 pub(super) struct Future {
     handle: Arc<Handle>,
     home: Arc<Home>,
+    key: Option<Box<str>>,
     /// The same object each time, as in the standard library.
     decoded: PyOnceLock<Decoded>,
 }
 
 impl Future {
-    pub fn new(handle: Arc<Handle>, home: Arc<Home>) -> Self {
-        Future { handle, home, decoded: PyOnceLock::new() }
+    pub fn new(handle: Arc<Handle>, home: Arc<Home>, key: Option<&str>) -> Self {
+        let key = key.filter(|key| !key.is_empty()).map(Box::from);
+        Future { handle, home, key, decoded: PyOnceLock::new() }
     }
 
     pub fn handle(&self) -> &Handle {
@@ -178,6 +180,11 @@ impl Future {
     #[getter]
     fn task_id(&self) -> String {
         self.handle.task().to_string()
+    }
+
+    #[getter]
+    fn key(&self) -> Option<&str> {
+        self.key.as_deref()
     }
 
     /// Why the task is where it is: an `Explanation`.

@@ -23,6 +23,7 @@ mod shop;
 mod simulation;
 mod stream;
 mod task_history;
+mod threads;
 
 use pyo3::prelude::*;
 

@@ -3,10 +3,12 @@
 use super::arguments::{function_source, parse_resources};
 use super::config::config_from;
 use super::errors;
-use super::records::{record_dicts, status_dict};
+use super::records::{record_dicts, status_dict, task_dict};
 use super::runtime::{Live, Resident, check_fork, generation, parse_seconds, process};
+use super::threads::NodeThreads;
 use crate::core::load::{Load, Position};
 use crate::error::Error;
+use crate::node::client::words;
 use crate::node::http::{Endpoint, Endpoints};
 use crate::node::sampler::LoadSource;
 use crate::node::storage::disk::Disk;
@@ -57,6 +59,13 @@ impl Node {
     }
 }
 
+impl Node {
+    fn of(name: String, options: NodeOptions) -> Self {
+        let (generation, options) = (generation(), Mutex::new(Some(options)));
+        Node { name, generation, options, early: Mutex::default(), running: OnceLock::new() }
+    }
+}
+
 #[pymethods]
 impl Node {
     #[new]
@@ -64,7 +73,7 @@ impl Node {
     #[pyo3(signature = (*, name, listen="127.0.0.1:0", advertise=None,
                         clients=None,
                         position=(0.0, 0.0), slots=1, labels=None,
-                        resources=None, allow_pickle=false,
+                        resources=None, allow_pickle=false, allow_threads=false,
                         allow_faults=false, load=None, config=None, may_vote=true, data_dir=None,
                         runner_argv=vec![], runner_env=None, metrics=None,
                         http=None, http_tls=None, tls=None, enrolment=None, otlp=None))]
@@ -79,6 +88,7 @@ impl Node {
         labels: Option<BTreeMap<String, String>>,
         resources: Option<BTreeMap<String, f64>>,
         allow_pickle: bool,
+        allow_threads: bool,
         allow_faults: bool,
         load: Option<&Bound<'_, PyMapping>>,
         config: Option<&Bound<'_, PyAny>>,
@@ -93,6 +103,8 @@ impl Node {
         enrolment: Option<(String, PathBuf)>,
         otlp: Option<String>,
     ) -> PyResult<Self> {
+        let config = config_from(config)?;
+        let threads = allow_threads.then(|| NodeThreads::shared(&name, &config, allow_pickle));
         let options = NodeOptions {
             name: name.clone(),
             listen: listen.to_owned(),
@@ -105,9 +117,10 @@ impl Node {
             labels: labels.unwrap_or_default(),
             resources: parse_resources(py, resources.unwrap_or_default())?,
             allow_pickle,
+            threads,
             allow_faults,
             load: load.map(load_source).transpose()?,
-            config: config_from(config)?,
+            config,
             may_vote,
             disk: data_dir.map(|path| Arc::new(Folder::new(&path)) as Arc<dyn Disk>),
             runner_argv,
@@ -119,13 +132,7 @@ impl Node {
             },
             otlp,
         };
-        Ok(Node {
-            name,
-            generation: generation(),
-            options: Mutex::new(Some(options)),
-            early: Mutex::default(),
-            running: OnceLock::new(),
-        })
+        Ok(Node::of(name, options))
     }
 
     /// Makes a function known to this node; told to the cluster when it joins.
@@ -247,6 +254,20 @@ impl Node {
         let running = self.running(py)?.clone();
         let status = process(py)?.block_on(py, async move { running.node.status().await })?;
         status_dict(py, &status)
+    }
+
+    /// Tasks as this node knows them.
+    #[pyo3(signature = (state=None, limit=1000))]
+    fn tasks<'py>(
+        &self,
+        py: Python<'py>,
+        state: Option<&str>,
+        limit: usize,
+    ) -> PyResult<Vec<Bound<'py, PyDict>>> {
+        let running = self.running(py)?.clone();
+        let state = state.map(words::state).transpose().map_err(|e| errors::raise(py, e))?;
+        let ask = async move { running.node.tasks(state, limit).await };
+        process(py)?.block_on(py, ask)?.tasks.iter().map(|task| task_dict(py, task)).collect()
     }
 
     /// This node's records after `after_seq`.

@@ -158,6 +158,7 @@ fn member_dict<'py>(py: Python<'py>, status: &MemberStatus) -> PyResult<Bound<'p
     let dict = me_dict(py, status.member.as_ref().unwrap_or(&Member::default()))?;
     let rest = dict!(py, {
         "alive": status.alive,
+        "draining": status.draining,
         "score": number(status.score),
         "queued": status.queued,
         "running": status.running,

@@ -86,16 +86,16 @@ fn serve<'py>(py: Python<'py>, runner: &mut RunnerLoop<'py>) -> PyResult<()> {
 }
 
 /// A run as Python is given it. It owns what it holds: while it runs, its outlet reads further frames.
-struct Attempt<'py> {
+pub(super) struct Attempt<'py> {
     seq: u64,
     hash: FunctionHash,
-    codec: &'static str,
-    payload: Bound<'py, PyBytes>,
-    info: Bound<'py, PyDict>,
+    pub(super) codec: &'static str,
+    pub(super) payload: Bound<'py, PyBytes>,
+    pub(super) info: Bound<'py, PyDict>,
 }
 
 impl<'py> Attempt<'py> {
-    fn new(py: Python<'py>, run: &Run<'_>) -> PyResult<Self> {
+    pub(super) fn new(py: Python<'py>, run: &Run<'_>) -> PyResult<Self> {
         let info = PyDict::new(py);
         info.set_item(intern!(py, "task_id"), run.task.to_string())?;
         info.set_item(intern!(py, "attempt"), run.attempt)?;
@@ -183,46 +183,56 @@ impl<'py> RunnerLoop<'py> {
         Ok(callable)
     }
 
-    /// Sends what `call` returned: `(ok, codec, body, type_name, message, traceback)`.
     fn answer(&mut self, py: Python<'py>, seq: u64, answer: &Bound<'py, PyTuple>) -> PyResult<()> {
-        let ok: bool = answer.get_item(0)?.extract()?;
-        let body = answer.get_item(2)?.cast_into::<PyBytes>()?;
-        let body = body.as_bytes();
-        if ok {
-            let codec = text(&answer.get_item(1)?)?;
-            let codec = parse_codec(py, &codec)?;
-            if body.len() > self.payload_limit {
-                let message = format!(
-                    "the result is {} bytes, the limit is {} (limits.blob_bytes)",
-                    body.len(),
-                    self.payload_limit
-                );
-                return self.fail(py, seq, "hustings.PayloadTooLargeError", &message);
-            }
-            return self
-                .line
-                .send(py, &Frame::Done { seq, result: RunResult::Value { codec, body } });
-        }
-        let pickled = if body.len() > MAX_PICKLED { &[] } else { body };
-        let (type_name, message) = (text(&answer.get_item(3)?)?, text(&answer.get_item(4)?)?);
-        let traceback = text(&answer.get_item(5)?)?;
-        let result = RunResult::Failure {
-            type_name: cut(&type_name, MAX_TYPE_NAME),
-            message: cut(&message, MAX_MESSAGE),
-            traceback: cut(&traceback, MAX_TRACEBACK),
-            pickled,
-        };
-        self.line.send(py, &Frame::Done { seq, result })
+        read_answer(py, answer, self.payload_limit, |result| {
+            self.line.send(py, &Frame::Done { seq, result })
+        })?
     }
 
     fn fail(&mut self, py: Python<'py>, seq: u64, type_name: &str, message: &str) -> PyResult<()> {
-        let result = RunResult::Failure {
-            type_name: cut(type_name, MAX_TYPE_NAME),
-            message: cut(message, MAX_MESSAGE),
-            traceback: "",
-            pickled: &[],
-        };
-        self.line.send(py, &Frame::Done { seq, result })
+        self.line.send(py, &Frame::Done { seq, result: failure(type_name, message) })
+    }
+}
+
+/// Tells `hear` what `call` returned: `(ok, codec, body, type_name, message, traceback)`.
+pub(super) fn read_answer<R>(
+    py: Python<'_>,
+    answer: &Bound<'_, PyTuple>,
+    payload_limit: usize,
+    hear: impl FnOnce(RunResult<'_>) -> R,
+) -> PyResult<R> {
+    let ok: bool = answer.get_item(0)?.extract()?;
+    let body = answer.get_item(2)?.cast_into::<PyBytes>()?;
+    let body = body.as_bytes();
+    if ok {
+        let codec = text(&answer.get_item(1)?)?;
+        let codec = parse_codec(py, &codec)?;
+        if body.len() > payload_limit {
+            let message = format!(
+                "the result is {} bytes, the limit is {payload_limit} (limits.blob_bytes)",
+                body.len()
+            );
+            return Ok(hear(failure("hustings.PayloadTooLargeError", &message)));
+        }
+        return Ok(hear(RunResult::Value { codec, body }));
+    }
+    let pickled = if body.len() > MAX_PICKLED { &[] } else { body };
+    let (type_name, message) = (text(&answer.get_item(3)?)?, text(&answer.get_item(4)?)?);
+    let traceback = text(&answer.get_item(5)?)?;
+    Ok(hear(RunResult::Failure {
+        type_name: cut(&type_name, MAX_TYPE_NAME),
+        message: cut(&message, MAX_MESSAGE),
+        traceback: cut(&traceback, MAX_TRACEBACK),
+        pickled,
+    }))
+}
+
+fn failure<'a>(type_name: &'a str, message: &'a str) -> RunResult<'a> {
+    RunResult::Failure {
+        type_name: cut(type_name, MAX_TYPE_NAME),
+        message: cut(message, MAX_MESSAGE),
+        traceback: "",
+        pickled: &[],
     }
 }
 

@@ -134,6 +134,7 @@ pub fn task(id: TaskId, session: SessionId, chance: &mut Chance) -> Arc<TaskSpec
         claim: None,
         needs: None,
         idempotent: length.is_multiple_of(IDEMPOTENT),
+        in_thread: false,
         trace: None,
         retries: chance.below(3) as u32,
         timeout_ms: 0,

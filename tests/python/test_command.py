@@ -7,11 +7,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import fault_tasks
 import hustings as hs
 from conftest import HERE, alive, eventually, run_command
+from fault_views import other_names, settle
 
 
 def test_help_and_version_need_nothing() -> None:
@@ -111,6 +114,50 @@ def test_up_submit_status_and_down(tmp_path: Path) -> None:
     assert json.loads(down.stdout) == {n: "stopped" for n in ("n1", "n2", "n3")}
     assert not any(alive(n["pid"]) for n in state["nodes"])
     assert json.loads(run_command("down", "--json", **here).stdout) == {}
+
+
+def test_an_operator_looks_at_tasks_and_events_and_cancels(cluster: hs.Cluster, gate: Any) -> None:
+    there = ("--connect", cluster.members()[0].address)
+    held = cluster.submit(fault_tasks.wait_here, gate.path)
+    eventually(held.running)
+    task = str(held.task_id)
+    shown = run_command("tasks", "--state", "assigned", *there)
+    assert shown.returncode == 0, shown.stderr
+    assert f"{task}  assigned" in shown.stdout
+    one = run_command("tasks", "--limit", "1", "--json", *there)
+    assert len(json.loads(one.stdout)) == 1
+    refused = run_command("cancel", task, *there)
+    assert (refused.returncode, "--kill" in refused.stdout) == (1, True)
+    spoilt = run_command("cancel", "--kill", task, "no-id", *there)
+    assert (spoilt.returncode, held.done()) == (2, False)
+    unknown = "0198c2f0-0000-7000-8000-000000000000"
+    both = run_command("cancel", "--kill", "--json", unknown, task, *there)
+    assert (both.returncode, json.loads(both.stdout)) == (1, {unknown: False, task: True})
+    assert held.cancelled()
+    told = run_command("events", "--json", "--kind", "became_leader", *there)
+    rows = [json.loads(line) for line in told.stdout.splitlines()]
+    assert [row["node_name"] for row in rows] == [e.leader for e in cluster.events.elections()]
+    lines = run_command("events", *there).stdout
+    assert "became_leader" in lines
+    assert "scored" not in lines
+    last = run_command("events", "--all", "--last", "3", *there).stdout.splitlines()
+    assert len(last) == 3
+    for bad in (("--kind", "became_leadr"), ("--last", "0")):
+        assert run_command("events", *bad, *there).returncode == 2
+
+
+def test_an_operator_moves_leadership_and_drains_a_node() -> None:
+    with hs.Cluster.local(3, name="operated", config=hs.Config.ci()) as made:
+        leader = settle(made)
+        there = ("--connect", leader.address)
+        target, other = other_names(made, leader.name)
+        moved = run_command("handover", target, *there)
+        assert (moved.returncode, moved.stdout) == (0, f"{target} leads in term 2\n"), moved.stderr
+        assert run_command("handover", "n9", *there).returncode == 2
+        drained = run_command("drain", other, "--json", *there)
+        assert json.loads(drained.stdout) == {"node": other, "handed_back": 0}, drained.stderr
+        eventually(lambda: {m.name for m in made.members() if m.draining} == {other})
+        assert f"Member({other}, voter, draining" in run_command("members", *there).stdout
 
 
 def test_top_shows_nodes_and_rates(cluster: hs.Cluster) -> None:

@@ -99,8 +99,8 @@ def test_what_is_no_data_directory_has_an_error_of_its_own(tmp_path: Path) -> No
     node.abort()
     identity = tmp_path / "data" / "identity"
     text = identity.read_text()
-    identity.write_text(text.replace("format 4", "format 9"))
-    refused(tmp_path / "data", hs.StorageError, "format 9, this version knows 4")
+    identity.write_text(text.replace("format 5", "format 9"))
+    refused(tmp_path / "data", hs.StorageError, "format 9, this version knows 5")
     identity.write_text(text.replace("incarnation 1", "incarnation 0"))
     refused(tmp_path / "data", hs.CorruptLogError, "identity is corrupt")
     identity.write_text(text)

@@ -38,6 +38,18 @@ def test_a_node_alone_leads_and_works(alone: hs.Node) -> None:
     assert "solo" in alone._repr_html_()
 
 
+def test_a_node_tells_the_tasks_it_knows(alone: hs.Node) -> None:
+    assert alone.address is not None
+    with hs.Cluster.connect(alone.address) as client:
+        job = client.submit("square", 4)
+        assert job.result(30) == 16
+    told = {row["task_id"]: row for row in alone.tasks("succeeded")}
+    assert told[str(job.task_id)]["function"] == "square"
+    assert alone.tasks("failed") == []
+    with pytest.raises(hs.ConfigError, match="is not a state; choose one of pending"):
+        alone.tasks("bogus")
+
+
 def test_close_names_are_offered_for_an_unregistered_task(alone: hs.Node) -> None:
     assert alone.address is not None
     with hs.Cluster.connect(alone.address) as client:

@@ -19,7 +19,7 @@ from typing import Any
 import cloudpickle
 import pytest
 
-from hustings import _runner
+from hustings import _runner, _terms
 
 LIMIT = 2000
 
@@ -28,15 +28,13 @@ LIMIT = 2000
 def _settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     configure(monkeypatch, pickle_allowed=True)
     yield
-    _runner.payload_limit.cache_clear()
-    _runner.pickle_allowed.cache_clear()
+    _terms.of_process.cache_clear()
 
 
 def configure(monkeypatch: pytest.MonkeyPatch, *, pickle_allowed: bool) -> None:
     monkeypatch.setenv("HUSTINGS_PAYLOAD_LIMIT", str(LIMIT))
     monkeypatch.setenv("HUSTINGS_ALLOW_PICKLE", "1" if pickle_allowed else "0")
-    _runner.payload_limit.cache_clear()
-    _runner.pickle_allowed.cache_clear()
+    _terms.of_process.cache_clear()
 
 
 @pytest.fixture

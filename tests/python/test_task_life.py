@@ -107,6 +107,7 @@ def test_a_key_that_is_held_rejects_or_replaces(
 ) -> None:
     held = sample_tasks.pass_gate.options(key="one")
     first = held.submit(gate.path, 1)
+    assert (first.key, cluster.submit(sample_tasks.square, 2).key) == ("one", None)
     eventually(lambda: first.why().kind == "running")
     refused = held.options(on_duplicate="reject").submit(gate.path, 2)
     with pytest.raises(hs.DuplicateTaskError, match='key "one" is held by task') as caught:

@@ -32,6 +32,7 @@ pub fn options(name: &str, cpu: f64) -> NodeOptions {
         resources: Default::default(),
         slots: 1,
         allow_pickle: false,
+        threads: None,
         allow_faults: true,
         load: Some(LoadSource::constant(load).unwrap()),
         config: Config::profile("ci").unwrap(),
@@ -134,6 +135,7 @@ pub fn request(name: &str, hash: Option<FunctionHash>) -> TaskRequest {
         claim: None,
         needs: None,
         idempotent: false,
+        in_thread: false,
         trace: None,
     }
 }

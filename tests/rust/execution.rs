@@ -5,6 +5,7 @@ use hustings::core::boundary::Assignment;
 use hustings::core::cluster::command::{Function, FunctionSource, Report, TaskSpec};
 use hustings::core::ids::{SessionId, TaskId, Token};
 use hustings::node::execution::frame::{self, Frame, PROTOCOL, RunResult};
+use hustings::node::execution::seat::Threads;
 use hustings::node::execution::stream::FrameReader;
 use hustings::node::execution::streams::StreamLimits;
 use hustings::node::execution::{AttemptEnded, Pool, PoolOptions};
@@ -29,18 +30,28 @@ pub fn own_argv() -> Vec<String> {
     ["/bin/sh", "-c", quiet, &program].map(String::from).to_vec()
 }
 
-struct Bench {
-    pool: Arc<Pool>,
+pub struct Bench {
+    pub pool: Arc<Pool>,
     ended: UnboundedReceiver<AttemptEnded>,
 }
 
 impl Bench {
     /// A pool whose runners are this binary in the role of [`child`], behaving as `mode` says.
     fn new(slots: usize, mode: &str) -> Self {
-        Self::with_argv(slots, own_argv(), mode)
+        Self::with(slots, own_argv(), mode, None)
     }
 
-    fn with_argv(slots: usize, argv: Vec<String>, mode: &str) -> Self {
+    /// One that has `threads` as well.
+    pub fn with_threads(slots: usize, threads: Arc<dyn Threads>) -> Self {
+        Self::with(slots, own_argv(), "", Some(threads))
+    }
+
+    fn with(
+        slots: usize,
+        argv: Vec<String>,
+        mode: &str,
+        threads: Option<Arc<dyn Threads>>,
+    ) -> Self {
         let (sender, ended) = unbounded_channel();
         let env = vec![("HUSTINGS_TEST_CHILD".to_owned(), mode.to_owned())];
         let options = PoolOptions {
@@ -53,20 +64,26 @@ impl Bench {
             node: "n1".into(),
             output_limit: 4 << 10,
             stream: StreamLimits { items: 4, bytes: 1 << 10, idle: PATIENCE },
+            threads,
         };
         Bench { pool: Pool::start(options, sender), ended }
     }
 
-    fn run(&self, task: u128, payload: &str) {
+    pub fn run(&self, task: u128, payload: &str) {
         self.run_limited(task, payload, 0);
     }
 
     fn run_limited(&self, task: u128, payload: &str, timeout_ms: u64) {
+        self.run_where(task, payload, timeout_ms, false);
+    }
+
+    pub fn run_where(&self, task: u128, payload: &str, timeout_ms: u64, in_thread: bool) {
         let source = FunctionSource::Reference("app:echo".into());
         let function = Arc::new(Function::new("echo".into(), source));
         let spec = TaskSpec {
             payload: payload.to_owned().into(),
             timeout_ms,
+            in_thread,
             ..TaskSpec::new(TaskId(task), SessionId(1), function.to_ref())
         };
         let assignment = Assignment {
@@ -78,7 +95,7 @@ impl Bench {
         self.pool.run(assignment, function);
     }
 
-    async fn next(&mut self) -> (u128, String) {
+    pub async fn next(&mut self) -> (u128, String) {
         let ended = tokio::time::timeout(PATIENCE, self.ended.recv()).await;
         let ended = ended.expect("an attempt ends in time").expect("the pool lives");
         let words = match ended.report {
@@ -89,7 +106,7 @@ impl Bench {
         (ended.task.0, words)
     }
 
-    async fn wait_running(&self, tasks: &[u128]) {
+    pub async fn wait_running(&self, tasks: &[u128]) {
         let wanted: HashSet<u128> = tasks.iter().copied().collect();
         let reached = async {
             while self.pool.running().iter().map(|task| task.0).collect::<HashSet<_>>() != wanted {
@@ -285,7 +302,7 @@ async fn a_runner_that_cannot_start_fails_its_attempts_with_the_reason() {
         (vec!["/bin/sh", "-c", "exit 9"], "runner exited with code 9"),
     ] {
         let argv = argv.into_iter().map(String::from).collect();
-        let mut bench = Bench::with_argv(2, argv, "");
+        let mut bench = Bench::with(2, argv, "", None);
         bench.run(1, "x");
         let (task, words) = bench.next().await;
         assert_eq!(task, 1);

@@ -17,4 +17,5 @@ mod simulation;
 #[cfg(feature = "otel")]
 mod spans;
 mod storage;
+mod threads;
 mod tidy;

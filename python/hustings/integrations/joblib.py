@@ -16,6 +16,7 @@ from joblib.parallel import (  # type: ignore[import-untyped,import-not-found,un
 )
 
 from .. import _runner
+from .._terms import here
 from ..cluster import Cluster, current_cluster
 from ..errors import NoClusterError
 from ..executor import Executor
@@ -101,7 +102,7 @@ class HustingsBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
 
     def _is_inside_a_task(self) -> bool:
         """In a runner there is no cluster to go to, unless the task has connected to one."""
-        if self._cluster is not None or _runner.info is None:
+        if self._cluster is not None or (_runner.info or here.info) is None:
             return False
         try:
             current_cluster()

@@ -222,6 +222,8 @@ pub struct TaskSpec {
     pub needs: Option<Arc<Needs>>,
     /// It may run twice at once: one that takes too long gets a copy elsewhere.
     pub idempotent: bool,
+    /// It may run in a thread of its node's own process; where the node does not have that, it runs like any other.
+    pub in_thread: bool,
     /// The trace it belongs to. Boxed, as most tasks belong to none.
     pub trace: Option<Box<TraceContext>>,
 }
@@ -244,6 +246,7 @@ impl TaskSpec {
             claim: None,
             needs: None,
             idempotent: false,
+            in_thread: false,
             trace: None,
         }
     }

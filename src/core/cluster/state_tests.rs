@@ -27,6 +27,7 @@ pub fn spec(id: u128, retries: u32) -> Arc<TaskSpec> {
         claim: None,
         needs: None,
         idempotent: false,
+        in_thread: false,
         trace: None,
     })
 }

@@ -330,8 +330,8 @@ impl Client {
         .await
     }
 
-    /// Waits until the node at `address` answers nothing at all: a frozen one takes calls and keeps them. One that waits
-    /// for somebody to lead says so meanwhile, for the case that the time runs out.
+    /// Waits until the node at `address` answers nothing at all: a frozen one takes calls and keeps them. One that
+    /// waits for somebody to lead says so meanwhile, for the case that the time runs out.
     async fn falls_silent(&self, address: &str, look: Duration) -> String {
         loop {
             tokio::time::sleep(look).await;

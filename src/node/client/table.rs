@@ -58,6 +58,8 @@ pub struct TaskRequest {
     pub needs: Option<Arc<Needs>>,
     /// It may run twice at once.
     pub idempotent: bool,
+    /// It may run in a thread of its node's own process.
+    pub in_thread: bool,
     /// The trace it belongs to.
     pub trace: Option<Box<TraceContext>>,
 }

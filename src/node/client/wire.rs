@@ -55,6 +55,7 @@ pub(super) fn task_to_proto(id: TaskId, task: &TaskRequest) -> proto::TaskSpec {
         }),
         needs: task.needs.as_deref().map(needs_out),
         idempotent: task.idempotent,
+        in_thread: task.in_thread,
         traceparent: trace_out(task.trace.as_deref()),
     }
 }

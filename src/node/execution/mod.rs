@@ -18,6 +18,7 @@ mod output;
 mod reader;
 mod roster;
 mod runner;
+pub mod seat;
 mod slot;
 pub mod stream;
 pub mod streams;
@@ -30,6 +31,8 @@ use crate::node::clock::Clock;
 use bytes::Bytes;
 use roster::{Roster, RunnerId};
 use runner::{Runner, STACK};
+use seat::{Interrupt, Seat, Threads, Work};
+use slot::Host;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -62,6 +65,8 @@ pub struct PoolOptions {
     pub output_limit: usize,
     /// What is held of what a generator yields.
     pub stream: StreamLimits,
+    /// Who runs attempts in threads of this process that may run there; `None`: they run like all others.
+    pub threads: Option<Arc<dyn Threads>>,
 }
 
 /// How an attempt ended here.
@@ -110,14 +115,20 @@ struct Inner {
 enum Act {
     /// Start a thread that starts and serves this runner.
     Start(RunnerId),
+    /// Start a thread that serves this seat.
+    Seat(Arc<Seat>),
     /// Send frames.
     Send(Arc<Runner>, Vec<u8>),
+    /// The same for a thread.
+    Hand(Arc<Seat>, Work),
     /// Tell it that its attempt is not wanted any more.
     Ask(Arc<Runner>),
-    /// Kill it; its death is then told as [`Roster::on_dead`].
-    Kill(Arc<Runner>),
+    /// The same for a thread.
+    Interrupt(Arc<Seat>, u64, Interrupt),
+    /// Kill it; its death is then told as [`Roster::on_dead`]. A thread is given up.
+    Kill(Host),
     /// Let it end by itself.
-    Close(Arc<Runner>),
+    Close(Host),
     /// Tell the node.
     End(AttemptEnded),
     /// The earliest timer changed.
@@ -130,8 +141,8 @@ impl Pool {
     /// An empty pool: runners start with the first attempts. Every attempt given to [`Pool::run`] ends in exactly one
     /// message to `ended`, unless the pool is stopped or aborted before.
     pub fn start(options: PoolOptions, ended: UnboundedSender<AttemptEnded>) -> Arc<Pool> {
-        let inner = Inner {
-            roster: Mutex::new(Roster::new(&options)),
+        let inner = Arc::new_cyclic(|pool| Inner {
+            roster: Mutex::new(Roster::new(&options, pool.clone())),
             streams: Arc::new(Streams::new(options.stream)),
             options,
             ended,
@@ -140,8 +151,8 @@ impl Pool {
             rearmed: Condvar::new(),
             has_timekeeper: AtomicBool::new(false),
             changed: Notify::new(),
-        };
-        Arc::new(Pool { inner: Arc::new(inner) })
+        });
+        Arc::new(Pool { inner })
     }
 
     /// Runs an attempt as soon as a slot and a runner are free. Never blocks.
@@ -178,6 +189,11 @@ impl Pool {
     /// Its runners' processes.
     pub fn processes(&self) -> Vec<u32> {
         self.inner.lock().processes()
+    }
+
+    /// The threads of this process that run attempts.
+    pub fn threads(&self) -> Vec<u32> {
+        self.inner.lock().threads()
     }
 
     /// Attempts that could start at once.
@@ -238,10 +254,19 @@ impl Inner {
     fn perform(self: &Arc<Self>, act: Act) {
         match act {
             Act::Start(id) => self.start_thread(id),
+            Act::Seat(seat) => self.fill(seat),
             Act::Send(runner, frames) => runner.send(&frames),
+            Act::Hand(seat, work) => seat.hand(work),
             Act::Ask(runner) => runner.ask(),
-            Act::Kill(runner) => runner.kill(),
-            Act::Close(runner) => runner.close(),
+            Act::Interrupt(seat, seq, why) => self.interrupt(seat, seq, why),
+            Act::Kill(Host::Process(runner)) => runner.kill(),
+            Act::Kill(Host::Thread(seat)) => {
+                seat.close();
+                let words = ("its thread was given up".to_owned(), Bytes::new());
+                self.update(|roster, now, acts| roster.on_dead(now, seat.id(), words, acts));
+            }
+            Act::Close(Host::Process(runner)) => runner.close(),
+            Act::Close(Host::Thread(seat)) => seat.close(),
             // Nobody listens any more only when the node itself is gone.
             Act::End(ended) => drop(self.ended.send(ended)),
             Act::Rearm => self.rearm(),
@@ -260,6 +285,34 @@ impl Inner {
             let words = (format!("cannot start a thread for a runner: {error}"), Bytes::new());
             self.update(|roster, now, acts| roster.on_dead(now, id, words, acts));
         }
+    }
+
+    /// Has a seat served. By a thread of its own, as whoever calls this must not wait for the interpreter.
+    fn fill(self: &Arc<Self>, seat: Arc<Seat>) {
+        let inner = Arc::clone(self);
+        let id = seat.id();
+        let start = move || {
+            let Some(threads) = &inner.options.threads else { return };
+            if let Err(words) = threads.start(seat) {
+                inner.lose(id, words);
+            }
+        };
+        if let Err(error) = thread::Builder::new().stack_size(STACK).spawn(start) {
+            self.lose(id, error.to_string());
+        }
+    }
+
+    fn lose(self: &Arc<Self>, id: RunnerId, why: String) {
+        let words = (format!("no thread could be started: {why}"), Bytes::new());
+        self.update(|roster, now, acts| roster.on_dead(now, id, words, acts));
+    }
+
+    fn interrupt(&self, seat: Arc<Seat>, seq: u64, why: Interrupt) {
+        seat.mark(seq, why);
+        let Some(threads) = self.options.threads.clone() else { return };
+        let interrupt = move || threads.interrupt(&seat, seq, why);
+        // Without it the attempt is given up a second later.
+        drop(thread::Builder::new().stack_size(STACK).spawn(interrupt));
     }
 
     /// One runner's life, on its serving thread.

@@ -138,7 +138,7 @@ impl Whereabouts for Ear {
 }
 
 /// A runner's answer as the cluster knows it.
-fn report(result: &RunResult<'_>) -> Report {
+pub(super) fn report(result: &RunResult<'_>) -> Report {
     match *result {
         RunResult::Value { codec, body } => {
             Report::Value(Payload::inline(codec, Bytes::copy_from_slice(body)))

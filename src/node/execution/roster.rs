@@ -3,21 +3,24 @@
 //! Touches no process: every method says by [`Act`]s what the pool shall do after it has let go of the lock. A slot
 //! that is to be killed is *doomed* first, so that a late kill never hits the next attempt of the same runner.
 
+mod starts;
+mod threads;
 mod views;
 
 use super::backoff::Backoff;
 use super::frame::{self, PROTOCOL};
 use super::output::last_line;
 use super::runner::Runner;
-use super::slot::{Busy, Doom, Job, Slot};
-use super::{Act, PoolOptions};
+use super::seat::{Interrupt, Work};
+use super::slot::{Busy, Doom, Host, Job, Slot};
+use super::{Act, Inner, PoolOptions};
 use crate::core::Moment;
 use crate::core::boundary::Assignment;
 use crate::core::cluster::command::{Function, Report};
 use crate::core::ids::{TaskId, Token};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// Names a runner within its pool; never reused.
@@ -34,6 +37,7 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 enum Timer {
     Start(RunnerId),
     Attempt { id: RunnerId, seq: u64 },
+    Interrupt { id: RunnerId, seq: u64 },
     Doomed(RunnerId),
     Restart,
 }
@@ -55,6 +59,7 @@ pub(super) struct Roster {
     runners: BTreeMap<RunnerId, Slot>,
     /// Ready and free; the last used first, its caches are warm.
     idle: Vec<RunnerId>,
+    threads: threads::Threads,
     busy: usize,
     waiting: VecDeque<Job>,
     timers: BTreeMap<(Moment, u64), Timer>,
@@ -65,13 +70,14 @@ pub(super) struct Roster {
 }
 
 impl Roster {
-    pub(super) fn new(options: &PoolOptions) -> Self {
+    pub(super) fn new(options: &PoolOptions, pool: Weak<Inner>) -> Self {
         Roster {
             slots: options.slots.max(1),
             payload_limit: options.payload_limit,
             phase: Phase::Open,
             runners: BTreeMap::new(),
             idle: Vec::new(),
+            threads: threads::Threads::new(options.threads.is_some().then_some(pool)),
             busy: 0,
             waiting: VecDeque::new(),
             timers: BTreeMap::new(),
@@ -88,7 +94,8 @@ impl Roster {
         function: Arc<Function>,
         acts: &mut Vec<Act>,
     ) {
-        let job = Job { assignment, function };
+        let in_thread = self.threads.takes(&assignment);
+        let job = Job { assignment, function, in_thread };
         if self.phase != Phase::Open {
             acts.push(job.end_unbegun(Report::Crashed("the node is stopping".into())));
         } else if self.waiting.len() >= MAX_WAITING {
@@ -103,8 +110,8 @@ impl Roster {
     /// The process of `id` exists.
     pub(super) fn on_spawned(&mut self, id: RunnerId, runner: Arc<Runner>, acts: &mut Vec<Act>) {
         match self.runners.get_mut(&id) {
-            Some(slot) if slot.doom.is_none() => slot.runner = Some(runner),
-            _ => acts.push(Act::Kill(runner)),
+            Some(slot) if slot.doom.is_none() => slot.host = Some(Host::Process(runner)),
+            _ => acts.push(Act::Kill(Host::Process(runner))),
         }
     }
 
@@ -147,12 +154,15 @@ impl Roster {
             return self.on_broken(id, "runner answered what it was not asked".into(), acts);
         };
         slot.served = true;
-        match (&slot.doom, &slot.runner) {
-            (None, _) => self.idle.push(id),
-            (Some(_), Some(runner)) => acts.push(Act::Kill(Arc::clone(runner))),
+        match (&slot.doom, &slot.host) {
+            (None, Some(Host::Thread(_))) => self.threads.idle.push(id),
+            (None, _) => {
+                self.idle.push(id);
+                self.backoff.reset();
+            }
+            (Some(_), Some(host)) => acts.push(Act::Kill(host.clone())),
             (Some(_), None) => {}
         }
-        self.backoff.reset();
         self.release(&busy);
         self.dispatch(now, acts);
         acts.push(busy.job.end(report, output, now.since(busy.started)));
@@ -174,6 +184,8 @@ impl Roster {
     ) {
         let Some(slot) = self.runners.remove(&id) else { return };
         self.idle.retain(|other| *other != id);
+        let is_thread = slot.is_thread();
+        self.threads.forget(id, is_thread && slot.busy.is_some());
         let report = match slot.doom {
             Some(Doom::Cancelled) => Some(Report::Crashed("cancelled".into())),
             Some(Doom::TimedOut(ms)) => Some(Report::TimedOut(ms)),
@@ -184,8 +196,10 @@ impl Roster {
         match slot.busy {
             Some(busy) => {
                 self.release(&busy);
-                self.backoff.reset();
-                self.spare = true;
+                if !is_thread {
+                    self.backoff.reset();
+                    self.spare = true;
+                }
                 if let Some(report) = report {
                     acts.push(busy.job.end(report, output, now.since(busy.started)));
                 }
@@ -232,6 +246,7 @@ impl Roster {
                         self.doom(id, Doom::Broken(words), acts);
                     }
                 }
+                Timer::Interrupt { id, seq } => self.on_timeout(id, seq, acts),
                 Timer::Attempt { id, seq } => {
                     let busy = self.runners.get(&id).and_then(|slot| slot.busy.as_ref());
                     if let Some(busy) = busy.filter(|busy| busy.seq == seq) {
@@ -240,8 +255,8 @@ impl Roster {
                     }
                 }
                 Timer::Doomed(id) => {
-                    let runner = self.runners.get(&id).and_then(|slot| slot.runner.as_ref());
-                    acts.extend(runner.map(|runner| Act::Kill(Arc::clone(runner))));
+                    let host = self.runners.get(&id).and_then(|slot| slot.host.clone());
+                    acts.extend(host.map(Act::Kill));
                 }
                 Timer::Restart => {
                     self.backoff.cool();
@@ -266,12 +281,13 @@ impl Roster {
         let mut cut: Vec<TaskId> = waiting.collect();
         cut.extend(self.running());
         self.idle.clear();
+        self.threads.idle.clear();
         self.timers.clear();
         for slot in self.runners.values_mut() {
             slot.doom = Some(Doom::Closed);
-            let Some(runner) = slot.runner.clone() else { continue };
+            let Some(host) = slot.host.clone() else { continue };
             let gentle = !abort && slot.busy.is_none();
-            acts.push(if gentle { Act::Close(runner) } else { Act::Kill(runner) });
+            acts.push(if gentle { Act::Close(host) } else { Act::Kill(host) });
         }
         acts.push(Act::Announce);
         cut
@@ -279,82 +295,68 @@ impl Roster {
 
     /// Gives waiting attempts to idle runners, then starts runners for the rest.
     fn dispatch(&mut self, now: Moment, acts: &mut Vec<Act>) {
-        while self.busy < self.slots && !self.idle.is_empty() {
-            let Some(job) = self.waiting.pop_front() else { break };
-            if let Some(id) = self.idle.pop() {
-                self.begin(now, id, job, acts);
-            }
+        if self.threads.are_used {
+            self.seat_threads(acts);
+        }
+        while self.busy < self.slots
+            && let Some((id, job)) = self.match_waiting()
+        {
+            self.begin(now, id, job, acts);
         }
         if self.phase == Phase::Closed {
             return;
         }
         let spare = usize::from(self.spare && self.backoff.is_clear());
-        let wanted = (self.busy + self.waiting.len()).min(self.slots) + spare;
-        let mut live = self.runners.values().filter(|slot| slot.doom.is_none()).count();
-        while live < wanted && self.runners.len() <= self.slots && self.backoff.allows() {
+        let (busy, waiting) = self.of_processes();
+        let wanted = (busy + waiting).min(self.slots) + spare;
+        let processes = self.runners.values().filter(|slot| !slot.is_thread());
+        let (mut all, mut live) = (0, 0);
+        processes.for_each(|slot| {
+            all += 1;
+            live += usize::from(slot.doom.is_none());
+        });
+        while live < wanted && all <= self.slots && self.backoff.allows() {
             self.start(now, acts);
-            live += 1;
+            (all, live) = (all + 1, live + 1);
         }
     }
 
     fn begin(&mut self, now: Moment, id: RunnerId, job: Job, acts: &mut Vec<Act>) {
         let seq = self.number();
         let slot = self.runners.get_mut(&id);
-        let Some((slot, runner)) = slot.and_then(|slot| slot.runner.clone().map(|r| (slot, r)))
+        let Some((slot, host)) = slot.and_then(|slot| slot.host.clone().map(|host| (slot, host)))
         else {
             return self.waiting.push_front(job);
         };
-        let limit = frame::to_runner_limit(self.payload_limit);
-        let frames = match slot.encode(&job, seq, limit) {
-            Ok(frames) => frames,
-            Err(error) => {
-                self.idle.push(id);
-                return acts.push(job.end_unbegun(job.too_large(&error)));
+        let send = match host {
+            Host::Thread(seat) => Act::Hand(seat, Work::new(seq, job.clone())),
+            Host::Process(runner) => {
+                let limit = frame::to_runner_limit(self.payload_limit);
+                match slot.encode(&job, seq, limit) {
+                    Ok(frames) => Act::Send(runner, frames),
+                    Err(error) => {
+                        self.idle.push(id);
+                        return acts.push(job.end_unbegun(job.too_large(&error)));
+                    }
+                }
             }
         };
-        let timeout = job.assignment.spec.timeout_ms;
-        let kill_after = Duration::from_millis(timeout).saturating_add(KILL_AFTER);
-        let timer = (timeout > 0).then(|| (now.after(kill_after), seq));
-        slot.busy = Some(Busy { seq, job, started: now, timer, progress: None });
+        let timeout = Duration::from_millis(job.assignment.spec.timeout_ms);
+        let timer = |wait| (!timeout.is_zero()).then(|| (now.after(wait), seq));
+        // A runner interrupts itself.
+        let interrupt = timer(timeout).filter(|_| job.in_thread);
+        let end = timer(timeout.saturating_add(KILL_AFTER));
+        let (timers, in_thread) = ([interrupt, end], job.in_thread);
+        slot.busy = Some(Busy { seq, job, started: now, timers, progress: None });
         self.busy += 1;
-        if let Some((at, _)) = timer {
+        self.threads.busy += usize::from(in_thread);
+        if let Some((at, _)) = interrupt {
+            self.arm(at, seq, Timer::Interrupt { id, seq }, acts);
+        }
+        if let Some((at, _)) = end {
             self.arm(at, seq, Timer::Attempt { id, seq }, acts);
         }
-        acts.push(Act::Send(runner, frames));
-    }
-
-    fn start(&mut self, now: Moment, acts: &mut Vec<Act>) {
-        let id = self.number();
-        self.runners.insert(id, Slot::default());
-        self.arm(now.after(START_LIMIT), id, Timer::Start(id), acts);
-        acts.push(Act::Start(id));
-    }
-
-    /// Waits before the next start; gives up what waits if there is no hope.
-    fn start_failed(
-        &mut self,
-        now: Moment,
-        report: Option<Report>,
-        said: Option<String>,
-        acts: &mut Vec<Act>,
-    ) {
-        let Some(report) = report else { return };
-        if let Some(wait) = self.backoff.fail() {
-            let number = self.number();
-            self.arm(now.after(wait), number, Timer::Restart, acts);
-        }
-        let hopeless = self.runners.values().all(|slot| slot.doom.is_some());
-        if let Some(rounds) = self.backoff.exhausted().filter(|_| hopeless) {
-            let why = match &report {
-                Report::Crashed(words) => words.as_str(),
-                _ => "unknown",
-            };
-            let said = said.map_or_else(String::new, |said| format!("; it said: {said}"));
-            let words = format!("no runner could be started in {rounds} tries: {why}{said}");
-            for job in self.waiting.drain(..) {
-                acts.push(job.end_unbegun(Report::Crashed(words.clone())));
-            }
-        }
+        acts.push(send);
     }
 
     /// Its attempt is not wanted any more. It may end it properly, but soon.
@@ -363,9 +365,11 @@ impl Roster {
             return;
         };
         slot.doom = Some(Doom::Cancelled);
-        if let Some(runner) = &slot.runner {
-            acts.push(Act::Ask(Arc::clone(runner)));
-        }
+        let seq = slot.busy.as_ref().map_or(0, |busy| busy.seq);
+        acts.extend(slot.host.clone().map(|host| match host {
+            Host::Process(runner) => Act::Ask(runner),
+            Host::Thread(seat) => Act::Interrupt(seat, seq, Interrupt::Cancelled),
+        }));
         let number = self.number();
         self.arm(now.after(KILL_AFTER), number, Timer::Doomed(id), acts);
     }
@@ -377,15 +381,14 @@ impl Roster {
         }
         slot.doom = Some(doom);
         self.idle.retain(|other| *other != id);
-        if let Some(runner) = &slot.runner {
-            acts.push(Act::Kill(Arc::clone(runner)));
-        }
+        acts.extend(slot.host.clone().map(Act::Kill));
     }
 
     fn release(&mut self, busy: &Busy) {
         self.busy -= 1;
-        if let Some(timer) = busy.timer {
-            self.timers.remove(&timer);
+        self.threads.busy -= usize::from(busy.job.in_thread);
+        for timer in busy.timers.iter().flatten() {
+            self.timers.remove(timer);
         }
     }
 

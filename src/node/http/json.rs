@@ -106,6 +106,7 @@ fn member(status: &MemberStatus) -> Value {
     let mut fields = me(status.member.as_ref().unwrap_or(&Member::default()));
     let rest = [
         ("alive", json!(status.alive)),
+        ("draining", json!(status.draining)),
         ("score", json!(number(status.score))),
         ("queued", json!(status.queued)),
         ("running", json!(status.running)),

@@ -38,10 +38,10 @@ impl OwnCpu {
     }
 }
 
-/// The CPU time of a node's runners, which come and go.
+/// The CPU time of a node's runners, or of its threads that run tasks, which come and go.
 #[derive(Debug)]
 pub struct TasksCpu {
-    root: PathBuf,
+    folder: PathBuf,
     seen_s: BTreeMap<u32, f64>,
     total_s: f64,
     window: Window,
@@ -49,26 +49,31 @@ pub struct TasksCpu {
 
 impl Default for TasksCpu {
     fn default() -> Self {
-        TasksCpu::rooted(Path::new("/"))
+        TasksCpu::below(Path::new("/proc"))
     }
 }
 
 impl TasksCpu {
-    fn rooted(root: &Path) -> Self {
-        let (root, window) = (root.to_owned(), Window::new(SPAN));
-        TasksCpu { root, seen_s: BTreeMap::new(), total_s: 0.0, window }
+    /// That of threads of this process.
+    pub fn of_threads() -> Self {
+        TasksCpu::below(Path::new("/proc/self/task"))
     }
 
-    /// Cores used, on average over the last seconds, by the processes `pids`.
-    pub fn cores(&mut self, now: Duration, pids: &[u32]) -> f64 {
+    fn below(folder: &Path) -> Self {
+        let (folder, window) = (folder.to_owned(), Window::new(SPAN));
+        TasksCpu { folder, seen_s: BTreeMap::new(), total_s: 0.0, window }
+    }
+
+    /// Cores used, on average over the last seconds, by the processes or threads `ids`.
+    pub fn cores(&mut self, now: Duration, ids: &[u32]) -> f64 {
         let mut seen = BTreeMap::new();
-        for pid in pids {
-            let stat = read(&self.root.join(format!("proc/{pid}/stat")));
+        for id in ids {
+            let stat = read(&self.folder.join(format!("{id}/stat")));
             let Some(used_s) = stat.as_deref().and_then(cpu_s) else { continue };
             // What one used before it was first seen is not known to be recent.
-            let before = self.seen_s.get(pid).copied().unwrap_or(used_s);
+            let before = self.seen_s.get(id).copied().unwrap_or(used_s);
             self.total_s += (used_s - before).max(0.0);
-            seen.insert(*pid, used_s);
+            seen.insert(*id, used_s);
         }
         self.seen_s = seen;
         let growth = self.window.push(now, self.total_s);
@@ -98,7 +103,7 @@ mod tests {
             let text = format!("{pid} (x) S 1 7 7 0 -1 4194560 900 0 0 0 {ticks} 0 0 0 20 0 8 0");
             std::fs::write(folder.join("stat"), text).unwrap();
         };
-        let mut tasks = TasksCpu::rooted(&root);
+        let mut tasks = TasksCpu::below(&root.join("proc"));
         let at = Duration::from_secs;
         write(1, 5_000);
         assert_eq!(tasks.cores(at(0), &[1]), 0.0, "what it used before says nothing");

@@ -38,6 +38,13 @@ impl LoadSource {
         LoadSource::Measured(Box::new(Sampler::new(now, own_process)))
     }
 
+    /// From now on tasks use so many cores in threads of this process: those count as load, though it is our own.
+    pub fn set_of_tasks(&mut self, cores: f64) {
+        if let LoadSource::Measured(sampler) = self {
+            sampler.of_tasks = cores;
+        }
+    }
+
     /// The same load for ever. Its `uptime_s` is a head start that the real uptime is added to; without `available_mb`
     /// the figure follows from `memory_available`.
     pub fn constant(load: Load) -> Result<Self> {

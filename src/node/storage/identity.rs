@@ -1,7 +1,7 @@
 //! Who owns a data directory: a small text file, replaced as a whole, that people may read and nobody may edit.
 //!
 //! ```text
-//! hustings data directory, format 4
+//! hustings data directory, format 5
 //! node 5f0e6c1d9a3b2c41
 //! store 8c1f...            tells this directory's files from those of any other
 //! cluster 0d9e...          or -
@@ -18,7 +18,7 @@ use xxhash_rust::xxh3::xxh3_64;
 /// The file's name.
 pub const IDENTITY: &str = "identity";
 /// The format this version writes, of the whole directory.
-pub const FORMAT: u32 = 4;
+pub const FORMAT: u32 = 5;
 /// The longest such file.
 const LIMIT: u64 = 4_096;
 const TITLE: &str = "hustings data directory, format ";

@@ -36,6 +36,7 @@ fn batch() -> Batch {
         claim: None,
         needs: None,
         idempotent: false,
+        in_thread: false,
         trace: Some(Box::new(TraceContext { trace: u128::MAX, span: 1, flags: 1 })),
     };
     let member = Member { id: NodeId(7), name: "n".into(), slots: 2, ..Member::default() };

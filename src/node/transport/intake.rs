@@ -110,11 +110,7 @@ pub fn spec_in(
         (pb::Refusal::Codec, text)
     })?;
     check_name("function_name", &spec.function_name).map_err(invalid)?;
-    let hash = match spec.function_hash.len() {
-        0 => FunctionHash(0),
-        _ => FunctionHash::from_bytes(&spec.function_hash)
-            .ok_or_else(|| invalid("function_hash: it must be empty or 16 bytes".to_owned()))?,
-    };
+    let hash = hash_in(&spec.function_hash).map_err(invalid)?;
     if codec == Codec::Pickle && !allow_pickle {
         return Err((pb::Refusal::Codec, pickle_remedy()));
     }
@@ -150,8 +146,17 @@ pub fn spec_in(
         claim,
         needs,
         idempotent: spec.idempotent,
+        in_thread: spec.in_thread,
         trace: trace_in(&spec.traceparent).map_err(invalid)?,
     })
+}
+
+fn hash_in(bytes: &[u8]) -> Result<FunctionHash, String> {
+    if bytes.is_empty() {
+        return Ok(FunctionHash(0));
+    }
+    FunctionHash::from_bytes(bytes)
+        .ok_or_else(|| "function_hash: it must be empty or 16 bytes".to_owned())
 }
 
 /// An id from the future would be remembered for too long, and tells of a clock that is wrong.

@@ -94,8 +94,8 @@ async fn view(shared: &Arc<Shared>, leads: bool) -> Result<pb::StatusResponse, S
     Ok(response)
 }
 
-/// The voters that are no members: a node whose session is over is none any more, but its seat stays until it comes back,
-/// another one takes it, or it is removed. Before anybody is a member, nobody is gone.
+/// The voters that are no members: a node whose session is over is none any more, but its seat stays until it comes
+/// back, another one takes it, or it is removed. Before anybody is a member, nobody is gone.
 fn gone_voters(
     shared: &Shared,
     voters: &BTreeMap<NodeId, Voter>,
@@ -173,6 +173,7 @@ fn look(task_loop: &mut TaskLoop) -> Seen {
             queued: post.queued() as u32,
             running: post.status.running.len() as u32,
             load: Some(wire::load_out(&post.status.load)),
+            draining: post.status.draining,
         },
         // Only the leader hears from everybody; the others pass on what the log says.
         None => pb::MemberStatus {

@@ -120,6 +120,7 @@ pub fn assignment_out(assignment: &Assignment) -> pb::Assignment {
         end_by_ms: assignment.end_by_ms,
         needs: spec.needs.as_deref().map(needs_out),
         traceparent: trace_out(spec.trace.as_deref()),
+        in_thread: spec.in_thread,
     }
 }
 
@@ -144,6 +145,7 @@ pub fn assignment_in(assignment: pb::Assignment) -> Result<Assignment, Status> {
         claim: claim_in(assignment.key, OnDuplicate::Join),
         needs: needs_in(assignment.needs).map_err(Status::invalid_argument)?,
         idempotent: false,
+        in_thread: assignment.in_thread,
         trace: trace_in(&assignment.traceparent).map_err(Status::invalid_argument)?,
     };
     Ok(Assignment {

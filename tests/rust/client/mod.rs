@@ -55,6 +55,7 @@ fn task(number: u32) -> TaskRequest {
         claim: None,
         needs: None,
         idempotent: false,
+        in_thread: false,
         trace: None,
     }
 }

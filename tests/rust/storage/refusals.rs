@@ -99,9 +99,9 @@ async fn files_that_are_missing_or_belong_to_another_directory_are_named() {
         &[&snapshot, "another data directory"],
     );
     check(&changed(&|d| d.set_file("identity", other.file("identity"))), &["another data dir"]);
-    let newer = String::from_utf8(whole.file("identity")).unwrap().replace("format 4", "format 5");
+    let newer = String::from_utf8(whole.file("identity")).unwrap().replace("format 5", "format 6");
     let error = changed(&|d| d.set_file("identity", newer.clone().into_bytes()));
     assert!(matches!(error, Error::Storage { .. }), "{error:?}");
-    check(&error, &["format 5", "knows 4", "version that wrote it"]);
+    check(&error, &["format 6", "knows 5", "version that wrote it"]);
     assert!(open(&whole).is_ok());
 }

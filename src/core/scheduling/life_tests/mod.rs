@@ -214,6 +214,7 @@ fn spec(id: u128) -> TaskSpec {
         claim: None,
         needs: None,
         idempotent: false,
+        in_thread: false,
         trace: None,
     }
 }

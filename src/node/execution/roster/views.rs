@@ -1,6 +1,7 @@
 //! What may be seen of the roster from outside: its counts, its times, and what its runners are at.
 
 use super::super::output::AtWork;
+use super::super::slot::Host;
 use super::{Phase, Roster, RunnerId};
 use crate::core::Moment;
 use crate::core::boundary::{Assignment, Progress};
@@ -67,8 +68,22 @@ impl Roster {
 
     /// The processes of all runners.
     pub(in crate::node::execution) fn processes(&self) -> Vec<u32> {
-        let runners = self.runners.values().filter_map(|slot| slot.runner.as_ref());
-        runners.map(|runner| runner.process()).collect()
+        let hosts = self.runners.values().filter_map(|slot| slot.host.as_ref());
+        let process = |host: &Host| match host {
+            Host::Process(runner) => Some(runner.process()),
+            Host::Thread(_) => None,
+        };
+        hosts.filter_map(process).collect()
+    }
+
+    /// The threads that run attempts.
+    pub(in crate::node::execution) fn threads(&self) -> Vec<u32> {
+        let hosts = self.runners.values().filter_map(|slot| slot.host.as_ref());
+        let thread = |host: &Host| match host {
+            Host::Process(_) => None,
+            Host::Thread(seat) => Some(seat.control().native).filter(|native| *native > 0),
+        };
+        hosts.filter_map(thread).collect()
     }
 
     /// When [`Roster::expire`] shall be called.
