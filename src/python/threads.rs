@@ -2,6 +2,7 @@
 //! callback runs, no frame of ours is on its stack, so that an interpreter which ends may end them.
 
 use super::runner::{Attempt, read_answer};
+use super::runtime::generation;
 use crate::config::Config;
 use crate::core::boundary::Progress;
 use crate::core::cluster::command::{Function, FunctionSource};
@@ -50,7 +51,8 @@ impl Threads for NodeThreads {
     fn start(&self, seat: Arc<Seat>) -> Result<(), String> {
         let started = Python::try_attach(|py| {
             let shared = self.0.clone();
-            let seat = Py::new(py, ThreadSeat { seat, shared, work: Mutex::default() })?;
+            let (work, generation) = (Mutex::default(), generation());
+            let seat = Py::new(py, ThreadSeat { seat, shared, work, generation })?;
             py.import(MODULE)?.call_method1("start", (seat,)).map(drop)
         });
         match started {
@@ -108,6 +110,7 @@ pub(super) struct ThreadSeat {
     seat: Arc<Seat>,
     shared: Arc<Shared>,
     work: Mutex<Option<Work>>,
+    generation: u32,
 }
 
 #[pymethods]
@@ -170,6 +173,11 @@ impl ThreadSeat {
 
     /// From now on nothing interrupts the attempt.
     fn shield(&self, _py: Python<'_>) {
+        if self.generation != generation() {
+            // A callback forked and its child came back here: only the original may speak.
+            // SAFETY: ends this process at once, as a forked child should.
+            unsafe { libc::_exit(0) };
+        }
         let mut control = self.seat.control();
         control.seq = 0;
         // SAFETY: this thread is attached; without an exception the call only takes back one that did not arrive yet.

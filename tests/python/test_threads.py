@@ -48,6 +48,12 @@ def test_in_a_cluster_of_processes_it_is_that_of_the_node() -> None:
         assert os.getpid() not in seen
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+def test_a_child_that_comes_back_says_nothing() -> None:
+    with hs.Cluster.local(1, name="forks", isolated=True, config=hs.Config.ci()) as made:
+        assert [made.submit(thread_tasks.fork).result(30) for _ in range(10)] == [0] * 10
+
+
 def test_results_are_right_however_they_are_asked_for(cluster: hs.Cluster) -> None:
     square = thread_tasks.square
     jobs = [cluster.submit(square, n) for n in range(3_000)]

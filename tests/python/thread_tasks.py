@@ -119,3 +119,12 @@ def return_generator() -> Iterator[int]:
 def square(x: int) -> int:
     """As in any other test."""
     return x * x
+
+
+@hs.task(run_in="thread")
+def fork() -> int:
+    """Its child comes back from here as well; what the parent is told of its end."""
+    child = os.fork()
+    if child == 0:
+        return -1
+    return os.waitpid(child, 0)[1]

@@ -106,6 +106,10 @@ impl Bench {
         (ended.task.0, words)
     }
 
+    pub fn is_silent(&mut self) -> bool {
+        self.ended.try_recv().is_err()
+    }
+
     pub async fn wait_running(&self, tasks: &[u128]) {
         let wanted: HashSet<u128> = tasks.iter().copied().collect();
         let reached = async {

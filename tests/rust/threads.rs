@@ -5,6 +5,8 @@ use hustings::core::cluster::command::Codec;
 use hustings::core::ids::{TaskId, Token};
 use hustings::node::execution::frame::RunResult;
 use hustings::node::execution::seat::{Interrupt, Seat, Threads, Work};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use std::collections::HashSet;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -207,4 +209,44 @@ async fn a_stop_lets_idle_threads_go_and_gives_up_the_rest() {
     stage.change(|state| state.is_open = true);
     bench.run_where(4, "late", 0, true);
     assert!(bench.next().await.1.contains("the node is stopping"));
+}
+
+#[tokio::test]
+async fn under_random_interrupts_kills_and_timeouts_every_attempt_ends_exactly_once() {
+    const ATTEMPTS: u128 = 400;
+    let mut chance = StdRng::seed_from_u64(7);
+    let (mut bench, stage) = bench(4);
+    let mut held = 0;
+    let mut ends = HashSet::new();
+    for task in 0..ATTEMPTS {
+        match chance.random_range(0..10) {
+            0 => bench.run(task, "in a process"),
+            1 => bench.run_where(task, "heed", 20, true),
+            2 if held < 20 => {
+                held += 1;
+                bench.run_where(task, "hold", 1, true);
+            }
+            _ => bench.run_where(task, "x", LONG, true),
+        }
+        for _ in 0..chance.random_range(0..2) {
+            let other = chance.random_range(0..=task);
+            bench.pool.kill(TaskId(other), Token(other as u64));
+        }
+        if chance.random_range(0..50) == 0 {
+            let (ended, _) = bench.next().await;
+            assert!(ends.insert(ended), "{ended} ended twice");
+        }
+    }
+    while ends.len() < ATTEMPTS as usize {
+        let (ended, _) = bench.next().await;
+        assert!(ends.insert(ended), "{ended} ended twice");
+    }
+    // Those that were given up say nothing more.
+    stage.change(|state| state.is_open = true);
+    assert!(bench.pool.stop(Duration::from_secs(10)).await.is_empty());
+    let state = stage.state.lock().unwrap();
+    assert!(state.left <= state.started);
+    drop(state);
+    stage.wait(|state| state.left == state.started);
+    assert!(bench.is_silent());
 }
