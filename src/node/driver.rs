@@ -68,8 +68,9 @@ pub enum Input {
 
 /// How callbacks are run; the pool of runners.
 pub trait Hands: Send + Sync {
-    /// Starts an attempt; its end arrives as [`Event::AttemptEnded`].
-    fn run(&self, assignment: Assignment, function: Arc<Function>);
+    /// Starts attempts; the end of each arrives as [`Event::AttemptEnded`]. Those that come together are given together,
+    /// so that nobody is woken for the first of them.
+    fn run(&self, attempts: Vec<(Assignment, Arc<Function>)>);
     /// Ends an attempt by force.
     fn kill(&self, task: TaskId, token: Token);
     /// Takes back an attempt that waits for a runner; false if it has begun, or is not here.
@@ -137,6 +138,8 @@ pub struct TaskLoop {
     pub(super) history: Arc<History>,
     proposals: Proposals,
     pub(super) hands: Arc<dyn Hands>,
+    /// What the hands are about to be given.
+    pub(super) runs: Vec<(Assignment, Arc<Function>)>,
     pub(super) lines: Arc<dyn Lines>,
     pub(super) allow_pickle: bool,
     pub(super) links: BTreeMap<NodeId, (u64, mpsc::UnboundedSender<Word>)>,
@@ -191,6 +194,7 @@ impl TaskLoop {
             clock,
             history,
             hands,
+            runs: Vec::new(),
             lines,
             allow_pickle,
             links: BTreeMap::new(),
@@ -377,7 +381,7 @@ impl TaskLoop {
                 Effect::Settle { node, tasks } => self.say(node, Word::Settle(tasks)),
                 Effect::Record(record) => drop(self.history.push(record)),
                 Effect::Run(assignment) => self.run_attempt(assignment),
-                Effect::KillRunner { task, token } => self.hands.kill(task, token),
+                Effect::KillRunner { task, token } => self.kill_attempt(task, token),
                 Effect::SendInventory { term, held } => {
                     let status = self.status();
                     if let Some(upstream) = &mut self.upstream {
@@ -404,6 +408,7 @@ impl TaskLoop {
                 Effect::RefuseStaleLeader { .. } => {}
             }
         }
+        self.start_attempts();
     }
 
     /// Several times within a lease, a node says how it is; a little early, if it is awake anyway.

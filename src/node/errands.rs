@@ -119,6 +119,7 @@ impl TaskLoop {
         mut released: Vec<TaskId>,
         mut kept: Vec<TaskId>,
     ) {
+        self.start_attempts();
         for &(task, token) in staged {
             if self.hands.take_back(task, token) {
                 self.worker.on_taken_back(task, token);
@@ -130,6 +131,18 @@ impl TaskLoop {
         if let Some(upstream) = &mut self.upstream {
             upstream.release(&released, &kept);
         }
+    }
+
+    /// Gives the hands what has come together.
+    pub(super) fn start_attempts(&mut self) {
+        if !self.runs.is_empty() {
+            self.hands.run(std::mem::take(&mut self.runs));
+        }
+    }
+
+    pub(super) fn kill_attempt(&mut self, task: TaskId, token: Token) {
+        self.start_attempts();
+        self.hands.kill(task, token);
     }
 
     pub(super) fn run_attempt(&mut self, assignment: Assignment) {
@@ -144,7 +157,7 @@ impl TaskLoop {
                     Some(_) => spans::within_run(assignment),
                     None => assignment,
                 };
-                return self.hands.run(assignment, function);
+                return self.runs.push((assignment, function));
             }
             Some(_) => Report::Failure(Failure {
                 type_name: "hustings.errors.CodecRefusedError".to_owned(),

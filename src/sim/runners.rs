@@ -45,8 +45,8 @@ impl Runners {
     }
 }
 
-impl Hands for Runners {
-    fn run(&self, assignment: Assignment, _: Arc<Function>) {
+impl Runners {
+    fn begin(&self, assignment: Assignment) {
         let (task, token) = (assignment.spec.id, assignment.token);
         let (takes, mut report) = self.work.fate(task, token);
         let killed = Arc::new(Notify::new());
@@ -74,6 +74,12 @@ impl Hands for Runners {
             let ended = Event::AttemptEnded { task, token, report, output, duration: takes };
             let _ = inputs.send(Input::Core(ended));
         });
+    }
+}
+
+impl Hands for Runners {
+    fn run(&self, attempts: Vec<(Assignment, Arc<Function>)>) {
+        attempts.into_iter().for_each(|(assignment, _)| self.begin(assignment));
     }
 
     fn kill(&self, task: TaskId, token: Token) {

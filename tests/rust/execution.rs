@@ -92,7 +92,7 @@ impl Bench {
             attempt: 1,
             end_by_ms: 0,
         };
-        self.pool.run(assignment, function);
+        self.pool.run(vec![(assignment, function)]);
     }
 
     pub async fn next(&mut self) -> (u128, String) {

@@ -51,6 +51,8 @@ pub struct Held {
 pub struct Holdings {
     assigned: Row<TaskId, Held>,
     by_age: Row<(Token, TaskId), ()>,
+    /// Those of them that are not known to run, and do not leave.
+    waiting: Row<(Token, TaskId), ()>,
     /// Proposed for this node and not yet committed.
     incoming: Row<TaskId, Charge>,
     slots: u64,
@@ -81,6 +83,7 @@ impl Holdings {
         self.let_go(task);
         self.add(&charge);
         self.by_age.insert((token, task), ());
+        self.waiting.insert((token, task), ());
         let held = Held { token, charge, since: now, started: None, leaving: false, age_us: 0 };
         self.assigned.insert(task, held);
     }
@@ -89,6 +92,7 @@ impl Holdings {
     pub fn leave(&mut self, task: TaskId) -> Option<&Held> {
         let held = self.assigned.get_mut(task)?;
         self.leaving += usize::from(!std::mem::replace(&mut held.leaving, true));
+        self.waiting.remove((held.token, task));
         Some(held)
     }
 
@@ -101,6 +105,7 @@ impl Holdings {
     pub fn let_go(&mut self, task: TaskId) -> Option<Held> {
         let held = self.assigned.remove(task)?;
         self.by_age.remove((held.token, task));
+        self.waiting.remove((held.token, task));
         self.age_us -= held.age_us;
         self.leaving -= usize::from(held.leaving);
         self.subtract(&held.charge);
@@ -187,8 +192,7 @@ impl Holdings {
 
     /// One that ran has ended, so the oldest that waits begins.
     pub fn begin_next(&mut self, now: Moment) -> Option<TaskId> {
-        let waits = |(_, held): &(TaskId, &Held)| held.started.is_none() && !held.leaving;
-        let (next, _) = self.oldest().find(waits)?;
+        let ((_, next), ()) = self.waiting.iter().next()?;
         self.begin(now, next);
         Some(next)
     }
@@ -197,6 +201,7 @@ impl Holdings {
     pub fn begin(&mut self, now: Moment, task: TaskId) {
         if let Some(held) = self.assigned.get_mut(task) {
             held.started.get_or_insert(now);
+            self.waiting.remove((held.token, task));
         }
     }
 
@@ -214,6 +219,7 @@ impl Holdings {
             let Some(held) = self.assigned.get_mut(*task) else { continue };
             if held.started.is_none() {
                 begun.push(*task);
+                self.waiting.remove((held.token, *task));
             }
             let age = now.since(*held.started.get_or_insert(now));
             let age_us = aged_us(age, held, durations, speed);

@@ -55,7 +55,8 @@ impl BlobHands {
             match fetched {
                 Ok(payload) => {
                     let spec = TaskSpec { payload, blob: None, ..(*assignment.spec).clone() };
-                    pool.run(Assignment { spec: Arc::new(spec), ..assignment }, function);
+                    let assignment = Assignment { spec: Arc::new(spec), ..assignment };
+                    pool.run(vec![(assignment, function)]);
                 }
                 Err(error) => {
                     let report = Report::Crashed(format!("its arguments: {error}"));
@@ -68,11 +69,15 @@ impl BlobHands {
 }
 
 impl Hands for BlobHands {
-    fn run(&self, assignment: Assignment, function: Arc<Function>) {
-        match assignment.spec.blob {
-            None => self.pool.run(assignment, function),
-            Some(blob) => self.fetch_and_run(blob, assignment, function),
+    fn run(&self, attempts: Vec<(Assignment, Arc<Function>)>) {
+        let mut whole = Vec::with_capacity(attempts.len());
+        for (assignment, function) in attempts {
+            match assignment.spec.blob {
+                None => whole.push((assignment, function)),
+                Some(blob) => self.fetch_and_run(blob, assignment, function),
+            }
         }
+        self.pool.run(whole);
     }
 
     fn take_progress(&self) -> Vec<(TaskId, Token, Progress)> {

@@ -155,9 +155,9 @@ impl Pool {
         Arc::new(Pool { inner })
     }
 
-    /// Runs an attempt as soon as a slot and a runner are free. Never blocks.
-    pub fn run(&self, assignment: Assignment, function: Arc<Function>) {
-        self.inner.update(|roster, now, acts| roster.accept(now, assignment, function, acts));
+    /// Runs attempts, each as soon as a slot and a runner are free. Never blocks.
+    pub fn run(&self, attempts: Vec<(Assignment, Arc<Function>)>) {
+        self.inner.update(|roster, now, acts| roster.accept(now, attempts, acts));
     }
 
     /// Asks the runner of an attempt to end it, and kills it a second later; it ends as `Crashed("cancelled")`, or as

@@ -90,21 +90,22 @@ impl Roster {
     pub(super) fn accept(
         &mut self,
         now: Moment,
-        assignment: Assignment,
-        function: Arc<Function>,
+        attempts: Vec<(Assignment, Arc<Function>)>,
         acts: &mut Vec<Act>,
     ) {
-        let in_thread = self.threads.takes(&assignment);
-        let job = Job { assignment, function, in_thread };
-        if self.phase != Phase::Open {
-            acts.push(job.end_unbegun(Report::Crashed("the node is stopping".into())));
-        } else if self.waiting.len() >= MAX_WAITING {
-            let words = format!("{MAX_WAITING} attempts wait for a runner already");
-            acts.push(job.end_unbegun(Report::Crashed(words)));
-        } else {
-            self.waiting.push_back(job);
-            self.dispatch(now, acts);
+        for (assignment, function) in attempts {
+            let in_thread = self.threads.takes(&assignment);
+            let job = Job { assignment, function, in_thread };
+            if self.phase != Phase::Open {
+                acts.push(job.end_unbegun(Report::Crashed("the node is stopping".into())));
+            } else if self.waiting.len() >= MAX_WAITING {
+                let words = format!("{MAX_WAITING} attempts wait for a runner already");
+                acts.push(job.end_unbegun(Report::Crashed(words)));
+            } else {
+                self.waiting.push_back(job);
+            }
         }
+        self.dispatch(now, acts);
     }
 
     /// The process of `id` exists.
