@@ -68,8 +68,8 @@ pub enum Input {
 
 /// How callbacks are run; the pool of runners.
 pub trait Hands: Send + Sync {
-    /// Starts attempts; the end of each arrives as [`Event::AttemptEnded`]. Those that come together are given together,
-    /// so that nobody is woken for the first of them.
+    /// Starts attempts; the end of each arrives as [`Event::AttemptEnded`]. Those that come together are given
+    /// together, so that nobody is woken for the first of them.
     fn run(&self, attempts: Vec<(Assignment, Arc<Function>)>);
     /// Ends an attempt by force.
     fn kill(&self, task: TaskId, token: Token);
