@@ -115,6 +115,7 @@ def soak(plan: Plan, folder: Path) -> dict[str, Any]:
         voters=plan.voters,
         workers=plan.nodes - plan.voters,
         tasks=["soak_tasks"],
+        options=["--allow-threads"],
         disk=plan.mode == "disk",
         profile=plan.profile,
         # A task that meets many kills has not failed: here nothing is given up.

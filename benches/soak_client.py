@@ -32,6 +32,8 @@ OUTCOMES_S = 0.02
 FLUSH_S = 0.5
 MAX_OPEN = 20_000
 """Tasks without an outcome before it submits no more for the moment."""
+IN_THREADS = 0.5
+"""Share of tasks that run in a thread of their node."""
 TWINS = 0.05
 """Share of tasks that a second connection submits too, under the same id."""
 UNLUCKY = 0.02
@@ -90,6 +92,8 @@ class Client:
         call = (self.number, busy, int(self.random.random() < UNLUCKY))
         twins = self.random.random() < TWINS
         options: dict[str, Any] = {"retries": 5}
+        if self.random.random() < IN_THREADS:
+            options["run_in"] = "thread"
         if twins:
             options["task_id"] = new_id(self.random)
         for name, cluster in ((self.name, self.first), (f"{self.name}b", self.second)):

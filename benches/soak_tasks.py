@@ -13,7 +13,6 @@ import os
 import time
 
 import hustings as hs
-from hustings import _runner
 
 FOLDER = "SOAK_ROWS"
 """The environment variable with the folder for the rows."""
@@ -30,18 +29,17 @@ def _file() -> int:
 
 
 def _note(kind: str, **more: object) -> tuple[int, int]:
-    attempt = _runner.info
-    assert attempt is not None, "this runs in a runner only"
+    attempt = hs.get_context()
     row = {
         "at_us": time.time_ns() // 1_000,
         "kind": kind,
-        "task": attempt["task_id"],
+        "task": attempt.task_id,
         "node": os.environ["BENCH_NODE"],
-        "token": attempt["fencing_token"],
+        "token": attempt.fencing_token,
         **more,
     }
     os.write(_file(), json.dumps(row).encode() + b"\n")
-    return int(attempt["attempt"]), int(attempt["fencing_token"])
+    return attempt.attempt, attempt.fencing_token
 
 
 @hs.task(name="soak.step")

@@ -70,13 +70,16 @@ class Member:
     draining: bool = False
     """It takes no more work."""
 
+    @property
+    def state(self) -> str:
+        """``"alive"``, ``"draining"`` or ``"gone"``."""
+        return ("draining" if self.draining else "alive") if self.alive else "gone"
+
     def __repr__(self) -> str:
         role = "voter" if self.voter else "worker"
-        state = ("draining" if self.draining else "alive") if self.alive else "gone"
         busy = f"queued={self.queued}, running={self.running}"
-        return (
-            f"Member({self.name}, {role}, {state}, score={self.score:.2f}, {busy}, {self.address})"
-        )
+        told = f"{self.name}, {role}, {self.state}, score={self.score:.2f}, {busy}"
+        return f"Member({told}, {self.address})"
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Member:

@@ -113,7 +113,7 @@ def draw(
     lines = [
         f"leader {leader}   term {view.term}   {quorum_text(status)}   {time.strftime('%H:%M:%S')}",
         "",
-        f"{'node':12} {'role':8} {'state':6} {'score':{_BAR + 5}} {'cpu free':>8} {'mem free':>8} "
+        f"{'node':12} {'role':8} {'state':8} {'score':{_BAR + 5}} {'cpu free':>8} {'mem free':>8} "
         f"{'queued':>7} {'running':>8}",
     ]
     lines += [_row(member, view) for member in view.members]
@@ -135,13 +135,12 @@ def draw(
 def _row(member: Member, view: Snapshot) -> str:
     leads = view.leader is not None and member.id == view.leader.id
     role = "leader" if leads else "voter" if member.voter else "worker"
-    state = "alive" if member.alive else "gone"
     score = min(1.0, max(0.0, member.score))
     bar = ("#" * round(score * _BAR)).ljust(_BAR, ".")
     busy = f"{member.queued:>7} {member.running:>4}/{member.slots:<3}"
     cpu, memory = (_percent(member.load.get(f"{name}_available")) for name in ("cpu", "memory"))
     return (
-        f"{member.name[:12]:12} {role:8} {state:6} {member.score:4.2f} {bar} "
+        f"{member.name[:12]:12} {role:8} {member.state:8} {member.score:4.2f} {bar} "
         f"{cpu:>8} {memory:>8} {busy}"
     )
 

@@ -16,6 +16,8 @@ import hustings as hs
 
 calls = itertools.count(1)
 heard: list[str] = []
+enough: list[bool] = []
+"""Lets go what does not heed its timeout; for good."""
 
 
 @hs.task(run_in="thread")
@@ -69,9 +71,9 @@ def spin() -> None:
 @hs.task(run_in="thread", timeout=0.3)
 def spin_on() -> None:
     """The same, and does not take no for an answer."""
-    while not heard:
+    while not enough:
         try:
-            while not heard:
+            while not enough:
                 pass
         except hs.TaskTimeoutError:
             continue

@@ -140,7 +140,7 @@ export class Model {
       if (known && !member.alive && !member.slots) Object.assign(member, { x: known.x, y: known.y, slots: known.slots });
       // Only the leader hears from everybody; of the others the last known figures stay.
       const figures = from_leader || !known ? {} : { score: known.score, load: known.load,
-        alive: known.alive && member.alive, queued: known.queued, running: known.running };
+        alive: known.alive && member.alive, draining: known.draining, queued: known.queued, running: known.running };
       if (!this.members.has(member.id)) member.colour = this.nextColour();
       this.members.set(member.id, { ...known, ...member, ...figures });
       this.known.set(member.id, { name: member.name, colour: this.members.get(member.id).colour });
@@ -538,7 +538,7 @@ function table() {
     return { row, update(member, leads) {
       dot.dataset.colour = member.alive ? member.colour : "gone";
       if (label.data !== member.name) label.data = member.name;
-      setText(role, !member.alive ? "gone" : leads ? "leader" : member.voter ? "voter" : "worker");
+      setText(role, !member.alive ? "gone" : member.draining ? "draining" : leads ? "leader" : member.voter ? "voter" : "worker");
       row.dataset.state = !member.alive ? "gone" : leads ? "leads" : "well";
       bar.value = Math.max(0, Math.min(1, member.score));
       setText(figure, member.score.toFixed(2));
