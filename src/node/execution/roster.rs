@@ -155,14 +155,15 @@ impl Roster {
             return self.on_broken(id, "runner answered what it was not asked".into(), acts);
         };
         slot.served = true;
+        let is_thread = slot.is_thread();
         match (&slot.doom, &slot.host) {
-            (None, Some(Host::Thread(_))) => self.threads.idle.push(id),
-            (None, _) => {
-                self.idle.push(id);
-                self.backoff.reset();
-            }
+            (None, _) if is_thread => self.threads.idle.push(id),
+            (None, _) => self.idle.push(id),
             (Some(_), Some(host)) => acts.push(Act::Kill(host.clone())),
             (Some(_), None) => {}
+        }
+        if !is_thread {
+            self.backoff.reset();
         }
         self.release(&busy);
         self.dispatch(now, acts);
