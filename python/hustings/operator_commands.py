@@ -40,17 +40,13 @@ def print_events(cluster: Cluster, arguments: Namespace) -> int:
 
 def _remembered(cluster: Cluster, timeout: float) -> EventLog:
     end = time.monotonic() + timeout
-    log, quiet_since = cluster.events, time.monotonic()
-    while time.monotonic() < min(end, quiet_since + QUIET_S) or not (len(log) or _is_over(end)):
+    log, quiet_until = cluster.events, time.monotonic() + QUIET_S
+    while time.monotonic() < (quiet_until if len(log) else end):
         time.sleep(LOOK_S)
         more = cluster.events
         if len(more) != len(log):
-            log, quiet_since = more, time.monotonic()
+            log, quiet_until = more, min(end, time.monotonic() + QUIET_S)
     return log
-
-
-def _is_over(end: float) -> bool:
-    return time.monotonic() >= end
 
 
 def _pick(log: EventLog, arguments: Namespace) -> EventLog:
