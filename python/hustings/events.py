@@ -150,7 +150,8 @@ class EventLog(Sequence[Row]):
         time."""
         for kind in kinds:
             if kind not in KINDS:
-                raise ConfigError(f"kind={kind!r}: no such kind{did_you_mean(kind, KINDS)}")
+                near = did_you_mean(kind, KINDS)
+                raise ConfigError(f"kind={kind!r}: no such kind{near}; they are {', '.join(KINDS)}")
         return self._part(
             [
                 r

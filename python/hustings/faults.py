@@ -110,9 +110,7 @@ class Faults(ABC):
         members = self.members()
         found = [m for m in members if wanted in (m.name, m.id, m.address)]
         if not found:
-            raise ConfigError(
-                f"node={wanted!r}: no such member{did_you_mean(wanted, [m.name for m in members])}"
-            )
+            raise self._unknown(wanted, (m.name for m in members))
         if len(found) > 1:
             told = ", ".join(f"{m.id} ({'alive' if m.alive else 'gone'})" for m in found)
             raise ConfigError(f"node={wanted!r}: {len(found)} members go by it, give an id: {told}")

@@ -166,7 +166,7 @@ impl ThreadSeat {
 
     /// What the attempt runs.
     fn function(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let function = lock(&self.work).as_ref().map(|work| work.function().clone());
+        let function = lock(&self.work).as_ref().map(Work::function);
         let function = function.ok_or_else(|| PyRuntimeError::new_err("no attempt is here"))?;
         self.shared.function(py, &function)
     }

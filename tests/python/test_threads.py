@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -127,34 +128,34 @@ def test_a_thread_keeps_its_event_loop(cluster: hs.Cluster) -> None:
     assert len(loops) <= 6, "three nodes with two slots each"
 
 
+@contextlib.contextmanager
+def lone_node(config: hs.Config, **options: Any) -> Iterator[hs.Cluster]:
+    """A client without pickle of a node of its own, which knows some tasks by name."""
+    node = hs.Node("alone", slots=1, config=config, **options)
+    for name, reference in (("where", "thread_tasks:where"), ("answer", "fault_tasks:answer")):
+        node.register(name, reference)
+    with pytest.warns(hs.HustingsWarning):
+        node.start()
+    try:
+        assert node.address is not None
+        with hs.Cluster.connect(node.address) as client:
+            yield client
+    finally:
+        node.stop(5)
+
+
 def test_a_node_that_does_not_allow_threads_runs_it_in_a_process() -> None:
-    node = hs.Node("apart", slots=1, config=hs.Config.ci())
-    node.register("where", "thread_tasks:where")
-    with pytest.warns(hs.HustingsWarning):
-        node.start()
-    try:
-        with hs.Cluster.connect(node.address) as client:
-            where = client.options(run_in="thread")
-            assert where.submit("where").result(30)[0] != os.getpid()
-    finally:
-        node.stop(5)
+    with lone_node(hs.Config.ci()) as client:
+        assert client.options(run_in="thread").submit("where").result(30)[0] != os.getpid()
 
 
-def test_it_obeys_its_nodes_bounds_and_not_its_processs() -> None:
+def test_it_obeys_the_bounds_of_its_node() -> None:
     config = hs.Config.ci(limits=hs.Limits(blob_bytes=100_000))
-    node = hs.Node("plain", slots=1, allow_threads=True, config=config)
-    node.register("square", "thread_tasks:square")
-    node.register("answer", "fault_tasks:answer")
-    with pytest.warns(hs.HustingsWarning):
-        node.start()
-    try:
-        with hs.Cluster.connect(node.address) as client:
-            there = client.options(run_in="thread")
-            assert there.submit("square", 5).result(30) == 25
-            with pytest.raises(hs.RemoteTaskError, match="the limit is 100000"):
-                there.submit("answer", 200_000).result(30)
-    finally:
-        node.stop(5)
+    with lone_node(config, allow_threads=True) as client:
+        there = client.options(run_in="thread")
+        assert there.submit("where").result(30)[0] == os.getpid()
+        with pytest.raises(hs.RemoteTaskError, match="the limit is 100000"):
+            there.submit("answer", 200_000).result(30)
 
 
 def test_its_node_dies_and_another_one_runs_it(gate: Any) -> None:

@@ -46,7 +46,7 @@ impl Bench {
         Self::with(slots, own_argv(), "", Some(threads))
     }
 
-    fn with(
+    pub fn with(
         slots: usize,
         argv: Vec<String>,
         mode: &str,

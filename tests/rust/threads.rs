@@ -171,6 +171,20 @@ async fn where_no_thread_can_be_had_the_attempt_says_so() {
 }
 
 #[tokio::test]
+async fn where_no_process_can_be_had_threads_go_on_and_the_other_attempts_say_so() {
+    let puppets: Arc<dyn Threads> = Arc::new(Puppets::default());
+    let argv = vec!["/nonexistent/python".to_owned()];
+    let mut bench = Bench::with(1, argv, "", Some(puppets));
+    bench.run_where(1, "seated", 0, true);
+    assert_eq!(bench.next().await, (1, "seated".into()));
+    bench.run(2, "in vain");
+    let (task, words) = bench.next().await;
+    assert!(task == 2 && words.contains("no runner could be started"), "{words}");
+    bench.run_where(3, "still", 0, true);
+    assert_eq!(bench.next().await, (3, "still".into()));
+}
+
+#[tokio::test]
 async fn threads_that_were_given_up_are_bounded() {
     let (mut bench, stage) = bench(40);
     (0..40).for_each(|task| bench.run_where(task, "hold", 1, true));

@@ -84,7 +84,6 @@ impl Model {
         let function = Function::new("f".into(), FunctionSource::Reference("m:f".into()));
         let spec = TaskSpec {
             idempotent: self.size.budget.waits > 0,
-            in_thread: false,
             ..TaskSpec::new(TaskId(id), SESSION, function.to_ref())
         };
         let (functions, tasks) = (vec![Arc::new(function)], vec![Arc::new(spec)]);

@@ -59,7 +59,7 @@ pub(super) struct Roster {
     runners: BTreeMap<RunnerId, Slot>,
     /// Ready and free; the last used first, its caches are warm.
     idle: Vec<RunnerId>,
-    threads: threads::Threads,
+    threads: threads::Seats,
     busy: usize,
     waiting: VecDeque<Job>,
     timers: BTreeMap<(Moment, u64), Timer>,
@@ -77,7 +77,7 @@ impl Roster {
             phase: Phase::Open,
             runners: BTreeMap::new(),
             idle: Vec::new(),
-            threads: threads::Threads::new(options.threads.is_some().then_some(pool)),
+            threads: threads::Seats::new(options.threads.is_some().then_some(pool)),
             busy: 0,
             waiting: VecDeque::new(),
             timers: BTreeMap::new(),

@@ -82,8 +82,8 @@ impl Work {
     }
 
     /// What it runs.
-    pub fn function(&self) -> &Function {
-        &self.job.function
+    pub fn function(&self) -> Arc<Function> {
+        Arc::clone(&self.job.function)
     }
 }
 

@@ -112,7 +112,6 @@ impl Client {
         let function = &self.functions[&self.jobs[index].class];
         Arc::new(TaskSpec {
             idempotent: self.idempotent,
-            in_thread: false,
             ..TaskSpec::new(id_of(index), SESSION, function.to_ref())
         })
     }

@@ -26,7 +26,8 @@ impl Roster {
             let number = self.number();
             self.arm(now.after(wait), number, Timer::Restart, acts);
         }
-        let hopeless = self.runners.values().all(|slot| slot.doom.is_some());
+        let mut processes = self.runners.values().filter(|slot| !slot.is_thread());
+        let hopeless = processes.all(|slot| slot.doom.is_some());
         if let Some(rounds) = self.backoff.exhausted().filter(|_| hopeless) {
             let why = match &report {
                 Report::Crashed(words) => words.as_str(),
@@ -34,9 +35,7 @@ impl Roster {
             };
             let said = said.map_or_else(String::new, |said| format!("; it said: {said}"));
             let words = format!("no runner could be started in {rounds} tries: {why}{said}");
-            for job in self.waiting.drain(..) {
-                acts.push(job.end_unbegun(Report::Crashed(words.clone())));
-            }
+            self.refuse_waiting(false, &words, acts);
         }
     }
 }

@@ -16,7 +16,7 @@ const MAX_GIVEN_UP: usize = 32;
 
 /// What the roster knows of them.
 #[derive(Default)]
-pub(super) struct Threads {
+pub(super) struct Seats {
     /// Whom they belong to; `None`: there is no interpreter in this process.
     pool: Option<Weak<Inner>>,
     /// An attempt came that wants one.
@@ -28,9 +28,9 @@ pub(super) struct Threads {
     given_up: BTreeSet<RunnerId>,
 }
 
-impl Threads {
+impl Seats {
     pub(super) fn new(pool: Option<Weak<Inner>>) -> Self {
-        Threads { pool, ..Threads::default() }
+        Seats { pool, ..Seats::default() }
     }
 
     /// Whether it runs in one.
@@ -79,10 +79,15 @@ impl Roster {
             "{MAX_GIVEN_UP} threads of this node did not end when they should, so it starts no more; run what cannot \
              be interrupted with run_in=\"process\""
         );
+        self.refuse_waiting(true, &words, acts);
+    }
+
+    /// What waits for a thread, or else for a process, waits in vain.
+    pub(super) fn refuse_waiting(&mut self, in_thread: bool, words: &str, acts: &mut Vec<Act>) {
         let all = std::mem::take(&mut self.waiting).into_iter();
-        let (refused, rest): (Vec<Job>, Vec<Job>) = all.partition(|job| job.in_thread);
+        let (refused, rest): (Vec<Job>, Vec<Job>) = all.partition(|job| job.in_thread == in_thread);
         self.waiting = rest.into();
-        acts.extend(refused.iter().map(|job| job.end_unbegun(Report::Crashed(words.clone()))));
+        acts.extend(refused.iter().map(|job| job.end_unbegun(Report::Crashed(words.to_owned()))));
     }
 
     /// The first waiting attempt that somebody is free for, and who.
