@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import signal
 import sys
 import threading
 import time
@@ -130,3 +131,12 @@ def fork() -> int:
     if child == 0:
         return -1
     return os.waitpid(child, 0)[1]
+
+
+@hs.task(run_in="thread")
+def end_the_node() -> str:
+    """Takes its node with it, unless it is in a process of its own."""
+    if threading.current_thread() is threading.main_thread():
+        return "in a process"
+    os.kill(os.getpid(), signal.SIGKILL)
+    return "still here"

@@ -1,6 +1,6 @@
 //! How attempts end and what follows for their task: another attempt, after a while, or its one outcome.
 
-use super::command::{ExpireCause, Outcome, ReleaseCause, Report};
+use super::command::{ExpireCause, Outcome, ReleaseCause, Report, TaskSpec};
 use super::live::{Holder, Live, spec_bytes};
 use super::output;
 use super::state::ClusterState;
@@ -34,6 +34,8 @@ impl ClusterState {
             ReleaseCause::HandedBack => RequeueReason::HandedBack,
             ReleaseCause::NodeLost { started } => {
                 self.counters.reassigned += u64::from(live.copy.is_none());
+                // It may have taken its node with it before anybody heard that it had begun.
+                self.leave_threads(task);
                 if started {
                     self.note_death(task, replaces, "the node died");
                 }
@@ -140,6 +142,14 @@ impl ClusterState {
         let excess = (live.deaths.len() + 1).saturating_sub(MAX_DEATHS);
         live.deaths.drain(..excess);
         live.deaths.push(format!("attempt {attempt} on {name}: {detail}"));
+        self.leave_threads(task);
+    }
+
+    /// From now on the task runs in processes only: what ends its process, or found no thread, ends no other node.
+    fn leave_threads(&mut self, task: TaskId) {
+        if let Some(live) = self.live.get_mut(&task).filter(|live| live.spec.in_thread) {
+            live.spec = Arc::new(TaskSpec { in_thread: false, ..(*live.spec).clone() });
+        }
     }
 
     /// Another attempt, unless the task has used up its crash budget: then it is quarantined.

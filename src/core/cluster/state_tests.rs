@@ -113,6 +113,24 @@ fn a_task_runs_once_and_has_one_outcome() {
 }
 
 #[test]
+fn a_task_under_which_a_node_died_runs_in_no_other_nodes_process() {
+    let in_thread = |log: &Log| log.state.live()[&TaskId(1)].spec.in_thread;
+    for started in [false, true] {
+        let mut log = Log::new();
+        log.submit(&Arc::new(TaskSpec { in_thread: true, ..(*spec(1, 0)).clone() }), Some(A));
+        assert!(in_thread(&log));
+        let (replaces, cause) = (log.token(1), ReleaseCause::NodeLost { started });
+        log.say(Command::Release { task: TaskId(1), replaces, cause });
+        assert!(!in_thread(&log), "whether or not anybody heard that it had begun");
+    }
+    let mut log = Log::new();
+    log.submit(&Arc::new(TaskSpec { in_thread: true, ..(*spec(1, 1)).clone() }), Some(A));
+    let replaces = log.token(1);
+    log.say(Command::Release { task: TaskId(1), replaces, cause: ReleaseCause::HandedBack });
+    assert!(in_thread(&log), "nobody died");
+}
+
+#[test]
 fn a_replaced_attempt_is_refused_and_counted_and_a_repeated_one_is_not() {
     let mut log = Log::new();
     log.submit(&spec(1, 0), Some(A));
